@@ -1,0 +1,1 @@
+"""The PyTorch tree: NCHW tensors. Mirror: ddpm_tf."""

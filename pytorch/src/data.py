@@ -1,0 +1,58 @@
+"""Pixels to tensors and back: uint8 [B, H, W, C] outside, floats in [-1, 1] inside. Mirror: ddpm_tf.data."""
+
+import numpy as np
+import torch
+from ddpm_shared.batches import Arrays
+from ddpm_shared.config import Precision
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ddpm_torch import utils
+
+
+def to_tensor(array: NDArray[np.generic], device: torch.device | None = None) -> Tensor:
+    """NumPy [B, H, W, C] to a tensor in this tree's layout, [B, C, H, W]. Mirror: ddpm_tf.data.to_tensor."""
+    return torch.from_numpy(np.ascontiguousarray(array.transpose(0, 3, 1, 2))).to(device)
+
+
+def to_images(pixels: NDArray[np.uint8], dtype: torch.dtype, device: torch.device | None = None) -> Tensor:
+    """Scale pixels to [-1, 1]: x = pixels / 127.5 - 1, in float32, then rounded to `dtype`.
+
+    Args:
+        pixels: [B, H, W, C] uint8.
+        dtype: of the result.
+        device: of the result.
+
+    Returns:
+        [B, C, H, W].
+
+    Mirror: ddpm_tf.data.to_images.
+    """
+    return (to_tensor(pixels, device).to(torch.float32) / 127.5 - 1.0).to(dtype)
+
+
+def to_pixels(x: Tensor) -> NDArray[np.uint8]:
+    """The inverse of to_images: [B, C, H, W] -> [B, H, W, C] uint8, clipped and rounded to the nearest.
+
+    Mirror: ddpm_tf.data.to_pixels.
+    """
+    pixels = torch.clamp(torch.round((x + 1.0) * 127.5), 0.0, 255.0).to(torch.uint8)
+    return pixels.permute(0, 2, 3, 1).cpu().numpy()
+
+
+def to_batch(arrays: Arrays, precision: Precision, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """What a step is trained or validated on, from ddpm_shared.batches, as tensors.
+
+    Args:
+        arrays: images [B, H, W, C] uint8, t [B] int32, eps [B, H, W, C] float64.
+        precision: the run's.
+        device: of the result.
+
+    Returns:
+        x_0 [B, C, H, W] in [-1, 1], t [B] int32, eps [B, C, H, W].
+
+    Mirror: ddpm_tf.data.to_batch.
+    """
+    pixels, t, eps = arrays
+    dtype = utils.dtype(precision)
+    return to_images(pixels, dtype, device), torch.from_numpy(t).to(device), to_tensor(eps, device).to(dtype)

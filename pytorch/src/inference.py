@@ -1,0 +1,96 @@
+"""Sampling: noise in, pictures out. `python -m ddpm_torch.inference --help`. Mirror: ddpm_tf.inference."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from ddpm_shared import checkpoint, cli, sampling, streams
+from ddpm_shared.checkpoint import Checkpoint
+from ddpm_shared.config import Config, Device, Precision
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ddpm_torch import data, utils
+from ddpm_torch.engine import make_schedule, p_sample_loop
+from ddpm_torch.model import UNet
+
+
+@torch.no_grad()
+def sample(
+    model: UNet,
+    config: Config,
+    seed: int,
+    num_images: int,
+    first: int = 0,
+    on_step: Callable[[int, Tensor], None] = lambda t, x: None,
+    clip_x_0: bool = True,
+) -> NDArray[np.uint8]:
+    """Draw the images first .. first + num_images - 1 of `seed` by the ancestral sampler.
+
+    Args:
+        model: the network, on its device and in its precision.
+        config: its diffusion process is used.
+        seed: of x_T and z.
+        num_images: B, drawn at once.
+        first: index of the first image; an image depends on seed and index alone, not on B.
+        on_step: called with (t, x_prev [B, C, H, W]) after each step.
+        clip_x_0: as in engine.p_sample.
+
+    Returns:
+        [B, H, W, C] uint8.
+
+    Mirror: ddpm_tf.inference.sample.
+    """
+    parameter = next(model.parameters())
+    dtype, device = parameter.dtype, parameter.device
+    size, channels = model.config.image_size, model.config.image_channels
+
+    def noise(stream: str, step: int) -> Tensor:
+        drawn = streams.normal(seed, stream, step, (num_images, size, size, channels), first)
+        return data.to_tensor(drawn, device).to(dtype)
+
+    schedule = make_schedule(config.diffusion, dtype, device)
+    x = noise(streams.SAMPLE_X_T, 0)
+    for t, x in p_sample_loop(schedule, model, x, lambda t: noise(streams.SAMPLE_Z, t), clip_x_0):
+        on_step(t, x)
+    return data.to_pixels(x)
+
+
+def load_model(
+    loaded: Checkpoint, prefix: str, precision: Precision = "fp32", device: Device = "auto"
+) -> UNet:
+    """The network of a checkpoint of either framework, with its weights ("model") or their average ("ema").
+
+    Raises:
+        UserError: the tensors do not fit the network.
+
+    Mirror: ddpm_tf.inference.load_model.
+    """
+    chosen = utils.select_device(device)
+    model = UNet(loaded.config.model, precision=precision).to(chosen)
+    parameters = dict(model.named_parameters())
+    values = checkpoint.select(loaded, prefix, {name: tuple(p.shape) for name, p in parameters.items()})
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(torch.from_numpy(values[name]))
+    return model
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The inference command line. Returns the exit code; raises UserError for bad input."""
+    plan = cli.parse_sample(utils.FRAMEWORK, argv)
+    command = plan.command
+    model = load_model(plan.checkpoint, plan.prefix, command.precision, command.device)
+    print(f"{utils.FRAMEWORK} {torch.__version__} on {utils.device_name(next(model.parameters()).device)}")
+
+    def draw(first: int, count: int, on_step: sampling.OnStep) -> NDArray[np.uint8]:
+        def watch(t: int, x: Tensor) -> None:
+            on_step(t, lambda: data.to_pixels(x))
+
+        return sample(model, plan.checkpoint.config, command.seed, count, first, watch, command.clip_x_0)
+
+    return sampling.run(plan, draw)
+
+
+if __name__ == "__main__":
+    cli.guard(main)

@@ -1,0 +1,93 @@
+"""Learning-rate warm-up, gradient clipping, Adam and the moving average of the weights, each its equation.
+
+They are written out because the frameworks' own differ silently: Keras' Adam adds epsilon before the bias
+correction and takes 1e-7, its `clipnorm` clips each tensor alone, its average starts a step late.
+Mirror: ddpm_tf.optimizer.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+
+def warmup_learning_rate(step: int, learning_rate: float, warmup_steps: int) -> float:
+    """learning_rate * min(1, (step + 1) / warmup_steps) at the 0-based `step`; no warm-up where that is 0.
+
+    Source: Goyal et al. 2017 (arXiv:1706.02677), section 2.2.
+    Mirror: ddpm_tf.optimizer.warmup_learning_rate.
+    """
+    return learning_rate * min(1.0, (step + 1) / warmup_steps) if warmup_steps else learning_rate
+
+
+def clip_by_global_norm(gradients: Sequence[Tensor], max_norm: float) -> tuple[list[Tensor], Tensor]:
+    """Scale all gradients by min(1, max_norm / (norm + 1e-6)), norm that of all of them taken as one vector.
+
+    Args:
+        gradients: any shapes.
+        max_norm: above 0.
+
+    Returns:
+        The scaled gradients, and the scalar norm before scaling.
+
+    Source: Pascanu et al. 2013 (arXiv:1211.5063), algorithm 1.
+    Mirror: ddpm_tf.optimizer.clip_by_global_norm.
+    """
+    norm = torch.sqrt(torch.stack([torch.sum(g * g) for g in gradients]).sum())
+    scale = torch.clamp(max_norm / (norm + 1e-6), max=1.0)
+    return [g * scale for g in gradients], norm
+
+
+class Adam:
+    """Adam, bias-corrected, for a fixed list of parameters.
+
+    m = beta_1 m + (1 - beta_1) g,  v = beta_2 v + (1 - beta_2) g^2,
+    p = p - learning_rate * (m / (1 - beta_1^k)) / (sqrt(v / (1 - beta_2^k)) + epsilon)
+
+    Args:
+        parameters: updated in place.
+        beta_1: decay of the first moment.
+        beta_2: decay of the second moment.
+        epsilon: added after the bias correction, as in the paper.
+
+    Source: Kingma & Ba 2015 (arXiv:1412.6980), algorithm 1.
+    Mirror: ddpm_tf.optimizer.Adam.
+    """
+
+    def __init__(
+        self, parameters: Iterable[Tensor], beta_1: float = 0.9, beta_2: float = 0.999, epsilon: float = 1e-8
+    ) -> None:
+        self.parameters = list(parameters)
+        self.beta_1, self.beta_2, self.epsilon = beta_1, beta_2, epsilon
+        self.m = [torch.zeros_like(p, requires_grad=False) for p in self.parameters]
+        self.v = [torch.zeros_like(p, requires_grad=False) for p in self.parameters]
+
+    @torch.no_grad()
+    def update(self, gradients: Sequence[Tensor], learning_rate: float, k: int) -> None:
+        """Make the k-th update, k = 1, 2, ..."""
+        correction_1 = 1.0 - self.beta_1**k
+        correction_2 = 1.0 - self.beta_2**k
+        for p, g, m, v in zip(self.parameters, gradients, self.m, self.v, strict=True):
+            m.mul_(self.beta_1).add_((1.0 - self.beta_1) * g)
+            v.mul_(self.beta_2).add_((1.0 - self.beta_2) * g * g)
+            p.sub_(learning_rate * (m / correction_1) / (torch.sqrt(v / correction_2) + self.epsilon))
+
+
+def warmup_ema_decay(k: int, decay: float) -> float:
+    """min(decay, (1 + k) / (10 + k)) at the k-th update, k = 1, 2, ...: the average forgets its start quickly.
+
+    Source: TensorFlow's ExponentialMovingAverage(num_updates=k).
+    Mirror: ddpm_tf.optimizer.warmup_ema_decay.
+    """
+    return min(decay, (1 + k) / (10 + k))
+
+
+@torch.no_grad()
+def update_ema(averages: Iterable[Tensor], parameters: Iterable[Tensor], decay: float) -> None:
+    """Move each average towards its parameter, in place: average = average + (1 - decay) (parameter - average).
+
+    Only trainable parameters are averaged, and the averages start as a copy of them.
+    Mirror: ddpm_tf.optimizer.update_ema.
+    """
+    for average, parameter in zip(averages, parameters, strict=True):
+        average.add_((1.0 - decay) * (parameter - average))

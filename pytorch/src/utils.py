@@ -1,0 +1,30 @@
+"""Device and number format. Mirror: ddpm_tf.utils."""
+
+import torch
+from ddpm_shared.config import Device, Precision
+from ddpm_shared.errors import UserError
+
+FRAMEWORK = "torch"
+
+
+def select_device(name: Device) -> torch.device:
+    """The device to compute on; "auto" is the GPU if there is one. Raises UserError for a GPU that is not there."""
+    available = torch.cuda.is_available()
+    if name == "gpu" and not available:
+        raise UserError("--device gpu: PyTorch sees no GPU here; use --device cpu, or a build of PyTorch with CUDA")
+    return torch.device("cuda" if available and name != "cpu" else "cpu")
+
+
+def device_name(device: torch.device) -> str:
+    """What to tell the user: "cpu", or the GPU's name."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+
+
+def threads() -> int:
+    """How many threads one operation may use."""
+    return torch.get_num_threads()
+
+
+def dtype(precision: Precision) -> torch.dtype:
+    """The number format of weights, schedule, images and noise; in "bf16" only the network's inside differs."""
+    return torch.float64 if precision == "fp64" else torch.float32

@@ -1,0 +1,1 @@
+"""What both trees stand on: data, randomness, files and pictures in NumPy. It knows no framework."""

@@ -1,0 +1,47 @@
+"""What each step is trained and validated on, as NumPy arrays: pixels, t and noise, before any framework sees them."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddpm_shared import streams
+from ddpm_shared.config import Config
+
+Pixels = NDArray[np.uint8]
+Arrays = tuple[Pixels, NDArray[np.int32], NDArray[np.float64]]
+
+
+def training_arrays(pixels: Pixels, config: Config, step: int) -> Arrays:
+    """The batch of training step `step`, a function of (seed, step) alone.
+
+    Args:
+        pixels: [N, H, W, C] uint8, the training images.
+        config: its seed, batch size, flip and T are used.
+        step: 0, 1, ...
+
+    Returns:
+        Images [B, H, W, C] uint8, t [B] int32, eps [B, H, W, C] float64.
+    """
+    size = config.training.batch_size
+    chosen = pixels[streams.batch_indices(config.seed, step, len(pixels), size)]
+    if config.data.horizontal_flip:
+        flipped = streams.flips(config.seed, step, size)
+        chosen[flipped] = chosen[flipped, :, ::-1]
+    t = streams.timesteps(config.seed, streams.TRAIN_T, step, size, config.diffusion.timesteps)
+    return chosen, t, streams.normal(config.seed, streams.TRAIN_EPS, step, chosen.shape)
+
+
+def validation_arrays(pixels: Pixels, config: Config, first: int) -> Arrays:
+    """The images from `first` on, at most a batch, with the t and noise that each has in every epoch.
+
+    Args:
+        pixels: [N, H, W, C] uint8, the validation images.
+        config: as in training_arrays.
+        first: index of the first image.
+
+    Returns:
+        As training_arrays, with B = min(batch size, N - first).
+    """
+    chosen = pixels[first : first + config.training.batch_size]
+    last = first + len(chosen)
+    t = streams.timesteps(config.seed, streams.VALIDATION_T, 0, last, config.diffusion.timesteps)[first:]
+    return chosen, t, streams.normal(config.seed, streams.VALIDATION_EPS, 0, chosen.shape, first)

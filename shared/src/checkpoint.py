@@ -1,0 +1,130 @@
+"""Checkpoints that either framework writes and either reads: safetensors with canonical names and layouts.
+
+The tensors are `model/<name>`, `ema/<name>`, `adam_m/<name>` and `adam_v/<name>` (names and layouts as in
+parameters.py); the header's metadata holds a JSON object with `framework`, `step`, `config` and `dataset_sha256`.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+from numpy.typing import NDArray
+
+from ddpm_shared import config as configs
+from ddpm_shared import files
+from ddpm_shared.errors import UserError
+
+FORMAT = "ddpm-duet/1"
+PREFIXES = ("model", "ema", "adam_m", "adam_v")
+
+Tensors = dict[str, NDArray[np.floating]]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a checkpoint file holds."""
+
+    path: Path
+    framework: str  # of the run that wrote it: "torch" or "tensorflow"
+    step: int  # training steps done
+    config: configs.Config
+    dataset_sha256: str
+    sha256: str  # of the whole file
+    tensors: Tensors
+
+
+def save(
+    path: Path, tensors: Tensors, *, framework: str, step: int, config: configs.Config, dataset_sha256: str
+) -> None:
+    """Write a checkpoint atomically. Raises OSError on a full disk; an older file of that name is then untouched."""
+    metadata = {
+        "format": FORMAT,
+        "framework": framework,
+        "step": step,
+        "config": configs.to_dict(config),
+        "dataset_sha256": dataset_sha256,
+    }
+    arrays = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
+    files.write_atomically(path, safetensors.numpy.save(arrays, {"ddpm-duet": json.dumps(metadata)}))
+
+
+def load(path: str | Path, prefixes: tuple[str, ...] = PREFIXES) -> Checkpoint:
+    """Read a checkpoint, of its tensors only those under `prefixes`.
+
+    Raises:
+        UserError: no such file, a truncated or foreign file, or a tensor with NaN or infinite values.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"no checkpoint at {path}: give a .safetensors file that a training run wrote")
+    try:
+        with safetensors.safe_open(str(path), framework="numpy") as file:
+            metadata: dict[str, Any] = json.loads((file.metadata() or {}).get("ddpm-duet", "{}"))
+            names = [name for name in file.keys() if name.split("/", 1)[0] in prefixes]  # noqa: SIM118 (no dict)
+            tensors: Tensors = {name: file.get_tensor(name) for name in names}
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
+        raise UserError(
+            f"{path} is not a whole safetensors file ({error}): take an earlier checkpoint of the run"
+        ) from None
+    if metadata.get("format") != FORMAT:
+        raise UserError(
+            f"{path} is not a checkpoint of ddpm-duet: its format is {metadata.get('format')!r}, not {FORMAT!r}"
+        )
+    broken = [name for name, value in tensors.items() if not np.isfinite(value).all()]
+    if broken:
+        raise UserError(
+            f"{path} holds NaN or infinite values in {_listed(broken)}: take an earlier checkpoint"
+        )
+    return Checkpoint(
+        path=path,
+        framework=metadata["framework"],
+        step=metadata["step"],
+        config=configs.from_dict(metadata["config"], str(path)),
+        dataset_sha256=metadata["dataset_sha256"],
+        sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+        tensors=tensors,
+    )
+
+
+def select(checkpoint: Checkpoint, prefix: str, shapes: Mapping[str, tuple[int, ...]]) -> Tensors:
+    """The tensors under `prefix`, without it, once they are exactly those that the network has.
+
+    Args:
+        checkpoint: a loaded file.
+        prefix: one of PREFIXES.
+        shapes: the network's canonical names and shapes.
+
+    Raises:
+        UserError: missing, surplus or wrong-shaped tensors, listed by name.
+    """
+    found = {
+        name.removeprefix(prefix + "/"): value
+        for name, value in checkpoint.tensors.items()
+        if name.startswith(prefix + "/")
+    }
+    faults = []
+    if missing := sorted(set(shapes) - set(found)):
+        faults.append(f"missing {_listed(missing)}")
+    if surplus := sorted(set(found) - set(shapes)):
+        faults.append(f"surplus {_listed(surplus)}")
+    if wrong := sorted(name for name in set(found) & set(shapes) if found[name].shape != tuple(shapes[name])):
+        faults.append(
+            f"other shape {_listed([f'{n} {found[n].shape}, not {tuple(shapes[n])}' for n in wrong])}"
+        )
+    if faults:
+        raise UserError(
+            f"the {prefix} tensors in {checkpoint.path} do not fit the network: {'; '.join(faults)}. "
+            "Use the checkpoint with the configuration that it was trained with"
+        )
+    return found
+
+
+def _listed(names: list[str], at_most: int = 5) -> str:
+    more = f" and {len(names) - at_most} more" if len(names) > at_most else ""
+    return ", ".join(names[:at_most]) + more

@@ -1,0 +1,240 @@
+"""What the command lines share: flags from dataclasses, and one clear sentence for every bad input."""
+
+import argparse
+import dataclasses
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import tyro
+
+from ddpm_shared import checkpoint, runs
+from ddpm_shared import config as configs
+from ddpm_shared.config import Config
+from ddpm_shared.errors import UserError, choice
+
+T = TypeVar("T")
+
+# What a resumed run may change: how far and where it runs, never what it computes.
+CHANGEABLE = {
+    "device",
+    "data.dataset",  # its hash is compared instead
+    "data.data_dir",
+    "training.epochs",
+    "training.max_steps",
+    "training.validation_images",
+    "training.sample_every",
+    "training.sample_images",
+    "training.checkpoint_every",
+    "training.keep_checkpoints",
+}
+
+
+def guard(main: Callable[[], int]) -> NoReturn:
+    """Run a command line: bad input becomes one sentence on stderr and exit code 2, without a traceback."""
+    try:
+        sys.exit(main())
+    except UserError as error:
+        sys.exit(_say(f"error: {error}", 2))
+    except OSError as error:
+        place = f" ({error.filename})" if error.filename else ""
+        sys.exit(_say(f"error: {error.strerror or error}{place}: free the space or mend the path and run again", 1))
+    except KeyboardInterrupt:
+        sys.exit(_say("interrupted", 130))
+
+
+def _say(message: str, code: int) -> int:
+    print(message, file=sys.stderr)
+    return code
+
+
+def parse(kind: type[T], argv: Sequence[str] | None, module: str, default: T | None = None) -> T:
+    """Read the flags of the dataclass `kind`; `--help` lists them with the field docstrings.
+
+    Args:
+        kind: the dataclass; nested ones give flags without a prefix.
+        argv: the arguments (default: the process's).
+        module: what stands behind `python -m`.
+        default: where the values come from that no flag sets.
+    """
+    options: dict[str, Any] = {} if default is None else {"default": default}
+    return tyro.cli(
+        kind, args=argv, prog=f"python -m {module}", config=(tyro.conf.OmitArgPrefixes,), **options
+    )
+
+
+@dataclass(frozen=True)
+class TrainCommand:
+    """Train a DDPM. Flags win over --config, which wins over --preset's and the built-in values."""
+
+    config: str | None = None
+    """A JSON file of settings, laid out as a run's config.json."""
+    run_dir: str | None = None
+    """Where to write the run (default: runs/<framework>/<utc>-<preset>)."""
+    resume: str | None = None
+    """Go on with a run: its folder, a checkpoint file (in a new folder), or nothing for the newest run."""
+    settings: Config = field(default_factory=Config)
+
+
+@dataclass(frozen=True)
+class TrainPlan:
+    """A checked TrainCommand: what to run, where, and from which checkpoint."""
+
+    config: Config
+    folder: Path
+    resumed: checkpoint.Checkpoint | None
+
+
+def parse_train(framework: str, argv: Sequence[str] | None) -> TrainPlan:
+    """Read the training flags of the tree of `framework`, "torch" or "tensorflow".
+
+    Raises:
+        UserError: a value that is wrong or does not fit the others or the resumed run.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    # The values that the flags override come from files that flags name, so these flags are read first.
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--preset")
+    first.add_argument("--config")
+    first.add_argument("--run-dir")
+    first.add_argument("--resume", nargs="?", const="latest")
+    known, _ = first.parse_known_args(arguments)
+    for index, argument in enumerate(arguments):
+        if argument == "--resume" and (index + 1 == len(arguments) or arguments[index + 1].startswith("--")):
+            arguments[index] = "--resume=latest"
+
+    resumed = checkpoint.load(_resumed_file(known.resume, framework, known.run_dir)) if known.resume else None
+    settings = resumed.config if resumed else configs.read(known.config) if known.config else Config()
+    if resumed and known.config:
+        raise UserError("--resume takes the settings of the run: leave out --config")
+    if known.preset and not (resumed and known.preset == settings.preset):
+        settings = configs.with_preset(settings, known.preset)
+    module = {"torch": "ddpm_torch.train", "tensorflow": "ddpm_tf.train"}[framework]
+    command = parse(TrainCommand, arguments, module, default=TrainCommand(settings=settings))
+    if resumed:
+        _require_same(resumed, command.settings)
+
+    folder = _folder(command, framework, resumed)
+    if resumed is None or folder != _home(resumed):
+        runs.require_free(folder)
+    return TrainPlan(command.settings, folder, resumed)
+
+
+def _resumed_file(resume: str, framework: str, run_dir: str | None) -> Path:
+    path = Path(resume)
+    if resume == "latest":
+        path = Path(run_dir) if run_dir else runs.latest_folder(framework)
+    return path if path.is_file() else runs.latest_checkpoint(path)
+
+
+def _home(resumed: checkpoint.Checkpoint) -> Path:
+    return resumed.path.parent.parent
+
+
+def _folder(command: TrainCommand, framework: str, resumed: checkpoint.Checkpoint | None) -> Path:
+    if command.run_dir:
+        return Path(command.run_dir)
+    # A run goes on in its own folder, unless another framework or an explicit file makes it a branch.
+    if resumed and resumed.framework == framework and not Path(command.resume or "").is_file():
+        return _home(resumed)
+    return runs.new_folder(framework, command.settings.preset)
+
+
+def _require_same(resumed: checkpoint.Checkpoint, settings: Config) -> None:
+    differences = [
+        f"{key} was {old!r}, now {new!r}"
+        for key, (old, new) in config_differences(configs.to_dict(resumed.config), configs.to_dict(settings)).items()
+        if key not in CHANGEABLE
+    ]
+    if differences:
+        raise UserError(
+            f"a resumed run computes what it began, but {'; '.join(differences)}. "
+            "Leave these flags out, or start a new run without --resume"
+        )
+
+
+def config_differences(a: dict[str, Any], b: dict[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:
+    """The dotted keys at which two nested dicts differ, with both values (None where a key is missing)."""
+    differences: dict[str, tuple[Any, Any]] = {}
+    for key in dict.fromkeys([*a, *b]):
+        old, new = a.get(key), b.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            differences |= config_differences(old, new, f"{prefix}{key}.")
+        elif old != new:
+            differences[prefix + key] = (old, new)
+    return differences
+
+
+@dataclass(frozen=True)
+class SampleCommand:
+    """Draw images from a checkpoint of either framework: samples.npz (key `images`, uint8 [N, 28, 28, 1]) and grid.png."""
+
+    checkpoint: str = "latest"
+    """A .safetensors file, a run folder (its newest checkpoint), or the newest run of this framework."""
+    num_images: int = 64
+    """How many images to draw."""
+    seed: int = 0
+    """Seed of the noise; image i of a seed is the same in any batch and in both frameworks."""
+    sampler: str = "ancestral"
+    """The sampling algorithm."""
+    steps: int | None = None
+    """Sampling steps; the ancestral sampler takes as many as the model was trained with (the default)."""
+    batch_size: int = 64
+    """Images drawn at once."""
+    out: str | None = None
+    """Where to write (default: runs/samples/<utc>-<framework>)."""
+    overwrite: bool = False
+    """Replace the samples in --out."""
+    raw: bool = False
+    """Use the weights themselves, not their moving average."""
+    clip_x_0: bool = True
+    """Clip the predicted x_0 to [-1, 1] at every step."""
+    gif: bool = False
+    """Write denoising.gif, the first images on their way from noise, as well."""
+    precision: configs.Precision = "fp32"
+    """Arithmetic of the network."""
+    device: configs.Device = "auto"
+    """auto takes the GPU if there is one."""
+
+    def __post_init__(self) -> None:
+        for name in ("num_images", "batch_size"):
+            if getattr(self, name) < 1:
+                raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}: must be 1 or more")
+        if self.seed < 0:
+            raise UserError(f"--seed {self.seed}: must be 0 or more")
+
+
+@dataclass(frozen=True)
+class SamplePlan:
+    """A checked SampleCommand."""
+
+    framework: str
+    command: SampleCommand
+    checkpoint: checkpoint.Checkpoint
+    prefix: str  # which of the checkpoint's weights to use
+    out: Path
+
+
+def parse_sample(framework: str, argv: Sequence[str] | None) -> SamplePlan:
+    """Read the sampling flags of the tree of `framework` and load the weights that they name.
+
+    Raises:
+        UserError: a value that is wrong or does not fit the checkpoint.
+    """
+    module = {"torch": "ddpm_torch.inference", "tensorflow": "ddpm_tf.inference"}[framework]
+    command = parse(SampleCommand, argv, module)
+    choice("sampler", command.sampler, ("ancestral",))
+    path = _resumed_file(command.checkpoint, framework, None)
+    prefix = "model" if command.raw else "ema"
+    loaded = checkpoint.load(path, (prefix,))
+    timesteps = loaded.config.diffusion.timesteps
+    if command.steps not in (None, timesteps):
+        raise UserError(
+            f"--steps {command.steps}: the ancestral sampler takes the {timesteps} steps that {path} was trained with"
+        )
+    out = Path(command.out) if command.out else runs.new_folder("samples", framework)
+    if (out / "samples.npz").exists() and not command.overwrite:
+        raise UserError(f"{out} already holds samples: choose another --out, or replace them with --overwrite")
+    return SamplePlan(framework, dataclasses.replace(command, steps=timesteps), loaded, prefix, out)

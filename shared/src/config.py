@@ -1,0 +1,244 @@
+"""Every setting of a run: frozen dataclasses, the presets, validation, and JSON both ways.
+
+The field docstrings below are what `--help` prints.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import dacite
+
+from ddpm_shared.errors import UserError, choice
+
+Preset = Literal["tiny", "base", "large"]
+Precision = Literal["fp32", "bf16", "fp64"]
+Device = Literal["auto", "cpu", "gpu"]
+Dataset = Literal["auto", "fashion-mnist", "fashion-mnist-10k"]
+ScheduleName = Literal["linear"]
+
+
+def _require(condition: bool, flag: str, value: object, rule: str) -> None:
+    if not condition:
+        raise UserError(f"{flag} {value}: {rule}")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """What to learn from."""
+
+    dataset: Dataset = "auto"
+    """The full Fashion-MNIST, its subset in the package, or (auto) the full set if it can be had."""
+    data_dir: str | None = None
+    """A folder with the four IDX files of the full set."""
+    horizontal_flip: bool = False
+    """Mirror every training image left to right with probability 1/2."""
+
+    def __post_init__(self) -> None:
+        choice("dataset", self.dataset, get_args(Dataset))
+
+
+@dataclass(frozen=True)
+class DiffusionConfig:
+    """The forward process."""
+
+    schedule: ScheduleName = "linear"
+    """How beta grows with t."""
+    timesteps: int = 1000
+    """T, the number of diffusion steps."""
+    beta_start: float = 1e-4
+    """beta at t = 0."""
+    beta_end: float = 0.02
+    """beta at t = T - 1."""
+
+    def __post_init__(self) -> None:
+        choice("schedule", self.schedule, get_args(ScheduleName))
+        _require(self.timesteps >= 2, "--timesteps", self.timesteps, "must be 2 or more")
+        _require(
+            0 < self.beta_start <= self.beta_end < 1,
+            "--beta-start, --beta-end",
+            (self.beta_start, self.beta_end),
+            "must satisfy 0 < start <= end < 1",
+        )
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The U-Net. Level i works at image_size / 2**i (rounded up) with base_channels * channel_mults[i] channels."""
+
+    base_channels: int = 32
+    """Channels of the first level."""
+    channel_mults: tuple[int, ...] = (1, 2, 4)
+    """Channels of each level in units of base-channels."""
+    num_res_blocks: int = 2
+    """Residual blocks a level on the way down; one more on the way up."""
+    attention_resolutions: tuple[int, ...] = (7,)
+    """Self-attention follows every residual block that works at one of these sizes."""
+    num_groups: int = 8
+    """Groups of every GroupNorm."""
+    image_size: int = 28
+    """Height and width of the images."""
+    image_channels: int = 1
+    """Channels of the images."""
+
+    def __post_init__(self) -> None:
+        _require(
+            min(self.num_res_blocks, self.num_groups, self.image_size, self.image_channels) >= 1,
+            "--num-res-blocks, --num-groups, --image-size, --image-channels",
+            (self.num_res_blocks, self.num_groups, self.image_size, self.image_channels),
+            "must all be 1 or more",
+        )
+        _require(
+            len(self.channel_mults) > 0 and min(self.channel_mults) >= 1,
+            "--channel-mults",
+            self.channel_mults,
+            "needs one positive number a level",
+        )
+        _require(
+            self.base_channels >= 4
+            and self.base_channels % 2 == 0
+            and self.base_channels % self.num_groups == 0,
+            "--base-channels",
+            self.base_channels,
+            f"must be even, 4 or more and a multiple of --num-groups {self.num_groups}",
+        )
+        _require(
+            set(self.attention_resolutions) <= set(self.resolutions),
+            "--attention-resolutions",
+            self.attention_resolutions,
+            f"the levels of this network work at {self.resolutions}",
+        )
+
+    @property
+    def resolutions(self) -> tuple[int, ...]:
+        """Height and width at each level, e.g. (28, 14, 7); an odd size is halved upwards, 7 -> 4."""
+        sizes = [self.image_size]
+        for _ in self.channel_mults[1:]:
+            sizes.append((sizes[-1] + 1) // 2)
+        return tuple(sizes)
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How to learn."""
+
+    epochs: int = 20
+    """Passes over the training images."""
+    max_steps: int | None = None
+    """Stop after this many steps, if that comes before the last epoch's end."""
+    batch_size: int = 128
+    """Images a step."""
+    learning_rate: float = 2e-4
+    """Adam's step size after the warm-up."""
+    warmup_steps: int = 200
+    """Steps over which the learning rate grows linearly from 0."""
+    max_grad_norm: float = 1.0
+    """Gradients are scaled down to this global norm."""
+    ema_decay: float = 0.999
+    """Decay of the exponential moving average of the weights; early on it is (1 + k) / (10 + k) at update k."""
+    validation_images: int | None = None
+    """How many test images the validation loss is taken over each epoch (default: all)."""
+    sample_every: int = 5
+    """Draw a grid of samples every so many epochs and at the end; 0: never."""
+    sample_images: int = 16
+    """Images in that grid."""
+    checkpoint_every: int = 500
+    """Write a checkpoint every so many steps and at the end."""
+    keep_checkpoints: int = 3
+    """How many of the newest checkpoints are kept."""
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "sample_images", "checkpoint_every", "keep_checkpoints"):
+            _require(getattr(self, name) >= 1, _flag(name), getattr(self, name), "must be 1 or more")
+        for name in ("max_steps", "validation_images"):
+            value = getattr(self, name)
+            _require(value is None or value >= 1, _flag(name), value, "must be 1 or more")
+        for name in ("warmup_steps", "sample_every"):
+            _require(getattr(self, name) >= 0, _flag(name), getattr(self, name), "must be 0 or more")
+        for name in ("learning_rate", "max_grad_norm"):
+            _require(
+                0 < getattr(self, name) < float("inf"), _flag(name), getattr(self, name), "must be positive"
+            )
+        _require(0 <= self.ema_decay < 1, "--ema-decay", self.ema_decay, "must be in [0, 1)")
+
+
+def _flag(field_name: str) -> str:
+    return "--" + field_name.replace("_", "-")
+
+
+@dataclass(frozen=True)
+class Config:
+    """All that decides what a run computes."""
+
+    preset: Preset = "base"
+    """The network's size; the flags under `model options` change it further."""
+    seed: int = 0
+    """Seed of every random draw: initial weights, batches, t and noise."""
+    precision: Precision = "fp32"
+    """Arithmetic of the network. fp64 is for comparing the frameworks."""
+    device: Device = "auto"
+    """auto takes the GPU if there is one."""
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+
+    def __post_init__(self) -> None:
+        choice("preset", self.preset, get_args(Preset))
+        choice("precision", self.precision, get_args(Precision))
+        choice("device", self.device, get_args(Device))
+        _require(self.seed >= 0, "--seed", self.seed, "must be 0 or more")
+
+
+PRESETS: dict[str, ModelConfig] = {
+    "tiny": ModelConfig(base_channels=16, channel_mults=(1, 2), num_res_blocks=1, attention_resolutions=()),
+    "base": ModelConfig(),
+    "large": ModelConfig(
+        base_channels=64, channel_mults=(1, 2, 4, 8), num_res_blocks=2, attention_resolutions=(4,)
+    ),
+}
+
+
+def with_preset(config: Config, preset: str) -> Config:
+    """`config` with the network of `preset`. Raises UserError for an unknown one."""
+    choice("preset", preset, tuple(PRESETS))
+    return dataclasses.replace(config, preset=preset, model=PRESETS[preset])  # type: ignore[arg-type]
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+    """Every value as JSON types, nested as in Config."""
+    result: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))
+    return result
+
+
+def from_dict(values: Mapping[str, Any], source: str) -> Config:
+    """The inverse of to_dict; missing keys take their defaults.
+
+    Raises:
+        UserError: an unknown key, a value of the wrong type or out of range; `source` is named in the message.
+    """
+    try:
+        if values.get("preset") in PRESETS:  # its network is what a partial "model" starts from
+            preset = dataclasses.asdict(PRESETS[values["preset"]])
+            values = {**values, "model": {**preset, **values.get("model", {})}}
+        return dacite.from_dict(
+            Config, values, dacite.Config(strict=True, cast=[tuple], type_hooks={float: float})
+        )
+    except (dacite.DaciteError, TypeError, ValueError) as error:
+        raise UserError(f"{source}: {error}") from None
+
+
+def read(path: str | Path) -> Config:
+    """The Config in a JSON file, as `config.json` of a run folder. Raises UserError where it is none."""
+    try:
+        values = json.loads(Path(path).read_text())
+    except OSError as error:
+        raise UserError(f"cannot read the configuration {path}: {error.strerror}") from None
+    except ValueError as error:
+        raise UserError(f"{path} is not JSON: {error}") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{path} must hold a JSON object, not {type(values).__name__}")
+    return from_dict(values, str(path))

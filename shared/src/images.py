@@ -1,0 +1,59 @@
+"""Pictures from arrays of uint8 images [N, H, W, C]: grids, PNG, GIF."""
+
+import io
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ddpm_shared import files
+
+Pixels = NDArray[np.uint8]
+
+
+def grid(images: Pixels, columns: int | None = None, scale: int = 2, gap: int = 2) -> Pixels:
+    """Images side by side, row by row, on white.
+
+    Args:
+        images: [N, H, W, C] uint8, N >= 1, C 1 or 3.
+        columns: images a row (default: as square as possible).
+        scale: each pixel becomes scale x scale pixels.
+        gap: white pixels between the images and around them.
+
+    Returns:
+        [height, width, C] uint8.
+    """
+    count, height, width, channels = images.shape
+    columns = columns or math.ceil(math.sqrt(count))
+    rows = math.ceil(count / columns)
+    images = images.repeat(scale, axis=1).repeat(scale, axis=2)
+    cell_height, cell_width = height * scale + gap, width * scale + gap
+    canvas = np.full((rows * cell_height + gap, columns * cell_width + gap, channels), 255, np.uint8)
+    for index, image in enumerate(images):
+        row, column = divmod(index, columns)
+        top, left = row * cell_height + gap, column * cell_width + gap
+        canvas[top : top + height * scale, left : left + width * scale] = image
+    return canvas
+
+
+def _picture(pixels: Pixels) -> Image.Image:
+    return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+
+
+def write_png(path: Path, pixels: Pixels) -> None:
+    """Write [height, width, C] uint8 as PNG, atomically."""
+    buffer = io.BytesIO()
+    _picture(pixels).save(buffer, "PNG", optimize=True)
+    files.write_atomically(path, buffer.getvalue())
+
+
+def write_gif(path: Path, frames: Sequence[Pixels], seconds_a_frame: float = 0.08, hold: float = 2.0) -> None:
+    """Write frames of [height, width, C] uint8 as a looping GIF, atomically, the last shown for `hold` seconds."""
+    pictures = [_picture(frame) for frame in frames]
+    durations = [round(1000 * seconds_a_frame)] * (len(frames) - 1) + [round(1000 * hold)]
+    buffer = io.BytesIO()
+    pictures[0].save(buffer, "GIF", save_all=True, append_images=pictures[1:], duration=durations, loop=0)
+    files.write_atomically(path, buffer.getvalue())

@@ -1,0 +1,40 @@
+"""Initial weights as a function of (seed, name, shape), so that both networks start from the same numbers.
+
+Names and layouts are PyTorch's: a convolution's weight is [out, in, height, width], a linear map's [out, in].
+"""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddpm_shared import streams
+
+# Ho et al. start the last map of every residual branch, and of the network, at zero: each block is the identity.
+ZERO_AT_START = ("conv_2.weight", "project.weight", "conv_out.weight")
+
+
+def initial_value(seed: int, name: str, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """The starting value of one parameter.
+
+    Biases are 0 and normalisation scales 1. Weights are uniform on [-limit, limit] with
+    limit = sqrt(3 / fan_average), that is, variance 1 / fan_average, fan_average = (fan_in + fan_out) / 2.
+
+    Args:
+        seed: the run's seed.
+        name: canonical name, e.g. "down.0.residual.conv_1.weight".
+        shape: canonical shape.
+
+    Returns:
+        [*shape] float64; each tree rounds it to its own precision.
+
+    Source: Glorot & Bengio 2010, eq. 16; Ho et al. 2020's code for the zeros.
+    """
+    if name.endswith(".bias") or name.endswith(ZERO_AT_START):
+        return np.zeros(shape)
+    if len(shape) == 1:
+        return np.ones(shape)
+    receptive_field = math.prod(shape[2:])
+    fan_average = (shape[0] + shape[1]) * receptive_field / 2
+    limit = math.sqrt(3 / fan_average)
+    return streams.generator(seed, streams.PARAMETERS + name).uniform(-limit, limit, size=shape)

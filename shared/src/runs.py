@@ -1,0 +1,242 @@
+"""The run folder: what a training run leaves behind, and how the next one finds it.
+
+metrics.jsonl is append-only, one event a line; metrics.json is rewritten whole from the same records. An event
+`resume` at step k takes back the records after k, so a run that died between checkpoints is told once, not twice.
+"""
+
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ddpm_shared import checkpoint, files
+from ddpm_shared.checkpoint import Tensors
+from ddpm_shared.config import Config, to_dict
+from ddpm_shared.datasets import Split
+from ddpm_shared.errors import UserError
+
+SCHEMA_VERSION = 1
+RUNS = Path("runs")
+PACKAGES = ("ddpm-duet", "torch", "tensorflow", "keras", "numpy", "safetensors")
+
+Record = dict[str, Any]
+History = dict[str, list[Record]]  # "steps" and "epochs"
+
+
+def environment(device: str, threads: int) -> Record:
+    """What the run ran on: versions, device, threads, git commit, argv."""
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    git = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
+    )
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": versions,
+        "device": device,
+        "threads": threads,
+        "cpu_count": os.cpu_count(),
+        "git_commit": git.stdout.strip() or None,
+        "argv": sys.argv,
+        "started_utc": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def new_folder(framework: str, preset: str) -> Path:
+    """runs/<framework>/<utc>-<preset>, a name not yet taken."""
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    folder = RUNS / framework / f"{stamp}-{preset}"
+    number = 2
+    while folder.exists():
+        folder = folder.with_name(f"{stamp}-{preset}-{number}")
+        number += 1
+    return folder
+
+
+def require_free(folder: Path) -> None:
+    """Raise UserError if `folder` is there and not empty."""
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+        raise UserError(
+            f"{folder} already holds files: choose another --run-dir, or continue the run in it with --resume {folder}"
+        )
+
+
+def latest_folder(framework: str) -> Path:
+    """The newest run of `framework` under runs/ that has a checkpoint. Raises UserError if there is none."""
+    pointers = sorted((RUNS / framework).glob("*/checkpoints/latest"), key=lambda path: path.stat().st_mtime)
+    if not pointers:
+        raise UserError(f"no run with a checkpoint in {RUNS / framework}: train one first, or name a folder or file")
+    return pointers[-1].parent.parent
+
+
+def latest_checkpoint(folder: Path) -> Path:
+    """The newest checkpoint of the run in `folder`. Raises UserError if it has none."""
+    pointer = folder / "checkpoints" / "latest"
+    if not pointer.is_file():
+        raise UserError(f"{folder} holds no checkpoint: give a run folder with checkpoints/latest in it, or a file")
+    return pointer.with_name(pointer.read_text().strip())
+
+
+def read_history(folder: Path, step: int) -> History:
+    """The records in metrics.jsonl up to and with `step`; empty lists where there is no such file."""
+    history: History = {"steps": [], "epochs": []}
+    path = folder / "metrics.jsonl"
+    lines = path.read_text().splitlines(keepends=True) if path.is_file() else []
+    for number, line in enumerate(lines, start=1):
+        if not line.endswith("\n"):  # the event that was being written when the run died
+            break
+        try:
+            event = json.loads(line)
+            kind = event.pop("event")
+            if kind == "resume":
+                history = _until(history, event["step"])
+            elif kind in ("step", "epoch"):
+                history[kind + "s"].append(event)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise UserError(f"{path}, line {number} is not an event of a run: {line.strip()[:80]!r}") from None
+    return _until(history, step)
+
+
+def _until(history: History, step: int) -> History:
+    return {kind: [record for record in records if record["step"] <= step] for kind, records in history.items()}
+
+
+class Run:
+    """A run folder being written.
+
+    Args:
+        folder: made here; must be free unless the run continues in place.
+        framework: "torch" or "tensorflow".
+        config: all settings.
+        environment: as from environment().
+        data: the training split.
+        parameters: how many numbers the network has.
+        resumed: the checkpoint to go on from, or None.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        framework: str,
+        config: Config,
+        environment: Record,
+        data: Split,
+        parameters: int,
+        resumed: checkpoint.Checkpoint | None = None,
+    ) -> None:
+        self.folder, self.framework, self.config, self.data = folder, framework, config, data
+        self.header = {
+            "schema_version": SCHEMA_VERSION,
+            "framework": framework,
+            "status": "running",
+            "config": to_dict(config),
+            "environment": environment,
+            "dataset": {
+                "name": data.name,
+                "split": data.split,
+                "num_images": len(data.images),
+                "sha256": data.sha256,
+            },
+            "parameters": parameters,
+        }
+        folder.mkdir(parents=True, exist_ok=True)
+        files.write_json(folder / "config.json", to_dict(config))
+        files.write_json(folder / "environment.json", environment)
+        self.history: History = {"steps": [], "epochs": []}
+        if resumed is None:
+            self._append("start", {"step": 0})
+        else:
+            self._take_over(resumed)
+        self.began = time.perf_counter() - (self.history["steps"][-1]["wall_s"] if self.history["steps"] else 0.0)
+        self.write_metrics("running")
+
+    def _take_over(self, resumed: checkpoint.Checkpoint) -> None:
+        source = resumed.path.parent.parent
+        self.history = read_history(source, resumed.step)
+        log = self.folder / "metrics.jsonl"
+        if log.is_file():  # in place: drop a half-written last line, keep the rest
+            whole = log.read_bytes().rpartition(b"\n")
+            os.truncate(log, len(whole[0]) + len(whole[1]))
+        else:
+            for kind in ("steps", "epochs"):
+                for record in self.history[kind]:
+                    self._append(kind.removesuffix("s"), record)
+        self._append("resume", {"step": resumed.step, "checkpoint": str(resumed.path), "framework": self.framework})
+
+    @property
+    def wall_s(self) -> float:
+        """Seconds since the run began, without the time between an interruption and its resumption."""
+        return time.perf_counter() - self.began
+
+    def record_step(self, record: Record) -> None:
+        """Append one training step; `wall_s` is added."""
+        self._record("step", record)
+
+    def record_epoch(self, record: Record) -> None:
+        """Append one epoch, `wall_s` added, and rewrite metrics.json."""
+        self._record("epoch", record)
+        self.write_metrics("running")
+
+    def save_checkpoint(self, step: int, tensors: Tensors) -> Path:
+        """Write checkpoints/step_<step>.safetensors, point `latest` at it, remove all but the newest few."""
+        folder = self.folder / "checkpoints"
+        path = folder / f"step_{step:08d}.safetensors"
+        checkpoint.save(
+            path,
+            tensors,
+            framework=self.framework,
+            step=step,
+            config=self.config,
+            dataset_sha256=self.data.sha256,
+        )
+        files.write_atomically(folder / "latest", path.name.encode() + b"\n")
+        self._append("checkpoint", {"step": step, "file": path.name})
+        for old in sorted(folder.glob("step_*.safetensors"))[: -self.config.training.keep_checkpoints]:
+            old.unlink()
+        return path
+
+    def finish(self, status: str, step: int, message: str | None = None) -> None:
+        """Close the run as completed, interrupted or failed: an `end` event and the last metrics.json."""
+        self._append("end", {"step": step, "status": status} | ({"message": message} if message else {}))
+        self.write_metrics(status, message)
+
+    def write_metrics(self, status: str, message: str | None = None) -> None:
+        """Rewrite metrics.json from the records so far."""
+        steps, epochs = self.history["steps"], self.history["epochs"]
+        last_epoch = epochs[-1] if epochs else {}
+        final = {
+            "step": steps[-1]["step"] if steps else 0,
+            "images_seen": steps[-1]["images_seen"] if steps else 0,
+            "loss": steps[-1]["loss"] if steps else None,
+            "train_loss": last_epoch.get("train_loss"),
+            "validation_loss": last_epoch.get("validation_loss"),
+            "wall_s": self.wall_s,
+        }
+        metrics = self.header | {
+            "status": status,
+            "history": self.history,
+            "final": final | ({"message": message} if message else {}),
+            "evaluation": {},
+        }
+        files.write_json(self.folder / "metrics.json", metrics)
+
+    def _record(self, kind: str, record: Record) -> None:
+        record = record | {"wall_s": self.wall_s}
+        self.history[kind + "s"].append(record)
+        self._append(kind, record)
+
+    def _append(self, kind: str, record: Record) -> None:
+        line = json.dumps({"event": kind} | record, allow_nan=False)
+        with (self.folder / "metrics.jsonl").open("a") as file:
+            file.write(line + "\n")

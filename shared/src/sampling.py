@@ -1,0 +1,108 @@
+"""The sampling run around the mathematics: batches, progress, pictures, interruption."""
+
+import io
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from ddpm_shared import files, images
+from ddpm_shared.cli import SamplePlan
+
+Pixels = NDArray[np.uint8]
+OnStep = Callable[[int, Callable[[], Pixels]], None]  # (t, the images at that time)
+Draw = Callable[[int, int, OnStep], Pixels]  # (first index, count, on_step) -> [count, H, W, C]
+
+GRID_IMAGES = 64  # at most so many in grid.png
+GIF_IMAGES = 16
+GIF_FRAMES = 50
+PARTIAL = "samples.partial.npz"
+
+
+def run(plan: SamplePlan, draw: Draw) -> int:
+    """Draw all images batch by batch and write samples.npz, grid.png and, if asked for, denoising.gif.
+
+    What is finished is kept in samples.partial.npz; the same command with --out goes on from there, since an image
+    depends on its seed and index alone.
+
+    Args:
+        plan: what to draw.
+        draw: the tree's sampler.
+
+    Returns:
+        The exit code, 0.
+    """
+    command = plan.command
+    timesteps = plan.checkpoint.config.diffusion.timesteps
+    partial = plan.out / PARTIAL
+    pixels = _finished(partial, plan)
+    frames: list[Pixels] = []
+    shown = {round(k * (timesteps - 1) / (GIF_FRAMES - 1)) for k in range(GIF_FRAMES)}
+    with tqdm(
+        total=command.num_images * timesteps, initial=len(pixels) * timesteps, unit="step", unit_scale=True
+    ) as bar:
+        while len(pixels) < command.num_images:
+            first = len(pixels)
+            count = min(command.batch_size, command.num_images - first)
+
+            def on_step(t: int, current: Callable[[], Pixels], first: int = first, count: int = count) -> None:
+                if command.gif and first == 0 and t in shown:
+                    frames.append(images.grid(current()[:GIF_IMAGES]))
+                bar.update(count)
+
+            pixels = np.concatenate([pixels, draw(first, count, on_step)])
+            if len(pixels) < command.num_images:
+                _write_npz(partial, pixels, plan)
+    _write_npz(plan.out / "samples.npz", pixels, plan)
+    partial.unlink(missing_ok=True)
+    images.write_png(plan.out / "grid.png", images.grid(pixels[:GRID_IMAGES]))
+    if frames:
+        images.write_gif(plan.out / "denoising.gif", frames)
+    elif command.gif:
+        print("no denoising.gif: its images were drawn before the interruption; remove --out and run again for it")
+    print(f"{len(pixels)} images: {plan.out / 'samples.npz'}, {plan.out / 'grid.png'}")
+    return 0
+
+
+def _origin(plan: SamplePlan) -> str:
+    """What the images depend on, apart from the framework."""
+    command = plan.command
+    return json.dumps(
+        {
+            "checkpoint": plan.checkpoint.sha256,
+            "weights": plan.prefix,
+            "seed": command.seed,
+            "sampler": command.sampler,
+            "steps": command.steps,
+            "clip_x_0": command.clip_x_0,
+            "precision": command.precision,
+            "framework": plan.framework,
+        }
+    )
+
+
+def _write_npz(path: Path, pixels: Pixels, plan: SamplePlan) -> None:
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, images=pixels, origin=np.array(_origin(plan)))
+    files.write_atomically(path, buffer.getvalue())
+
+
+def _finished(partial: Path, plan: SamplePlan) -> Pixels:
+    """The images of an interrupted run of the same command, [n, H, W, C] with n = 0 where there is none."""
+    size, channels = plan.checkpoint.config.model.image_size, plan.checkpoint.config.model.image_channels
+    nothing = np.empty((0, size, size, channels), np.uint8)
+    if not partial.exists():
+        return nothing
+    try:
+        with np.load(partial) as archive:
+            pixels, origin = archive["images"], str(archive["origin"])
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        return nothing
+    if origin != _origin(plan):
+        return nothing
+    print(f"going on after the {len(pixels)} images in {partial}")
+    return pixels[: plan.command.num_images]

@@ -1,0 +1,89 @@
+"""Counter-based randomness: every draw is a pure function of (seed, stream, step).
+
+Nothing else in the project draws random numbers, so two frameworks see the same batches and the same noise,
+a resumed run needs no generator state, and the result does not depend on how the work was split.
+
+The generator is Philox (Salmon et al. 2011): a block cipher of a counter. Seed and stream name make its key; the step
+and, where images must not depend on their neighbours, the image index make the high words of its counter, which
+leaves 2**128 draws to each.
+"""
+
+import functools
+import hashlib
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddpm_shared.errors import UserError
+
+# The streams in use. A new name is a new independent stream; the old ones keep their numbers.
+PERMUTATION = "train/permutation"  # step = epoch
+FLIP = "train/flip"  # step = training step
+TRAIN_T = "train/t"
+TRAIN_EPS = "train/eps"
+VALIDATION_T = "validation/t"
+VALIDATION_EPS = "validation/eps"
+SAMPLE_X_T = "sample/x_T"  # step = 0
+SAMPLE_Z = "sample/z"  # step = t
+PARAMETERS = "parameters/"  # followed by the parameter's name
+
+
+@functools.lru_cache(maxsize=1024)
+def _key(seed: int, stream: str) -> NDArray[np.uint64]:
+    digest = hashlib.sha256(f"{seed}:{stream}".encode()).digest()
+    return np.frombuffer(digest[:16], dtype="<u8")
+
+
+def generator(seed: int, stream: str, step: int = 0, index: int = 0) -> np.random.Generator:
+    """The generator of one cell of the (seed, stream, step, index) lattice.
+
+    Args:
+        seed: any integer >= 0.
+        stream: what is drawn; one of the names above.
+        step: which time it is drawn; >= 0.
+        index: for which image it is drawn; >= 0.
+
+    Raises:
+        UserError: a negative seed.
+    """
+    if seed < 0:
+        raise UserError(f"seed must be 0 or more, got {seed}")
+    return np.random.Generator(np.random.Philox(key=_key(seed, stream), counter=[0, 0, index, step]))
+
+
+def normal(seed: int, stream: str, step: int, shape: tuple[int, ...], first: int = 0) -> NDArray[np.float64]:
+    """Standard normal numbers for the images first .. first + shape[0] - 1, [*shape].
+
+    Image i gets the same numbers whatever the batch it stands in, so samples do not depend on the batch size and
+    a worker can draw its slice of a batch alone. A float32 run rounds them, and so sees the noise of a float64 run.
+    """
+    out = np.empty(shape)
+    for offset in range(shape[0]):
+        generator(seed, stream, step, first + offset).standard_normal(out=out[offset])
+    return out
+
+
+def timesteps(seed: int, stream: str, step: int, count: int, num_timesteps: int) -> NDArray[np.int32]:
+    """0-based diffusion times, uniform on 0 .. num_timesteps - 1, [count] int32."""
+    return generator(seed, stream, step).integers(0, num_timesteps, size=count, dtype=np.int32)
+
+
+def flips(seed: int, step: int, count: int) -> NDArray[np.bool_]:
+    """Which images of a training batch are mirrored left to right, each with probability 1/2, [count] bool."""
+    return generator(seed, FLIP, step).integers(0, 2, size=count, dtype=np.int8).astype(bool)
+
+
+@functools.lru_cache(maxsize=2)
+def _permutation(seed: int, epoch: int, num_images: int) -> NDArray[np.int64]:
+    return generator(seed, PERMUTATION, epoch).permutation(num_images)
+
+
+def batch_indices(seed: int, step: int, num_images: int, batch_size: int) -> NDArray[np.int64]:
+    """The images of training step `step` (0-based), [batch_size] int64.
+
+    Every epoch is a new permutation of all images cut into whole batches; the num_images % batch_size images
+    at its end sit that epoch out, so that all batches have one shape.
+    """
+    steps_per_epoch = num_images // batch_size
+    epoch, position = divmod(step, steps_per_epoch)
+    return _permutation(seed, epoch, num_images)[position * batch_size : (position + 1) * batch_size]

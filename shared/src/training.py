@@ -1,0 +1,260 @@
+"""The training run around the mathematics: epochs, records, pictures, checkpoints, interruption.
+
+Both trees hand it their Learner, so that a run keeps the same books whatever computes it.
+"""
+
+import contextlib
+import math
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from types import FrameType, TracebackType
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from ddpm_shared import cli, datasets, images, runs
+from ddpm_shared.checkpoint import Checkpoint, Tensors
+from ddpm_shared.config import Config
+from ddpm_shared.datasets import Split
+from ddpm_shared.errors import UserError
+
+Pixels = NDArray[np.uint8]
+
+
+class Learner(Protocol):
+    """What a tree brings: the network with its average and optimizer, on a device."""
+
+    device_name: str
+    threads: int
+    num_parameters: int
+
+    def train_step(self, pixels: Pixels, step: int) -> tuple[float, float, float]:
+        """Make training step `step` (0-based) and return its loss, gradient norm and learning rate."""
+
+    def validation_losses(self, pixels: Pixels) -> Iterator[tuple[int, float]]:
+        """Number of images and mean loss of each batch of `pixels`, with the averaged weights."""
+
+    def sample(self, num_images: int, on_step: Callable[[int], None]) -> Pixels:
+        """Draw images with the averaged weights, calling on_step(t) after each step."""
+
+    def tensors(self) -> Tensors:
+        """All state, under a checkpoint's names."""
+
+    def load(self, resumed: Checkpoint) -> None:
+        """Take over the state of a checkpoint."""
+
+
+class Interrupted(Exception):  # noqa: N818 (a request, not an error)
+    """Ctrl-C or SIGTERM came; raised between steps, when all state is consistent."""
+
+
+class StopSignals:
+    """Within it, the first SIGINT or SIGTERM waits for `check`; a second one acts at once."""
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+
+    def __enter__(self) -> "StopSignals":
+        self.previous = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        for number, handler in self.previous.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.received is not None:
+            raise KeyboardInterrupt
+        self.received = number
+        print("\nstopping after this step and saving; once more to stop at once", file=sys.stderr)
+
+    def check(self) -> None:
+        """Raise Interrupted if a signal came."""
+        if self.received is not None:
+            raise Interrupted
+
+
+def train(framework: str, make_learner: Callable[[Config], Learner], argv: Sequence[str] | None) -> int:
+    """The train command line of both trees.
+
+    Args:
+        framework: "torch" or "tensorflow".
+        make_learner: builds the tree's Learner at step 0.
+        argv: the arguments (default: the process's).
+
+    Returns:
+        The exit code: 0 completed, 1 non-finite loss, 130 or 143 interrupted.
+
+    Raises:
+        UserError: bad input.
+        OSError: e.g. a full disk; the last checkpoint is whole.
+    """
+    plan = cli.parse_train(framework, argv)
+    config = plan.config
+    train_split, test_split = datasets.load(config.data.dataset, config.data.data_dir)
+    if plan.resumed and plan.resumed.dataset_sha256 != train_split.sha256:
+        raise UserError(
+            f"{plan.resumed.path} was trained on data with SHA-256 {plan.resumed.dataset_sha256[:12]}..., but "
+            f"{train_split.name} has {train_split.sha256[:12]}...: choose that data with --dataset or --data-dir"
+        )
+    loop = TrainingLoop(framework, config, train_split, test_split)
+    learner = make_learner(config)
+    if plan.resumed:
+        learner.load(plan.resumed)
+    environment = runs.environment(learner.device_name, learner.threads)
+    run = runs.Run(
+        plan.folder, framework, config, environment, train_split, learner.num_parameters, plan.resumed
+    )
+    print(
+        f"{framework} {environment['packages'][framework]} on {learner.device_name}, {learner.threads} threads, "
+        f"{config.precision} | {config.preset}, {learner.num_parameters:,} parameters | {train_split.name}, "
+        f"{len(train_split.images):,} images | {loop.total:,} steps of {config.training.batch_size} | {plan.folder}"
+    )
+    return loop.run(learner, run, plan.resumed.step if plan.resumed else 0)
+
+
+class TrainingLoop:
+    """Steps, epochs and what happens at their ends.
+
+    Args:
+        framework: for messages.
+        config: all settings.
+        train_split: images to learn from.
+        test_split: images for the validation loss.
+
+    Raises:
+        UserError: a batch larger than the data set.
+    """
+
+    def __init__(self, framework: str, config: Config, train_split: Split, test_split: Split) -> None:
+        settings = config.training
+        self.framework, self.config, self.settings = framework, config, settings
+        self.train_pixels = train_split.images
+        self.validation_pixels = test_split.images[: settings.validation_images]
+        self.steps_per_epoch = len(self.train_pixels) // settings.batch_size
+        if self.steps_per_epoch == 0:
+            raise UserError(
+                f"--batch-size {settings.batch_size} is more than the {len(self.train_pixels)} training images: "
+                "choose a smaller one"
+            )
+        self.total = min(settings.epochs * self.steps_per_epoch, settings.max_steps or sys.maxsize)
+
+    def run(self, learner: Learner, run: runs.Run, step: int) -> int:
+        """Train from `step` to the end and return the exit code, as in train()."""
+        self.learner, self.books, self.step = learner, run, step
+        self.saved = step if step else None  # the step of the newest checkpoint
+        try:
+            with StopSignals() as self.stop, self._bar() as self.bar:
+                self._steps()
+        except Interrupted:
+            self._save()
+            run.finish("interrupted", self.step)
+            print(f"interrupted at step {self.step}; go on with --resume {run.folder}", file=sys.stderr)
+            return 128 + (self.stop.received or signal.SIGINT)
+        except FloatingPointError as error:
+            kept = f"the checkpoint of step {self.saved} is kept" if self.saved else "there was no checkpoint yet"
+            run.finish("failed", self.step, f"{error}; {kept}")
+            print(f"error: {error}; {kept}", file=sys.stderr)
+            return 1
+        except BaseException as error:
+            with contextlib.suppress(OSError):  # a full disk, perhaps: what matters is already written
+                status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+                run.finish(status, self.step, f"{type(error).__name__}: {error}")
+            raise
+        run.finish("completed", self.step)
+        print(f"done: {run.folder / 'metrics.json'}")
+        return 0
+
+    def _steps(self) -> None:
+        # The ends of epochs and checkpoints come before the next step: a run resumed there still gets its due.
+        seconds = images_since = 0.0
+        while True:
+            last = self.step == self.total
+            ended = self.step > 0 and (last or self.step % self.steps_per_epoch == 0)
+            if ended and self.step not in [epoch["step"] for epoch in self.books.history["epochs"]]:
+                self._end_epoch(images_since / seconds if seconds else None)
+                seconds = images_since = 0.0
+            if self.step > 0 and (last or self.step % self.settings.checkpoint_every == 0):
+                self._save()
+            if self.step >= self.total:
+                return
+            began = time.perf_counter()
+            loss, grad_norm, learning_rate = self.learner.train_step(self.train_pixels, self.step)
+            seconds += time.perf_counter() - began
+            images_since += self.settings.batch_size
+            if not (math.isfinite(loss) and math.isfinite(grad_norm)):
+                raise FloatingPointError(
+                    f"the loss or its gradient is not finite at step {self.step + 1}: lower --learning-rate "
+                    f"(now {self.settings.learning_rate}) or lengthen --warmup-steps (now {self.settings.warmup_steps})"
+                )
+            self.step += 1
+            self.books.record_step(
+                {
+                    "step": self.step,
+                    "epoch": self.epoch,
+                    "images_seen": self.step * self.settings.batch_size,
+                    "loss": loss,
+                    "grad_norm": grad_norm,
+                    "learning_rate": learning_rate,
+                }
+            )
+            self.bar.set_postfix(loss=f"{loss:.4f}", epoch=self.epoch, refresh=False)
+            self.bar.update(self.settings.batch_size)
+            self.stop.check()
+
+    @property
+    def epoch(self) -> int:
+        """The 1-based epoch of the step just made."""
+        return (self.step - 1) // self.steps_per_epoch + 1
+
+    def _end_epoch(self, images_per_s: float | None) -> None:
+        losses = [record["loss"] for record in self.books.history["steps"] if record["epoch"] == self.epoch]
+        count = total = 0.0
+        for batch, loss in self._watched(
+            self.learner.validation_losses(self.validation_pixels), "validation", len(self.validation_pixels)
+        ):
+            self.stop.check()
+            count, total = count + batch, total + batch * loss
+        if self.settings.sample_every and (self.step == self.total or self.epoch % self.settings.sample_every == 0):
+            self._draw()
+        record = {
+            "epoch": self.epoch,
+            "step": self.step,
+            "train_loss": sum(losses) / len(losses),
+            "validation_loss": total / count,
+            "images_per_s": images_per_s,
+        }
+        self.books.record_epoch(record)
+        self.bar.write(
+            f"epoch {self.epoch}, step {self.step}: train loss {record['train_loss']:.5f}, "
+            f"validation loss {record['validation_loss']:.5f}"
+        )
+
+    def _watched(self, batches: Iterator[tuple[int, float]], name: str, total: int) -> Iterator[tuple[int, float]]:
+        with tqdm(total=total, desc=name, unit="img", leave=False) as bar:
+            for batch in batches:
+                bar.update(batch[0])
+                yield batch
+
+    def _draw(self) -> None:
+        with tqdm(total=self.config.diffusion.timesteps, desc="samples", unit="step", leave=False) as bar:
+
+            def on_step(t: int) -> None:
+                bar.update()
+                self.stop.check()
+
+            pixels = self.learner.sample(self.settings.sample_images, on_step)
+        images.write_png(self.books.folder / "samples" / f"step_{self.step:08d}.png", images.grid(pixels))
+
+    def _save(self) -> None:
+        if self.step and self.step != self.saved:
+            self.books.save_checkpoint(self.step, self.learner.tensors())
+            self.saved = self.step
+
+    def _bar(self) -> "tqdm[None]":
+        batch = self.settings.batch_size
+        return tqdm(total=self.total * batch, initial=self.step * batch, desc=self.framework, unit="img")

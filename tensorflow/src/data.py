@@ -1,0 +1,55 @@
+"""Pixels to tensors and back: uint8 [B, H, W, C] outside, floats in [-1, 1] inside. Mirror: ddpm_torch.data."""
+
+import numpy as np
+import tensorflow as tf
+from ddpm_shared.batches import Arrays
+from ddpm_shared.config import Precision
+from numpy.typing import NDArray
+
+from ddpm_tf import utils
+
+
+def to_tensor(array: NDArray[np.generic]) -> tf.Tensor:
+    """NumPy [B, H, W, C] to a tensor in this tree's layout, which is the same. Mirror: ddpm_torch.data.to_tensor."""
+    return tf.convert_to_tensor(array)
+
+
+def to_images(pixels: NDArray[np.uint8], dtype: tf.DType) -> tf.Tensor:
+    """Scale pixels to [-1, 1]: x = pixels / 127.5 - 1, in float32, then rounded to `dtype`.
+
+    Args:
+        pixels: [B, H, W, C] uint8.
+        dtype: of the result.
+
+    Returns:
+        [B, H, W, C].
+
+    Mirror: ddpm_torch.data.to_images.
+    """
+    return tf.cast(tf.cast(to_tensor(pixels), tf.float32) / 127.5 - 1.0, dtype)
+
+
+def to_pixels(x: tf.Tensor) -> NDArray[np.uint8]:
+    """The inverse of to_images: [B, H, W, C] -> [B, H, W, C] uint8, clipped and rounded to the nearest.
+
+    Mirror: ddpm_torch.data.to_pixels.
+    """
+    pixels = tf.clip_by_value(tf.round((x + 1.0) * 127.5), 0.0, 255.0)
+    return tf.cast(pixels, tf.uint8).numpy()
+
+
+def to_batch(arrays: Arrays, precision: Precision) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """What a step is trained or validated on, from ddpm_shared.batches, as tensors.
+
+    Args:
+        arrays: images [B, H, W, C] uint8, t [B] int32, eps [B, H, W, C] float64.
+        precision: the run's.
+
+    Returns:
+        x_0 [B, H, W, C] in [-1, 1], t [B] int32, eps [B, H, W, C].
+
+    Mirror: ddpm_torch.data.to_batch.
+    """
+    pixels, t, eps = arrays
+    dtype = utils.dtype(precision)
+    return to_images(pixels, dtype), tf.convert_to_tensor(t), tf.cast(to_tensor(eps), dtype)

@@ -1,0 +1,219 @@
+"""The mathematics of DDPM. Noise and t are arguments; nothing here draws a number or knows the network.
+
+Mirror: ddpm_torch.engine. Letters: B images, C channels, H and W height and width, T timesteps. t is 0-based: t = 0 is
+the paper's t = 1. All equations are those of Ho et al. 2020 (arXiv:2006.11239).
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import tensorflow as tf
+from ddpm_shared.config import DiffusionConfig
+from ddpm_shared.errors import choice
+
+EpsModel = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]  # (x_t, t) -> eps_pred
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """What depends on t alone. Every field is [T]. Mirror: ddpm_torch.engine.Schedule."""
+
+    betas: tf.Tensor
+    alphas: tf.Tensor
+    alphas_cumprod: tf.Tensor
+    alphas_cumprod_prev: tf.Tensor
+    sqrt_alphas_cumprod: tf.Tensor
+    sqrt_one_minus_alphas_cumprod: tf.Tensor
+    posterior_variance: tf.Tensor
+    posterior_log_variance_clipped: tf.Tensor
+    posterior_mean_coef_x_0: tf.Tensor
+    posterior_mean_coef_x_t: tf.Tensor
+
+
+def make_schedule(config: DiffusionConfig, dtype: tf.DType = tf.float32) -> Schedule:
+    """The schedule, computed in float64 and rounded once.
+
+    alphas = 1 - betas, alphas_cumprod[t] = prod(alphas[0 .. t]), alphas_cumprod_prev[0] = 1,
+    posterior_variance = betas (1 - alphas_cumprod_prev) / (1 - alphas_cumprod)
+
+    Args:
+        config: its `schedule` says how betas grow: "linear" from beta_start to beta_end.
+        dtype: of the result.
+
+    Raises:
+        ValueError: an unknown schedule.
+
+    Source: Ho et al. 2020, section 2 and eq. 6-7.
+    Mirror: ddpm_torch.engine.make_schedule.
+    """
+    choice("schedule", config.schedule, ("linear",))
+    betas = tf.linspace(tf.constant(config.beta_start, tf.float64), config.beta_end, config.timesteps)
+    alphas = 1.0 - betas
+    alphas_cumprod = tf.math.cumprod(alphas)
+    alphas_cumprod_prev = tf.concat([tf.ones(1, tf.float64), alphas_cumprod[:-1]], axis=0)
+    posterior_variance = betas * (1.0 - alphas_cumprod_prev) / (1.0 - alphas_cumprod)
+    # The variance is 0 at t = 0; Ho et al. take the next one there, so that the logarithm exists.
+    posterior_log_variance = tf.math.log(tf.concat([posterior_variance[1:2], posterior_variance[1:]], axis=0))
+    fields = (
+        betas,
+        alphas,
+        alphas_cumprod,
+        alphas_cumprod_prev,
+        tf.sqrt(alphas_cumprod),
+        tf.sqrt(1.0 - alphas_cumprod),
+        posterior_variance,
+        posterior_log_variance,
+        betas * tf.sqrt(alphas_cumprod_prev) / (1.0 - alphas_cumprod),
+        (1.0 - alphas_cumprod_prev) * tf.sqrt(alphas) / (1.0 - alphas_cumprod),
+    )
+    return Schedule(*(tf.cast(field, dtype) for field in fields))
+
+
+def at(values: tf.Tensor, t: tf.Tensor) -> tf.Tensor:
+    """values[t], to be multiplied with images: [T], [B] -> [B, 1, 1, 1]. Mirror: ddpm_torch.engine.at."""
+    return tf.gather(values, t)[:, None, None, None]
+
+
+def q_sample(schedule: Schedule, x_0: tf.Tensor, t: tf.Tensor, eps: tf.Tensor) -> tf.Tensor:
+    """Diffuse images to time t in one step.
+
+    x_t = sqrt(alphas_cumprod[t]) x_0 + sqrt(1 - alphas_cumprod[t]) eps
+
+    Args:
+        schedule: of the forward process.
+        x_0: [B, H, W, C] images in [-1, 1].
+        t: [B] integer, 0 .. T - 1.
+        eps: [B, H, W, C] standard normal noise.
+
+    Returns:
+        x_t, [B, H, W, C].
+
+    Source: Ho et al. 2020, eq. 4.
+    Mirror: ddpm_torch.engine.q_sample.
+    """
+    return at(schedule.sqrt_alphas_cumprod, t) * x_0 + at(schedule.sqrt_one_minus_alphas_cumprod, t) * eps
+
+
+def predict_x_0(schedule: Schedule, x_t: tf.Tensor, t: tf.Tensor, eps_pred: tf.Tensor) -> tf.Tensor:
+    """The image that x_t came from if its noise was eps_pred: q_sample solved for x_0.
+
+    x_0 = (x_t - sqrt(1 - alphas_cumprod[t]) eps_pred) / sqrt(alphas_cumprod[t])
+
+    Args:
+        schedule: of the forward process.
+        x_t: [B, H, W, C] noisy images.
+        t: [B] integer, 0 .. T - 1.
+        eps_pred: [B, H, W, C] predicted noise.
+
+    Returns:
+        x_0_pred, [B, H, W, C], not clipped.
+
+    Source: Ho et al. 2020, eq. 15.
+    Mirror: ddpm_torch.engine.predict_x_0.
+    """
+    return (x_t - at(schedule.sqrt_one_minus_alphas_cumprod, t) * eps_pred) / at(
+        schedule.sqrt_alphas_cumprod, t
+    )
+
+
+def q_posterior(
+    schedule: Schedule, x_0: tf.Tensor, x_t: tf.Tensor, t: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """The Gaussian q(x_prev | x_t, x_0).
+
+    mean = posterior_mean_coef_x_0[t] x_0 + posterior_mean_coef_x_t[t] x_t
+
+    Args:
+        schedule: of the forward process.
+        x_0: [B, H, W, C] clean images.
+        x_t: [B, H, W, C] noisy images.
+        t: [B] integer, 0 .. T - 1.
+
+    Returns:
+        mean [B, H, W, C], variance [B, 1, 1, 1] (0 at t = 0), log_variance [B, 1, 1, 1] (clipped at t = 0).
+
+    Source: Ho et al. 2020, eq. 6-7.
+    Mirror: ddpm_torch.engine.q_posterior.
+    """
+    mean = at(schedule.posterior_mean_coef_x_0, t) * x_0 + at(schedule.posterior_mean_coef_x_t, t) * x_t
+    return mean, at(schedule.posterior_variance, t), at(schedule.posterior_log_variance_clipped, t)
+
+
+def p_sample(
+    schedule: Schedule, eps_model: EpsModel, x_t: tf.Tensor, t: tf.Tensor, z: tf.Tensor, clip_x_0: bool = True
+) -> tf.Tensor:
+    """One step of the ancestral sampler, from t to t - 1.
+
+    x_prev = mean(x_0_pred, x_t) + exp(log_variance / 2) z, without z at t = 0
+
+    Args:
+        schedule: of the forward process.
+        eps_model: the network.
+        x_t: [B, H, W, C] noisy images.
+        t: [B] integer, 0 .. T - 1.
+        z: [B, H, W, C] standard normal noise; at t = 0 the result does not depend on it.
+        clip_x_0: clip the implied x_0 to [-1, 1], where the data are.
+
+    Returns:
+        x_prev, [B, H, W, C]; at t = 0 it is the sample.
+
+    Source: Ho et al. 2020, algorithm 2, with the fixed small variance.
+    Mirror: ddpm_torch.engine.p_sample.
+    """
+    x_0_pred = predict_x_0(schedule, x_t, t, eps_model(x_t, t))
+    if clip_x_0:
+        x_0_pred = tf.clip_by_value(x_0_pred, -1.0, 1.0)
+    mean, _, log_variance = q_posterior(schedule, x_0_pred, x_t, t)
+    noise = tf.exp(0.5 * log_variance) * z
+    return tf.where((t > 0)[:, None, None, None], mean + noise, mean)
+
+
+def p_sample_loop(
+    schedule: Schedule,
+    eps_model: EpsModel,
+    x_T: tf.Tensor,  # noqa: N803 (the paper's capital T)
+    z_at: Callable[[int], tf.Tensor],
+    clip_x_0: bool = True,
+) -> Iterator[tuple[int, tf.Tensor]]:
+    """The whole ancestral chain, one step at a time so that the caller can watch, draw or stop.
+
+    Args:
+        schedule: of the forward process.
+        eps_model: the network.
+        x_T: [B, H, W, C] standard normal noise.
+        z_at: t -> the noise of that step, [B, H, W, C].
+        clip_x_0: as in p_sample.
+
+    Yields:
+        (t, x_prev) for t = T - 1 .. 0; the last x_prev is the sample.
+
+    Source: Ho et al. 2020, algorithm 2.
+    Mirror: ddpm_torch.engine.p_sample_loop.
+    """
+    x_t = x_T
+    for step in reversed(range(len(schedule.betas))):
+        t = tf.fill([len(x_t)], step)
+        x_t = p_sample(schedule, eps_model, x_t, t, z_at(step), clip_x_0)
+        yield step, x_t
+
+
+def diffusion_loss(
+    schedule: Schedule, eps_model: EpsModel, x_0: tf.Tensor, t: tf.Tensor, eps: tf.Tensor
+) -> tf.Tensor:
+    """The simplified objective: how well the network tells the noise, || eps - eps_model(x_t, t) ||^2.
+
+    Args:
+        schedule: of the forward process.
+        eps_model: the network.
+        x_0: [B, H, W, C] images in [-1, 1].
+        t: [B] integer, 0 .. T - 1.
+        eps: [B, H, W, C] standard normal noise.
+
+    Returns:
+        Scalar, the mean over all elements.
+
+    Source: Ho et al. 2020, eq. 14.
+    Mirror: ddpm_torch.engine.diffusion_loss.
+    """
+    eps_pred = eps_model(q_sample(schedule, x_0, t, eps), t)
+    return tf.reduce_mean((eps - eps_pred) ** 2)  # over every axis, as torch.mean

@@ -1,0 +1,92 @@
+"""Sampling: noise in, pictures out. `python -m ddpm_tf.inference --help`. Mirror: ddpm_torch.inference."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import tensorflow as tf
+from ddpm_shared import checkpoint, cli, sampling, streams
+from ddpm_shared.checkpoint import Checkpoint
+from ddpm_shared.config import Config, Device, Precision
+from numpy.typing import NDArray
+
+from ddpm_tf import data, utils
+from ddpm_tf.engine import make_schedule, p_sample_loop
+from ddpm_tf.model import UNet, canonical_shape, compiled, from_canonical, named_parameters
+
+
+def sample(
+    model: UNet,
+    config: Config,
+    seed: int,
+    num_images: int,
+    first: int = 0,
+    on_step: Callable[[int, tf.Tensor], None] = lambda t, x: None,
+    clip_x_0: bool = True,
+) -> NDArray[np.uint8]:
+    """Draw the images first .. first + num_images - 1 of `seed` by the ancestral sampler.
+
+    Args:
+        model: the network, on its device and in its precision.
+        config: its diffusion process is used.
+        seed: of x_T and z.
+        num_images: B, drawn at once.
+        first: index of the first image; an image depends on seed and index alone, not on B.
+        on_step: called with (t, x_prev [B, H, W, C]) after each step.
+        clip_x_0: as in engine.p_sample.
+
+    Returns:
+        [B, H, W, C] uint8.
+
+    Mirror: ddpm_torch.inference.sample.
+    """
+    dtype = utils.dtype(model.precision)
+    size, channels = model.config.image_size, model.config.image_channels
+
+    def noise(stream: str, step: int) -> tf.Tensor:
+        drawn = streams.normal(seed, stream, step, (num_images, size, size, channels), first)
+        return tf.cast(data.to_tensor(drawn), dtype)
+
+    schedule = make_schedule(config.diffusion, dtype)
+    x = noise(streams.SAMPLE_X_T, 0)
+    for t, x in p_sample_loop(schedule, compiled(model), x, lambda t: noise(streams.SAMPLE_Z, t), clip_x_0):
+        on_step(t, x)
+    return data.to_pixels(x)
+
+
+def load_model(
+    loaded: Checkpoint, prefix: str, precision: Precision = "fp32", device: Device = "auto"
+) -> UNet:
+    """The network of a checkpoint of either framework, with its weights ("model") or their average ("ema").
+
+    Raises:
+        UserError: the tensors do not fit the network.
+
+    Mirror: ddpm_torch.inference.load_model.
+    """
+    utils.select_device(device)
+    model = UNet(loaded.config.model, precision=precision)
+    parameters = dict(named_parameters(model))
+    values = checkpoint.select(loaded, prefix, {name: canonical_shape(p) for name, p in parameters.items()})
+    for name, parameter in parameters.items():
+        parameter.assign(from_canonical(values[name]))
+    return model
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The inference command line. Returns the exit code; raises UserError for bad input."""
+    plan = cli.parse_sample(utils.FRAMEWORK, argv)
+    command = plan.command
+    model = load_model(plan.checkpoint, plan.prefix, command.precision, command.device)
+    print(f"{utils.FRAMEWORK} {tf.__version__} on {utils.device_name(utils.select_device(command.device))}")
+
+    def draw(first: int, count: int, on_step: sampling.OnStep) -> NDArray[np.uint8]:
+        def watch(t: int, x: tf.Tensor) -> None:
+            on_step(t, lambda: data.to_pixels(x))
+
+        return sample(model, plan.checkpoint.config, command.seed, count, first, watch, command.clip_x_0)
+
+    return sampling.run(plan, draw)
+
+
+if __name__ == "__main__":
+    cli.guard(main)

@@ -1,0 +1,273 @@
+"""The network eps_model(x_t, t): Ho et al.'s U-Net, sized by ModelConfig. Mirror: ddpm_torch.model.
+
+Letters in the shape comments: B images, C channels, H and W height and width, D = 4 * base_channels.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from ddpm_shared.config import ModelConfig, Precision
+from ddpm_shared.parameters import initial_value
+from keras import layers
+from numpy.typing import NDArray
+
+GROUP_NORM_EPS = 1e-5  # Keras would take 1e-3
+
+
+def timestep_embedding(t: tf.Tensor, dim: int) -> tf.Tensor:
+    """The sinusoidal embedding of the diffusion time.
+
+    emb[i] = sin(t * w_i), emb[half + i] = cos(t * w_i), w_i = 10000 ** (-i / (half - 1)), half = dim / 2
+
+    Args:
+        t: [B] integer, 0 .. T - 1.
+        dim: even, 4 or more.
+
+    Returns:
+        [B, dim] float64, to be rounded by the caller.
+
+    Source: Vaswani et al. 2017 (arXiv:1706.03762), section 3.5, in Ho et al.'s arrangement.
+    Mirror: ddpm_torch.model.timestep_embedding.
+    """
+    half = dim // 2
+    exponents = tf.range(half, dtype=tf.float64) / (half - 1)
+    frequencies = tf.exp(-math.log(10000.0) * exponents)  # [half]
+    angles = tf.cast(t, tf.float64)[:, None] * frequencies[None, :]  # [B] -> [B, half]
+    return tf.concat([tf.sin(angles), tf.cos(angles)], axis=1)
+
+
+class ResidualBlock(layers.Layer):
+    """h = conv_1(silu(norm_1(x))) + time(emb);  y = skip(x) + conv_2(silu(norm_2(h))).
+
+    Args:
+        in_channels: C of x.
+        out_channels: C of y; where it differs from C of x, skip is a 1x1 convolution, else the identity.
+        config: the network's.
+        dtype: a Keras dtype policy.
+
+    Source: Ho et al. 2020 (arXiv:2006.11239), appendix B.
+    Mirror: ddpm_torch.model.ResidualBlock.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, config: ModelConfig, dtype: str) -> None:
+        super().__init__(dtype=dtype)
+        self.norm_1 = layers.GroupNormalization(config.num_groups, epsilon=GROUP_NORM_EPS, dtype=dtype)
+        self.conv_1 = layers.Conv2D(out_channels, 3, padding="same", dtype=dtype)
+        self.time = layers.Dense(out_channels, dtype=dtype)
+        self.norm_2 = layers.GroupNormalization(config.num_groups, epsilon=GROUP_NORM_EPS, dtype=dtype)
+        self.conv_2 = layers.Conv2D(out_channels, 3, padding="same", dtype=dtype)
+        self.skip = layers.Conv2D(out_channels, 1, dtype=dtype) if in_channels != out_channels else None
+
+    def call(self, x: tf.Tensor, emb: tf.Tensor) -> tf.Tensor:
+        """[B, H, W, C_in], [B, D] -> [B, H, W, C_out]."""
+        h = self.conv_1(tf.nn.silu(self.norm_1(x)))
+        h = h + self.time(emb)[:, None, None, :]  # [B, C_out] over all pixels
+        h = self.conv_2(tf.nn.silu(self.norm_2(h)))
+        return h + (x if self.skip is None else self.skip(x))
+
+
+class AttentionBlock(layers.Layer):
+    """Every pixel looks at every other: y = x + project(softmax(q k^T / sqrt(C)) v), q, k, v linear in norm(x).
+
+    The key has no bias: softmax does not see it, so its gradient is rounding noise, which Adam would amplify.
+
+    Source: Vaswani et al. 2017 (arXiv:1706.03762), eq. 1, with one head.
+    Mirror: ddpm_torch.model.AttentionBlock.
+    """
+
+    def __init__(self, channels: int, config: ModelConfig, dtype: str) -> None:
+        super().__init__(dtype=dtype)
+        self.norm = layers.GroupNormalization(config.num_groups, epsilon=GROUP_NORM_EPS, dtype=dtype)
+        self.query = layers.Dense(channels, dtype=dtype)
+        self.key = layers.Dense(channels, use_bias=False, dtype=dtype)
+        self.value = layers.Dense(channels, dtype=dtype)
+        self.project = layers.Dense(channels, dtype=dtype)
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        """[B, H, W, C] -> [B, H, W, C]."""
+        _, height, width, channels = x.shape
+        tokens = tf.reshape(self.norm(x), [-1, height * width, channels])  # [B, H, W, C] -> [B, H*W, C]
+        q, k, v = self.query(tokens), self.key(tokens), self.value(tokens)
+        weights = tf.nn.softmax(
+            tf.matmul(q, k, transpose_b=True) / math.sqrt(channels), axis=-1
+        )  # [B, H*W, H*W]
+        tokens = self.project(tf.matmul(weights, v))
+        return x + tf.reshape(tokens, [-1, height, width, channels])  # [B, H*W, C] -> [B, H, W, C]
+
+
+class Stage(layers.Layer):
+    """A residual block, followed by attention at the sizes that have it. Mirror: ddpm_torch.model.Stage."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, attention: bool, config: ModelConfig, dtype: str
+    ) -> None:
+        super().__init__(dtype=dtype)
+        self.residual = ResidualBlock(in_channels, out_channels, config, dtype)
+        self.attention = AttentionBlock(out_channels, config, dtype) if attention else None
+
+    def call(self, x: tf.Tensor, emb: tf.Tensor) -> tf.Tensor:
+        """[B, H, W, C_in], [B, D] -> [B, H, W, C_out]."""
+        h = self.residual(x, emb)
+        return h if self.attention is None else self.attention(h)
+
+
+class Downsample(layers.Layer):
+    """Half the size, odd sizes rounded up, by a strided convolution. Mirror: ddpm_torch.model.Downsample."""
+
+    def __init__(self, channels: int, dtype: str) -> None:
+        super().__init__(dtype=dtype)
+        # padding="same" would pad even sizes at the bottom and right only, where PyTorch pads all four sides.
+        self.pad = layers.ZeroPadding2D(1, dtype=dtype)
+        self.conv = layers.Conv2D(channels, 3, strides=2, padding="valid", dtype=dtype)
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        """[B, H, W, C] -> [B, ceil(H/2), ceil(W/2), C]."""
+        return self.conv(self.pad(x))
+
+
+class Upsample(layers.Layer):
+    """Twice the size by repeating pixels, cut to `size`, then a convolution. Mirror: ddpm_torch.model.Upsample."""
+
+    def __init__(self, channels: int, size: int, dtype: str) -> None:
+        super().__init__(dtype=dtype)
+        self.size = size  # 2H, or 2H - 1 where the way down rounded up
+        self.repeat = layers.UpSampling2D(2, interpolation="nearest", dtype=dtype)
+        self.conv = layers.Conv2D(channels, 3, padding="same", dtype=dtype)
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        """[B, H, W, C] -> [B, size, size, C]."""
+        x = self.repeat(x)
+        return self.conv(x[:, : self.size, : self.size, :])
+
+
+class UNet(keras.Model):
+    """The noise predictor: down, middle and up, with a skip connection from every step down to its step up.
+
+    Args:
+        config: sizes.
+        seed: seed of the initial weights (ddpm_shared.parameters).
+        precision: "fp32", "fp64", or "bf16": weights in float32, most of the arithmetic in bfloat16.
+
+    Source: Ho et al. 2020 (arXiv:2006.11239), appendix B.
+    Mirror: ddpm_torch.model.UNet.
+    """
+
+    def __init__(self, config: ModelConfig, seed: int = 0, precision: Precision = "fp32") -> None:
+        dtype = {"fp32": "float32", "fp64": "float64", "bf16": "mixed_bfloat16"}[precision]
+        super().__init__(dtype=dtype, autocast=False)  # x_t keeps its precision up to conv_in
+        self.config, self.precision = config, precision
+        levels = [
+            (config.base_channels * mult, size)
+            for mult, size in zip(config.channel_mults, config.resolutions, strict=True)
+        ]
+
+        # 1. Time: embedding -> two-layer MLP.
+        self.time_1 = layers.Dense(4 * config.base_channels, dtype=dtype)
+        self.time_2 = layers.Dense(4 * config.base_channels, dtype=dtype)
+
+        # 2. Down: what leaves each step is kept for the way up.
+        self.conv_in = layers.Conv2D(config.base_channels, 3, padding="same", dtype=dtype)
+        self.down = []
+        channels = config.base_channels
+        skips = [channels]
+        for level, (width, size) in enumerate(levels):
+            for _ in range(config.num_res_blocks):
+                self.down.append(Stage(channels, width, size in config.attention_resolutions, config, dtype))
+                channels = width
+                skips.append(channels)
+            if level < len(levels) - 1:
+                self.down.append(Downsample(channels, dtype))
+                skips.append(channels)
+
+        # 3. Middle, at the smallest size.
+        attention = config.resolutions[-1] in config.attention_resolutions
+        self.middle = [
+            Stage(channels, channels, attention, config, dtype),
+            Stage(channels, channels, False, config, dtype),
+        ]
+
+        # 4. Up: each stage takes the last kept tensor beside its own input.
+        self.up = []
+        for level, (width, size) in reversed(list(enumerate(levels))):
+            for _ in range(config.num_res_blocks + 1):
+                attention = size in config.attention_resolutions
+                self.up.append(Stage(channels + skips.pop(), width, attention, config, dtype))
+                channels = width
+            if level > 0:
+                self.up.append(Upsample(channels, config.resolutions[level - 1], dtype))
+
+        # 5. Out.
+        self.norm_out = layers.GroupNormalization(config.num_groups, epsilon=GROUP_NORM_EPS, dtype=dtype)
+        self.conv_out = layers.Conv2D(config.image_channels, 3, padding="same", dtype=dtype)
+
+        # Keras makes the weights at the first call.
+        size = config.image_size
+        self(tf.zeros([1, size, size, config.image_channels], self.variable_dtype), tf.zeros([1], tf.int32))
+        for name, variable in named_parameters(self):
+            variable.assign(from_canonical(initial_value(seed, name, canonical_shape(variable))))
+
+    def call(self, x_t: tf.Tensor, t: tf.Tensor) -> tf.Tensor:
+        """[B, H, W, C] noisy images and [B] integer times -> [B, H, W, C] predicted noise, in x_t's dtype."""
+        emb = tf.cast(timestep_embedding(t, self.config.base_channels), x_t.dtype)  # [B] -> [B, base]
+        emb = tf.nn.silu(self.time_2(tf.nn.silu(self.time_1(emb))))  # [B, base] -> [B, D]
+
+        h = self.conv_in(x_t)
+        skips = [h]
+        for step in self.down:
+            h = step(h, emb) if isinstance(step, Stage) else step(h)
+            skips.append(h)
+        for step in self.middle:
+            h = step(h, emb)
+        for step in self.up:
+            h = step(tf.concat([h, skips.pop()], axis=-1), emb) if isinstance(step, Stage) else step(h)
+
+        eps_pred = self.conv_out(tf.nn.silu(self.norm_out(h)))
+        return tf.cast(eps_pred, x_t.dtype)
+
+
+def compiled(model: UNet) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+    """`model` as one graph for every batch size: called directly, Keras would run it layer by layer."""
+    size, channels = model.config.image_size, model.config.image_channels
+    images = tf.TensorSpec([None, size, size, channels], model.variable_dtype)
+    return tf.function(model, input_signature=[images, tf.TensorSpec([None], tf.int32)])
+
+
+# PyTorch's names and layouts are the canonical ones, so its tree needs nothing like the rest of this file.
+CANONICAL = {"kernel": "weight", "bias": "bias", "gamma": "weight", "beta": "bias"}
+LEAVES = (layers.Conv2D, layers.Dense, layers.GroupNormalization)
+
+
+def named_parameters(layer: layers.Layer, prefix: str = "") -> Iterator[tuple[str, keras.Variable]]:
+    """Every trainable variable with its canonical name, in the order in which the attributes were made."""
+    if isinstance(layer, LEAVES):
+        for variable in layer.trainable_variables:
+            yield prefix + CANONICAL[variable.name], variable
+        return
+    for name, value in vars(layer).items():
+        if name.startswith("_"):  # Keras' own book-keeping
+            continue
+        if isinstance(value, layers.Layer):
+            yield from named_parameters(value, f"{prefix}{name}.")
+        elif isinstance(value, list):
+            for index, item in enumerate(value):
+                if isinstance(item, layers.Layer):
+                    yield from named_parameters(item, f"{prefix}{name}.{index}.")
+
+
+def to_canonical(value: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Keras' layout to the canonical one: convolutions HWIO -> OIHW, linear maps [in, out] -> [out, in]."""
+    return value.transpose(3, 2, 0, 1) if value.ndim == 4 else value.T
+
+
+def from_canonical(value: NDArray[np.floating]) -> NDArray[np.floating]:
+    """The inverse of to_canonical: OIHW -> HWIO, [out, in] -> [in, out]."""
+    return value.transpose(2, 3, 1, 0) if value.ndim == 4 else value.T
+
+
+def canonical_shape(variable: keras.Variable) -> tuple[int, ...]:
+    """The shape of to_canonical(variable)."""
+    return to_canonical(np.empty(variable.shape, np.bool_)).shape

@@ -1,0 +1,94 @@
+"""Learning-rate warm-up, gradient clipping, Adam and the moving average of the weights, each its equation.
+
+They are written out because the frameworks' own differ silently: Keras' Adam adds epsilon before the bias
+correction and takes 1e-7, its `clipnorm` clips each tensor alone, its average starts a step late.
+Mirror: ddpm_torch.optimizer.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import keras
+import tensorflow as tf
+
+
+def warmup_learning_rate(step: int, learning_rate: float, warmup_steps: int) -> float:
+    """learning_rate * min(1, (step + 1) / warmup_steps) at the 0-based `step`; no warm-up where that is 0.
+
+    Source: Goyal et al. 2017 (arXiv:1706.02677), section 2.2.
+    Mirror: ddpm_torch.optimizer.warmup_learning_rate.
+    """
+    return learning_rate * min(1.0, (step + 1) / warmup_steps) if warmup_steps else learning_rate
+
+
+def clip_by_global_norm(gradients: Sequence[tf.Tensor], max_norm: float) -> tuple[list[tf.Tensor], tf.Tensor]:
+    """Scale all gradients by min(1, max_norm / (norm + 1e-6)), norm that of all of them taken as one vector.
+
+    Args:
+        gradients: any shapes.
+        max_norm: above 0.
+
+    Returns:
+        The scaled gradients, and the scalar norm before scaling.
+
+    Source: Pascanu et al. 2013 (arXiv:1211.5063), algorithm 1.
+    Mirror: ddpm_torch.optimizer.clip_by_global_norm.
+    """
+    norm = tf.sqrt(tf.reduce_sum(tf.stack([tf.reduce_sum(g * g) for g in gradients])))
+    scale = tf.minimum(max_norm / (norm + 1e-6), 1.0)
+    return [g * scale for g in gradients], norm
+
+
+class Adam:
+    """Adam, bias-corrected, for a fixed list of parameters.
+
+    m = beta_1 m + (1 - beta_1) g,  v = beta_2 v + (1 - beta_2) g^2,
+    p = p - learning_rate * (m / (1 - beta_1^k)) / (sqrt(v / (1 - beta_2^k)) + epsilon)
+
+    Args:
+        parameters: updated in place.
+        beta_1: decay of the first moment.
+        beta_2: decay of the second moment.
+        epsilon: added after the bias correction, as in the paper.
+
+    Source: Kingma & Ba 2015 (arXiv:1412.6980), algorithm 1.
+    Mirror: ddpm_torch.optimizer.Adam.
+    """
+
+    def __init__(
+        self, parameters: Iterable[keras.Variable], beta_1: float = 0.9, beta_2: float = 0.999, epsilon: float = 1e-8
+    ) -> None:
+        self.parameters = list(parameters)
+        self.beta_1, self.beta_2, self.epsilon = beta_1, beta_2, epsilon
+        self.m = [tf.Variable(tf.zeros(p.shape, p.dtype)) for p in self.parameters]
+        self.v = [tf.Variable(tf.zeros(p.shape, p.dtype)) for p in self.parameters]
+
+    def update(self, gradients: Sequence[tf.Tensor], learning_rate: tf.Tensor, k: tf.Tensor) -> None:
+        """Make the k-th update, k = 1, 2, ...; both arguments are float64 scalars, so that one graph serves all steps."""
+        correction_1 = 1.0 - self.beta_1**k
+        correction_2 = 1.0 - self.beta_2**k
+        for p, g, m, v in zip(self.parameters, gradients, self.m, self.v, strict=True):
+            rate, c_1, c_2 = (tf.cast(x, g.dtype) for x in (learning_rate, correction_1, correction_2))
+            m.assign(m * self.beta_1 + (1.0 - self.beta_1) * g)
+            v.assign(v * self.beta_2 + (1.0 - self.beta_2) * g * g)
+            p.assign_sub(rate * (m / c_1) / (tf.sqrt(v / c_2) + self.epsilon))
+
+
+def warmup_ema_decay(k: int, decay: float) -> float:
+    """min(decay, (1 + k) / (10 + k)) at the k-th update, k = 1, 2, ...: the average forgets its start quickly.
+
+    Source: TensorFlow's ExponentialMovingAverage(num_updates=k).
+    Mirror: ddpm_torch.optimizer.warmup_ema_decay.
+    """
+    return min(decay, (1 + k) / (10 + k))
+
+
+def update_ema(
+    averages: Iterable[keras.Variable], parameters: Iterable[keras.Variable], decay: tf.Tensor
+) -> None:
+    """Move each average towards its parameter, in place: average = average + (1 - decay) (parameter - average).
+
+    Only trainable parameters are averaged, and the averages start as a copy of them. `decay` is a float64 scalar.
+    Mirror: ddpm_torch.optimizer.update_ema.
+    """
+    for average, parameter in zip(averages, parameters, strict=True):
+        average.assign_add(tf.cast(1.0 - decay, average.dtype) * (parameter - average))

@@ -1,0 +1,41 @@
+"""Device and number format. Mirror: ddpm_torch.utils."""
+
+import os
+
+import tensorflow as tf
+from ddpm_shared.config import Device, Precision
+from ddpm_shared.errors import UserError
+
+FRAMEWORK = "tensorflow"
+
+
+def select_device(name: Device) -> tf.config.PhysicalDevice:
+    """The device to compute on; "auto" is the GPU if there is one. Raises UserError for a GPU that is not there.
+
+    TensorFlow places everything on the GPU that it sees, so choosing the CPU hides the GPUs from it.
+    """
+    gpus = tf.config.list_physical_devices("GPU")
+    if name == "gpu" and not gpus:
+        raise UserError("--device gpu: TensorFlow sees no GPU here; use --device cpu, or install tensorflow[and-cuda]")
+    if gpus and name != "cpu":
+        tf.config.experimental.set_memory_growth(gpus[0], True)
+        return gpus[0]
+    tf.config.set_visible_devices([], "GPU")
+    return tf.config.list_physical_devices("CPU")[0]
+
+
+def device_name(device: tf.config.PhysicalDevice) -> str:
+    """What to tell the user: "cpu", or the GPU's name."""
+    if device.device_type == "CPU":
+        return "cpu"
+    return str(tf.config.experimental.get_device_details(device).get("device_name", device.name))
+
+
+def threads() -> int:
+    """How many threads one operation may use."""
+    return tf.config.threading.get_intra_op_parallelism_threads() or os.cpu_count() or 1
+
+
+def dtype(precision: Precision) -> tf.DType:
+    """The number format of weights, schedule, images and noise; in "bf16" only the network's inside differs."""
+    return tf.float64 if precision == "fp64" else tf.float32
