@@ -85,9 +85,7 @@ def is_tiny(splits: tuple[Split, Split]) -> bool:
 
 
 @pytest.mark.parametrize(("suffix", "pack"), [("", bytes), (".gz", gzip.compress), (".xz", lzma.compress)])
-def test_a_good_file_is_read_packed_or_not(
-    tmp_path: Path, suffix: str, pack: Callable[[bytes], bytes]
-) -> None:
+def test_a_good_file_is_read_packed_or_not(tmp_path: Path, suffix: str, pack: Callable[[bytes], bytes]) -> None:
     """Otherwise users who unzipped their copy, or the embedded set, would be locked out."""
     path = tmp_path / f"images{suffix}"
     path.write_bytes(pack(PAYLOADS[NAMES[0]]))
@@ -130,8 +128,7 @@ BAD_FILES = {
     ),
     "other pixels": (
         gzip.compress(OTHER),
-        f"has other content: SHA-256 {hashlib.sha256(OTHER).hexdigest()} when decompressed, "
-        f"expected {TINY[0].sha256}",
+        f"has other content: SHA-256 {hashlib.sha256(OTHER).hexdigest()} when decompressed, expected {TINY[0].sha256}",
     ),
 }
 bad_files = pytest.mark.parametrize(("content", "message"), BAD_FILES.values(), ids=list(BAD_FILES))
@@ -190,9 +187,7 @@ def test_data_dir_is_used_packed_or_unzipped_and_before_every_other_place(tiny: 
     assert (tiny / f"{NAMES[0]}.gz").read_bytes() == b"bad", "the cache was none of its business"
 
 
-def test_a_tilde_in_data_dir_is_the_home_folder(
-    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_tilde_in_data_dir_is_the_home_folder(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Otherwise --data-dir=~/data, which the shell does not expand, would not be found."""
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
@@ -222,9 +217,7 @@ def test_a_data_dir_that_lacks_files_says_which(tiny: Path, tmp_path: Path, name
     folder = write(tmp_path / "mine")
     (folder / f"{NAMES[1]}.gz").unlink()
     (folder / f"{NAMES[2]}.gz").unlink()
-    with pytest.raises(
-        UserError, match=f"mine' lacks {NAMES[1]}, {NAMES[2]} .* put it in, or leave out --data-dir"
-    ):
+    with pytest.raises(UserError, match=f"mine' lacks {NAMES[1]}, {NAMES[2]} .* put it in, or leave out --data-dir"):
         datasets.load(name, str(folder))
     with pytest.raises(UserError, match="absent' is not a folder: name another, or leave out --data-dir"):
         datasets.load(name, str(tmp_path / "absent"))
@@ -242,9 +235,7 @@ def test_the_cache_is_used_before_debian_and_debian_before_the_network(tiny: Pat
 
 
 @bad_files
-def test_a_bad_file_in_debians_folder_is_an_error(
-    tiny: Path, tmp_path: Path, content: bytes, message: str
-) -> None:
+def test_a_bad_file_in_debians_folder_is_an_error(tiny: Path, tmp_path: Path, content: bytes, message: str) -> None:
     """Otherwise a damaged system package would go unnoticed for ever."""
     debian = write(tmp_path / "debian", train_images_idx3_ubyte=content)
     with pytest.raises(UserError) as caught:
@@ -263,9 +254,7 @@ def test_a_bad_file_in_the_cache_is_reported_deleted_and_replaced_by_the_next_pl
     assert is_tiny(datasets.load(FULL))
     lines = capfd.readouterr().err.splitlines()
     assert len(lines) == 1
-    assert lines[0].startswith(
-        f"ddpm-duet: removing a bad file from the cache: {tiny / NAMES[0]}.gz {message}"
-    )
+    assert lines[0].startswith(f"ddpm-duet: removing a bad file from the cache: {tiny / NAMES[0]}.gz {message}")
     assert not (tiny / f"{NAMES[0]}.gz").exists()
 
 
@@ -463,9 +452,7 @@ def test_auto_without_the_full_set_takes_the_embedded_one_and_says_so_in_one_lin
     assert [split.name for split in datasets.load("auto")] == [EMBEDDED, EMBEDDED]
     lines = capfd.readouterr().err.splitlines()
     assert len(lines) == 1
-    assert lines[0].startswith(
-        "ddpm-duet: WARNING: USING fashion-mnist-10k, 10,000 training images instead of 60,000"
-    )
+    assert lines[0].startswith("ddpm-duet: WARNING: USING fashion-mnist-10k, 10,000 training images instead of 60,000")
     assert "no copy of Fashion-MNIST on this machine" in lines[0]
     assert "connect and run again, or put the four files in --data-dir or in" in lines[0]
 
@@ -573,9 +560,7 @@ def test_the_builder_writes_the_committed_files(
     output = capsys.readouterr().out
     for file in datasets.FILES[EMBEDDED]:
         built, committed = tmp_path / f"{file.name}.xz", COMMITTED / f"{file.name}.xz"
-        assert built.read_bytes() == committed.read_bytes(), (
-            "same pixels in other bytes would be another liblzma"
-        )
+        assert built.read_bytes() == committed.read_bytes(), "same pixels in other bytes would be another liblzma"
         assert f"{built.name}  {committed.stat().st_size} bytes  payload sha256 {file.sha256}" in output
 
 

@@ -2,11 +2,11 @@
 
 import numpy as np
 import torch
-from ddpm_shared.batches import Arrays
-from ddpm_shared.config import Precision
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ddpm_shared.batches import Arrays
+from ddpm_shared.config import Precision
 from ddpm_torch import utils
 
 

@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
+
 from ddpm_shared.config import DiffusionConfig
 from ddpm_shared.errors import choice
-from torch import Tensor
 
 EpsModel = Callable[[Tensor, Tensor], Tensor]  # (x_t, t) -> eps_pred
 
@@ -115,9 +116,7 @@ def predict_x_0(schedule: Schedule, x_t: Tensor, t: Tensor, eps_pred: Tensor) ->
     Source: Ho et al. 2020, eq. 15.
     Mirror: ddpm_tf.engine.predict_x_0.
     """
-    return (x_t - at(schedule.sqrt_one_minus_alphas_cumprod, t) * eps_pred) / at(
-        schedule.sqrt_alphas_cumprod, t
-    )
+    return (x_t - at(schedule.sqrt_one_minus_alphas_cumprod, t) * eps_pred) / at(schedule.sqrt_alphas_cumprod, t)
 
 
 def q_posterior(schedule: Schedule, x_0: Tensor, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:

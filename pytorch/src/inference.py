@@ -4,12 +4,12 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from ddpm_shared import checkpoint, cli, sampling, streams
-from ddpm_shared.checkpoint import Checkpoint
-from ddpm_shared.config import Config, Device, Precision
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ddpm_shared import checkpoint, cli, sampling, streams
+from ddpm_shared.checkpoint import Checkpoint
+from ddpm_shared.config import Config, Device, Precision
 from ddpm_torch import data, utils
 from ddpm_torch.engine import make_schedule, p_sample_loop
 from ddpm_torch.model import UNet
@@ -50,15 +50,13 @@ def sample(
         return data.to_tensor(drawn, device).to(dtype)
 
     schedule = make_schedule(config.diffusion, dtype, device)
-    x = noise(streams.SAMPLE_X_T, 0)
-    for t, x in p_sample_loop(schedule, model, x, lambda t: noise(streams.SAMPLE_Z, t), clip_x_0):
-        on_step(t, x)
-    return data.to_pixels(x)
+    x_T = noise(streams.SAMPLE_X_T, 0)  # noqa: N806 (the paper's capital T)
+    for t, x_prev in p_sample_loop(schedule, model, x_T, lambda t: noise(streams.SAMPLE_Z, t), clip_x_0):
+        on_step(t, x_prev)
+    return data.to_pixels(x_prev)
 
 
-def load_model(
-    loaded: Checkpoint, prefix: str, precision: Precision = "fp32", device: Device = "auto"
-) -> UNet:
+def load_model(loaded: Checkpoint, prefix: str, precision: Precision = "fp32", device: Device = "auto") -> UNet:
     """The network of a checkpoint of either framework, with its weights ("model") or their average ("ema").
 
     Raises:

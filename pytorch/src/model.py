@@ -6,11 +6,11 @@ Letters in the shape comments: B images, C channels, H and W height and width, D
 import math
 
 import torch
-from ddpm_shared.config import ModelConfig, Precision
-from ddpm_shared.parameters import initial_value
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 (the field's name for it)
 
+from ddpm_shared.config import ModelConfig, Precision
+from ddpm_shared.parameters import initial_value
 from ddpm_torch import utils
 
 GROUP_NORM_EPS = 1e-5  # Keras would take 1e-3

@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
 from ddpm_shared import checkpoint, cli, training
 from ddpm_shared.batches import training_arrays, validation_arrays
 from ddpm_shared.checkpoint import Checkpoint, Tensors
 from ddpm_shared.config import Config
-from numpy.typing import NDArray
-
 from ddpm_torch import utils
 from ddpm_torch.data import to_batch
 from ddpm_torch.engine import diffusion_loss, make_schedule
@@ -47,8 +48,8 @@ class Learner:
         self.model = UNet(config.model, config.seed, config.precision).to(self.device)
         self.ema_model = copy.deepcopy(self.model).requires_grad_(False)
         self.names = [name for name, _ in self.model.named_parameters()]
-        self.parameters = list(self.model.parameters())
-        self.averages = list(self.ema_model.parameters())
+        self.parameters: list[Tensor] = list(self.model.parameters())
+        self.averages: list[Tensor] = list(self.ema_model.parameters())
         self.adam = Adam(self.parameters)
 
         self.device_name, self.threads = utils.device_name(self.device), utils.threads()
@@ -99,12 +100,15 @@ class Learner:
         """Draw [num_images, H, W, C] uint8 with the averaged weights, calling on_step(t) after each step."""
         return sample(self.ema_model, self.config, self.config.seed, num_images, on_step=lambda t, x: on_step(t))
 
+    def _state(self) -> tuple[list[Tensor], ...]:
+        """What the four prefixes of a checkpoint stand for, each in the order of self.names."""
+        return self.parameters, self.averages, self.adam.m, self.adam.v
+
     def tensors(self) -> Tensors:
         """All state under a checkpoint's names and layouts."""
-        groups = (self.parameters, self.averages, self.adam.m, self.adam.v)
         return {
             f"{prefix}/{name}": value.detach().cpu().numpy()
-            for prefix, values in zip(checkpoint.PREFIXES, groups, strict=True)
+            for prefix, values in zip(checkpoint.PREFIXES, self._state(), strict=True)
             for name, value in zip(self.names, values, strict=True)
         }
 
@@ -112,8 +116,7 @@ class Learner:
     def load(self, resumed: Checkpoint) -> None:
         """Take over the state of a checkpoint of either framework. Raises UserError if it does not fit."""
         shapes = {name: tuple(p.shape) for name, p in zip(self.names, self.parameters, strict=True)}
-        groups = (self.parameters, self.averages, self.adam.m, self.adam.v)
-        for prefix, values in zip(checkpoint.PREFIXES, groups, strict=True):
+        for prefix, values in zip(checkpoint.PREFIXES, self._state(), strict=True):
             loaded = checkpoint.select(resumed, prefix, shapes)
             for name, value in zip(self.names, values, strict=True):
                 value.copy_(torch.from_numpy(loaded[name]))

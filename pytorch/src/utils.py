@@ -1,6 +1,7 @@
 """Device and number format. Mirror: ddpm_tf.utils."""
 
 import torch
+
 from ddpm_shared.config import Device, Precision
 from ddpm_shared.errors import UserError
 

@@ -66,21 +66,21 @@ def load(path: str | Path, prefixes: tuple[str, ...] = PREFIXES) -> Checkpoint:
     try:
         with safetensors.safe_open(str(path), framework="numpy") as file:
             metadata: dict[str, Any] = json.loads((file.metadata() or {}).get("ddpm-duet", "{}"))
-            names = [name for name in file.keys() if name.split("/", 1)[0] in prefixes]  # noqa: SIM118 (no dict)
+            # A foreign file may hold number formats that NumPy does not know: its tensors are not touched.
+            ours = metadata.get("format") == FORMAT
+            names = [name for name in file.keys() if ours and name.split("/", 1)[0] in prefixes]  # noqa: SIM118
             tensors: Tensors = {name: file.get_tensor(name) for name in names}
     except (safetensors.SafetensorError, OSError, ValueError) as error:
         raise UserError(
             f"{path} is not a whole safetensors file ({error}): take an earlier checkpoint of the run"
         ) from None
-    if metadata.get("format") != FORMAT:
+    if not ours:
         raise UserError(
             f"{path} is not a checkpoint of ddpm-duet: its format is {metadata.get('format')!r}, not {FORMAT!r}"
         )
     broken = [name for name, value in tensors.items() if not np.isfinite(value).all()]
     if broken:
-        raise UserError(
-            f"{path} holds NaN or infinite values in {_listed(broken)}: take an earlier checkpoint"
-        )
+        raise UserError(f"{path} holds NaN or infinite values in {_listed(broken)}: take an earlier checkpoint")
     return Checkpoint(
         path=path,
         framework=metadata["framework"],
@@ -114,9 +114,7 @@ def select(checkpoint: Checkpoint, prefix: str, shapes: Mapping[str, tuple[int, 
     if surplus := sorted(set(found) - set(shapes)):
         faults.append(f"surplus {_listed(surplus)}")
     if wrong := sorted(name for name in set(found) & set(shapes) if found[name].shape != tuple(shapes[name])):
-        faults.append(
-            f"other shape {_listed([f'{n} {found[n].shape}, not {tuple(shapes[n])}' for n in wrong])}"
-        )
+        faults.append(f"other shape {_listed([f'{n} {found[n].shape}, not {tuple(shapes[n])}' for n in wrong])}")
     if faults:
         raise UserError(
             f"the {prefix} tensors in {checkpoint.path} do not fit the network: {'; '.join(faults)}. "

@@ -60,9 +60,7 @@ def parse(kind: type[T], argv: Sequence[str] | None, module: str, default: T | N
         default: where the values come from that no flag sets.
     """
     options: dict[str, Any] = {} if default is None else {"default": default}
-    return tyro.cli(
-        kind, args=argv, prog=f"python -m {module}", config=(tyro.conf.OmitArgPrefixes,), **options
-    )
+    return tyro.cli(kind, args=argv, prog=f"python -m {module}", config=(tyro.conf.OmitArgPrefixes,), **options)
 
 
 @dataclass(frozen=True)
@@ -98,7 +96,7 @@ def parse_train(framework: str, argv: Sequence[str] | None) -> TrainPlan:
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--preset")
     first.add_argument("--config")
-    first.add_argument("--run-dir")
+    first.add_argument("--run-dir", "--run_dir")  # tyro takes either spelling
     first.add_argument("--resume", nargs="?", const="latest")
     known, _ = first.parse_known_args(arguments)
     for index, argument in enumerate(arguments):
@@ -169,7 +167,7 @@ def config_differences(a: dict[str, Any], b: dict[str, Any], prefix: str = "") -
 
 @dataclass(frozen=True)
 class SampleCommand:
-    """Draw images from a checkpoint of either framework: samples.npz (key `images`, uint8 [N, 28, 28, 1]) and grid.png."""
+    """Draw images from a checkpoint of either framework: samples.npz (`images`, uint8 [N, 28, 28, 1]) and grid.png."""
 
     checkpoint: str = "latest"
     """A .safetensors file, a run folder (its newest checkpoint), or the newest run of this framework."""

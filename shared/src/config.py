@@ -5,7 +5,7 @@ The field docstrings below are what `--help` prints.
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -98,9 +98,7 @@ class ModelConfig:
             "needs one positive number a level",
         )
         _require(
-            self.base_channels >= 4
-            and self.base_channels % 2 == 0
-            and self.base_channels % self.num_groups == 0,
+            self.base_channels >= 4 and self.base_channels % 2 == 0 and self.base_channels % self.num_groups == 0,
             "--base-channels",
             self.base_channels,
             f"must be even, 4 or more and a multiple of --num-groups {self.num_groups}",
@@ -159,9 +157,7 @@ class TrainingConfig:
         for name in ("warmup_steps", "sample_every"):
             _require(getattr(self, name) >= 0, _flag(name), getattr(self, name), "must be 0 or more")
         for name in ("learning_rate", "max_grad_norm"):
-            _require(
-                0 < getattr(self, name) < float("inf"), _flag(name), getattr(self, name), "must be positive"
-            )
+            _require(0 < getattr(self, name) < float("inf"), _flag(name), getattr(self, name), "must be positive")
         _require(0 <= self.ema_decay < 1, "--ema-decay", self.ema_decay, "must be in [0, 1)")
 
 
@@ -196,9 +192,7 @@ class Config:
 PRESETS: dict[str, ModelConfig] = {
     "tiny": ModelConfig(base_channels=16, channel_mults=(1, 2), num_res_blocks=1, attention_resolutions=()),
     "base": ModelConfig(),
-    "large": ModelConfig(
-        base_channels=64, channel_mults=(1, 2, 4, 8), num_res_blocks=2, attention_resolutions=(4,)
-    ),
+    "large": ModelConfig(base_channels=64, channel_mults=(1, 2, 4, 8), num_res_blocks=2, attention_resolutions=(4,)),
 }
 
 
@@ -214,6 +208,18 @@ def to_dict(config: Config) -> dict[str, Any]:
     return result
 
 
+def _checked(name: str, kind: Any) -> Callable[[object], object]:
+    def hook(value: object) -> object:
+        choice(name, value, get_args(kind))
+        return value
+
+    return hook
+
+
+_CHOICES = {"preset": Preset, "precision": Precision, "device": Device, "dataset": Dataset, "schedule": ScheduleName}
+_HOOKS: Any = {float: float} | {kind: _checked(name, kind) for name, kind in _CHOICES.items()}
+
+
 def from_dict(values: Mapping[str, Any], source: str) -> Config:
     """The inverse of to_dict; missing keys take their defaults.
 
@@ -221,12 +227,10 @@ def from_dict(values: Mapping[str, Any], source: str) -> Config:
         UserError: an unknown key, a value of the wrong type or out of range; `source` is named in the message.
     """
     try:
-        if values.get("preset") in PRESETS:  # its network is what a partial "model" starts from
+        if values.get("preset") in tuple(PRESETS):  # its network is what a partial "model" starts from
             preset = dataclasses.asdict(PRESETS[values["preset"]])
             values = {**values, "model": {**preset, **values.get("model", {})}}
-        return dacite.from_dict(
-            Config, values, dacite.Config(strict=True, cast=[tuple], type_hooks={float: float})
-        )
+        return dacite.from_dict(Config, values, dacite.Config(strict=True, cast=[tuple], type_hooks=_HOOKS))
     except (dacite.DaciteError, TypeError, ValueError) as error:
         raise UserError(f"{source}: {error}") from None
 

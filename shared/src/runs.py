@@ -37,9 +37,6 @@ def environment(device: str, threads: int) -> Record:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
-    git = subprocess.run(
-        ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
-    )
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -47,10 +44,19 @@ def environment(device: str, threads: int) -> Record:
         "device": device,
         "threads": threads,
         "cpu_count": os.cpu_count(),
-        "git_commit": git.stdout.strip() or None,
+        "git_commit": _git_commit(),
         "argv": sys.argv,
         "started_utc": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def _git_commit() -> str | None:
+    command = ["git", "rev-parse", "HEAD"]
+    try:
+        git = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+    except OSError:  # no git here
+        return None
+    return git.stdout.strip() or None
 
 
 def new_folder(framework: str, preset: str) -> Path:
@@ -92,15 +98,15 @@ def read_history(folder: Path, step: int) -> History:
     """The records in metrics.jsonl up to and with `step`; empty lists where there is no such file."""
     history: History = {"steps": [], "epochs": []}
     path = folder / "metrics.jsonl"
-    lines = path.read_text().splitlines(keepends=True) if path.is_file() else []
+    lines = path.read_text(errors="replace").splitlines(keepends=True) if path.is_file() else []
     for number, line in enumerate(lines, start=1):
         if not line.endswith("\n"):  # the event that was being written when the run died
             break
         try:
             event = json.loads(line)
-            kind = event.pop("event")
+            kind, at = event.pop("event"), event["step"]
             if kind == "resume":
-                history = _until(history, event["step"])
+                history = _until(history, at)
             elif kind in ("step", "epoch"):
                 history[kind + "s"].append(event)
         except (ValueError, KeyError, TypeError, AttributeError):
@@ -168,6 +174,7 @@ class Run:
         if log.is_file():  # in place: drop a half-written last line, keep the rest
             whole = log.read_bytes().rpartition(b"\n")
             os.truncate(log, len(whole[0]) + len(whole[1]))
+            self._point_at(resumed.path)  # an older one than it pointed at, perhaps
         else:
             for kind in ("steps", "epochs"):
                 for record in self.history[kind]:
@@ -200,11 +207,16 @@ class Run:
             config=self.config,
             dataset_sha256=self.data.sha256,
         )
-        files.write_atomically(folder / "latest", path.name.encode() + b"\n")
+        self._point_at(path)
         self._append("checkpoint", {"step": step, "file": path.name})
-        for old in sorted(folder.glob("step_*.safetensors"))[: -self.config.training.keep_checkpoints]:
+        # Files of later steps may lie there when the run went back to an earlier one: they count for nothing.
+        written = sorted(old for old in folder.glob("step_*.safetensors") if old <= path)
+        for old in written[: -self.config.training.keep_checkpoints]:
             old.unlink()
         return path
+
+    def _point_at(self, path: Path) -> None:
+        files.write_atomically(self.folder / "checkpoints" / "latest", path.name.encode() + b"\n")
 
     def finish(self, status: str, step: int, message: str | None = None) -> None:
         """Close the run as completed, interrupted or failed: an `end` event and the last metrics.json."""
@@ -233,8 +245,8 @@ class Run:
 
     def _record(self, kind: str, record: Record) -> None:
         record = record | {"wall_s": self.wall_s}
+        self._append(kind, record)  # first, since it refuses NaN
         self.history[kind + "s"].append(record)
-        self._append(kind, record)
 
     def _append(self, kind: str, record: Record) -> None:
         line = json.dumps({"event": kind} | record, allow_nan=False)

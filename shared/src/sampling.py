@@ -38,6 +38,7 @@ def run(plan: SamplePlan, draw: Draw) -> int:
     """
     command = plan.command
     timesteps = plan.checkpoint.config.diffusion.timesteps
+    plan.out.mkdir(parents=True, exist_ok=True)  # what cannot be written to should say so before the drawing
     partial = plan.out / PARTIAL
     pixels = _finished(partial, plan)
     frames: list[Pixels] = []

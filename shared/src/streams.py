@@ -86,4 +86,5 @@ def batch_indices(seed: int, step: int, num_images: int, batch_size: int) -> NDA
     """
     steps_per_epoch = num_images // batch_size
     epoch, position = divmod(step, steps_per_epoch)
-    return _permutation(seed, epoch, num_images)[position * batch_size : (position + 1) * batch_size]
+    indices = _permutation(seed, epoch, num_images)[position * batch_size : (position + 1) * batch_size]
+    return indices.copy()  # the permutation is kept for the next step

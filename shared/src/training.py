@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType, TracebackType
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -106,9 +106,7 @@ def train(framework: str, make_learner: Callable[[Config], Learner], argv: Seque
     if plan.resumed:
         learner.load(plan.resumed)
     environment = runs.environment(learner.device_name, learner.threads)
-    run = runs.Run(
-        plan.folder, framework, config, environment, train_split, learner.num_parameters, plan.resumed
-    )
+    run = runs.Run(plan.folder, framework, config, environment, train_split, learner.num_parameters, plan.resumed)
     print(
         f"{framework} {environment['packages'][framework]} on {learner.device_name}, {learner.threads} threads, "
         f"{config.precision} | {config.preset}, {learner.num_parameters:,} parameters | {train_split.name}, "
@@ -146,12 +144,16 @@ class TrainingLoop:
     def run(self, learner: Learner, run: runs.Run, step: int) -> int:
         """Train from `step` to the end and return the exit code, as in train()."""
         self.learner, self.books, self.step = learner, run, step
-        self.saved = step if step else None  # the step of the newest checkpoint
+        # The step of the newest checkpoint in the folder; a run that goes on in a new folder has none there yet.
+        self.saved = step if (run.folder / "checkpoints" / "latest").is_file() else None
         try:
             with StopSignals() as self.stop, self._bar() as self.bar:
-                self._steps()
+                try:
+                    self._steps()
+                except Interrupted:
+                    self._save()
+                    raise
         except Interrupted:
-            self._save()
             run.finish("interrupted", self.step)
             print(f"interrupted at step {self.step}; go on with --resume {run.folder}", file=sys.stderr)
             return 128 + (self.stop.received or signal.SIGINT)
@@ -175,6 +177,8 @@ class TrainingLoop:
         while True:
             last = self.step == self.total
             ended = self.step > 0 and (last or self.step % self.steps_per_epoch == 0)
+            # A checkpoint that was taken out of its run folder comes without the losses to close an epoch with.
+            ended = ended and any(record["step"] == self.step for record in self.books.history["steps"])
             if ended and self.step not in [epoch["step"] for epoch in self.books.history["epochs"]]:
                 self._end_epoch(images_since / seconds if seconds else None)
                 seconds = images_since = 0.0
@@ -186,11 +190,8 @@ class TrainingLoop:
             loss, grad_norm, learning_rate = self.learner.train_step(self.train_pixels, self.step)
             seconds += time.perf_counter() - began
             images_since += self.settings.batch_size
-            if not (math.isfinite(loss) and math.isfinite(grad_norm)):
-                raise FloatingPointError(
-                    f"the loss or its gradient is not finite at step {self.step + 1}: lower --learning-rate "
-                    f"(now {self.settings.learning_rate}) or lengthen --warmup-steps (now {self.settings.warmup_steps})"
-                )
+            finite = math.isfinite(loss) and math.isfinite(grad_norm)
+            self._require_finite(finite, "loss or its gradient", self.step + 1)
             self.step += 1
             self.books.record_step(
                 {
@@ -219,6 +220,7 @@ class TrainingLoop:
         ):
             self.stop.check()
             count, total = count + batch, total + batch * loss
+        self._require_finite(math.isfinite(total), "validation loss", self.step)
         if self.settings.sample_every and (self.step == self.total or self.epoch % self.settings.sample_every == 0):
             self._draw()
         record = {
@@ -252,9 +254,19 @@ class TrainingLoop:
 
     def _save(self) -> None:
         if self.step and self.step != self.saved:
-            self.books.save_checkpoint(self.step, self.learner.tensors())
+            tensors = self.learner.tensors()
+            finite = all(np.isfinite(value).all() for value in tensors.values())
+            self._require_finite(finite, "learner's state", self.step)  # before it takes the place of a good one
+            self.books.save_checkpoint(self.step, tensors)
             self.saved = self.step
 
-    def _bar(self) -> "tqdm[None]":
+    def _require_finite(self, finite: bool, what: str, step: int) -> None:
+        if not finite:
+            raise FloatingPointError(
+                f"the {what} is not finite at step {step}: lower --learning-rate (now {self.settings.learning_rate}) "
+                f"or lengthen --warmup-steps (now {self.settings.warmup_steps})"
+            )
+
+    def _bar(self) -> "tqdm[NoReturn]":
         batch = self.settings.batch_size
         return tqdm(total=self.total * batch, initial=self.step * batch, desc=self.framework, unit="img")

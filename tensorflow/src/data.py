@@ -2,10 +2,10 @@
 
 import numpy as np
 import tensorflow as tf
-from ddpm_shared.batches import Arrays
-from ddpm_shared.config import Precision
 from numpy.typing import NDArray
 
+from ddpm_shared.batches import Arrays
+from ddpm_shared.config import Precision
 from ddpm_tf import utils
 
 

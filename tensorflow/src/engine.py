@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import tensorflow as tf
+
 from ddpm_shared.config import DiffusionConfig
 from ddpm_shared.errors import choice
 
@@ -111,9 +112,7 @@ def predict_x_0(schedule: Schedule, x_t: tf.Tensor, t: tf.Tensor, eps_pred: tf.T
     Source: Ho et al. 2020, eq. 15.
     Mirror: ddpm_torch.engine.predict_x_0.
     """
-    return (x_t - at(schedule.sqrt_one_minus_alphas_cumprod, t) * eps_pred) / at(
-        schedule.sqrt_alphas_cumprod, t
-    )
+    return (x_t - at(schedule.sqrt_one_minus_alphas_cumprod, t) * eps_pred) / at(schedule.sqrt_alphas_cumprod, t)
 
 
 def q_posterior(
@@ -197,9 +196,7 @@ def p_sample_loop(
         yield step, x_t
 
 
-def diffusion_loss(
-    schedule: Schedule, eps_model: EpsModel, x_0: tf.Tensor, t: tf.Tensor, eps: tf.Tensor
-) -> tf.Tensor:
+def diffusion_loss(schedule: Schedule, eps_model: EpsModel, x_0: tf.Tensor, t: tf.Tensor, eps: tf.Tensor) -> tf.Tensor:
     """The simplified objective: how well the network tells the noise, || eps - eps_model(x_t, t) ||^2.
 
     Args:

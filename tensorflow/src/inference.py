@@ -4,11 +4,11 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
+
 from ddpm_shared import checkpoint, cli, sampling, streams
 from ddpm_shared.checkpoint import Checkpoint
 from ddpm_shared.config import Config, Device, Precision
-from numpy.typing import NDArray
-
 from ddpm_tf import data, utils
 from ddpm_tf.engine import make_schedule, p_sample_loop
 from ddpm_tf.model import UNet, canonical_shape, compiled, from_canonical, named_parameters
@@ -47,15 +47,13 @@ def sample(
         return tf.cast(data.to_tensor(drawn), dtype)
 
     schedule = make_schedule(config.diffusion, dtype)
-    x = noise(streams.SAMPLE_X_T, 0)
-    for t, x in p_sample_loop(schedule, compiled(model), x, lambda t: noise(streams.SAMPLE_Z, t), clip_x_0):
-        on_step(t, x)
-    return data.to_pixels(x)
+    x_T = noise(streams.SAMPLE_X_T, 0)  # noqa: N806 (the paper's capital T)
+    for t, x_prev in p_sample_loop(schedule, compiled(model), x_T, lambda t: noise(streams.SAMPLE_Z, t), clip_x_0):
+        on_step(t, x_prev)
+    return data.to_pixels(x_prev)
 
 
-def load_model(
-    loaded: Checkpoint, prefix: str, precision: Precision = "fp32", device: Device = "auto"
-) -> UNet:
+def load_model(loaded: Checkpoint, prefix: str, precision: Precision = "fp32", device: Device = "auto") -> UNet:
     """The network of a checkpoint of either framework, with its weights ("model") or their average ("ema").
 
     Raises:

@@ -5,15 +5,15 @@ Letters in the shape comments: B images, C channels, H and W height and width, D
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
-from ddpm_shared.config import ModelConfig, Precision
-from ddpm_shared.parameters import initial_value
 from keras import layers
 from numpy.typing import NDArray
+
+from ddpm_shared.config import ModelConfig, Precision
+from ddpm_shared.parameters import initial_value
 
 GROUP_NORM_EPS = 1e-5  # Keras would take 1e-3
 
@@ -92,9 +92,7 @@ class AttentionBlock(layers.Layer):
         _, height, width, channels = x.shape
         tokens = tf.reshape(self.norm(x), [-1, height * width, channels])  # [B, H, W, C] -> [B, H*W, C]
         q, k, v = self.query(tokens), self.key(tokens), self.value(tokens)
-        weights = tf.nn.softmax(
-            tf.matmul(q, k, transpose_b=True) / math.sqrt(channels), axis=-1
-        )  # [B, H*W, H*W]
+        weights = tf.nn.softmax(tf.matmul(q, k, transpose_b=True) / math.sqrt(channels), axis=-1)  # [B, H*W, H*W]
         tokens = self.project(tf.matmul(weights, v))
         return x + tf.reshape(tokens, [-1, height, width, channels])  # [B, H*W, C] -> [B, H, W, C]
 
@@ -102,9 +100,7 @@ class AttentionBlock(layers.Layer):
 class Stage(layers.Layer):
     """A residual block, followed by attention at the sizes that have it. Mirror: ddpm_torch.model.Stage."""
 
-    def __init__(
-        self, in_channels: int, out_channels: int, attention: bool, config: ModelConfig, dtype: str
-    ) -> None:
+    def __init__(self, in_channels: int, out_channels: int, attention: bool, config: ModelConfig, dtype: str) -> None:
         super().__init__(dtype=dtype)
         self.residual = ResidualBlock(in_channels, out_channels, config, dtype)
         self.attention = AttentionBlock(out_channels, config, dtype) if attention else None

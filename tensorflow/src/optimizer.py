@@ -55,7 +55,11 @@ class Adam:
     """
 
     def __init__(
-        self, parameters: Iterable[keras.Variable], beta_1: float = 0.9, beta_2: float = 0.999, epsilon: float = 1e-8
+        self,
+        parameters: Iterable[keras.Variable],
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
     ) -> None:
         self.parameters = list(parameters)
         self.beta_1, self.beta_2, self.epsilon = beta_1, beta_2, epsilon
@@ -63,7 +67,7 @@ class Adam:
         self.v = [tf.Variable(tf.zeros(p.shape, p.dtype)) for p in self.parameters]
 
     def update(self, gradients: Sequence[tf.Tensor], learning_rate: tf.Tensor, k: tf.Tensor) -> None:
-        """Make the k-th update, k = 1, 2, ...; both arguments are float64 scalars, so that one graph serves all steps."""
+        """Make the k-th update, k = 1, 2, ..."""  # k and the rate are float64 scalars: one graph for all steps
         correction_1 = 1.0 - self.beta_1**k
         correction_2 = 1.0 - self.beta_2**k
         for p, g, m, v in zip(self.parameters, gradients, self.m, self.v, strict=True):
@@ -82,12 +86,10 @@ def warmup_ema_decay(k: int, decay: float) -> float:
     return min(decay, (1 + k) / (10 + k))
 
 
-def update_ema(
-    averages: Iterable[keras.Variable], parameters: Iterable[keras.Variable], decay: tf.Tensor
-) -> None:
+def update_ema(averages: Iterable[keras.Variable], parameters: Iterable[keras.Variable], decay: tf.Tensor) -> None:
     """Move each average towards its parameter, in place: average = average + (1 - decay) (parameter - average).
 
-    Only trainable parameters are averaged, and the averages start as a copy of them. `decay` is a float64 scalar.
+    Only trainable parameters are averaged, and the averages start as a copy of them.
     Mirror: ddpm_torch.optimizer.update_ema.
     """
     for average, parameter in zip(averages, parameters, strict=True):

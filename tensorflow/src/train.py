@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
+
 from ddpm_shared import checkpoint, cli, training
 from ddpm_shared.batches import training_arrays, validation_arrays
 from ddpm_shared.checkpoint import Checkpoint, Tensors
 from ddpm_shared.config import Config
-from numpy.typing import NDArray
-
 from ddpm_tf import utils
 from ddpm_tf.data import to_batch
 from ddpm_tf.engine import diffusion_loss, make_schedule
@@ -78,7 +78,13 @@ class Learner:
         return float(loss), float(norm), learning_rate
 
     def _update(
-        self, x_0: tf.Tensor, t: tf.Tensor, eps: tf.Tensor, learning_rate: tf.Tensor, k: tf.Tensor, decay: tf.Tensor
+        self,
+        x_0: tf.Tensor,
+        t: tf.Tensor,
+        eps: tf.Tensor,
+        learning_rate: tf.Tensor,
+        k: tf.Tensor,
+        decay: tf.Tensor,
     ) -> tuple[tf.Tensor, tf.Tensor]:
         # 2. the gradient of || eps - eps_model(x_t, t) ||^2, scaled down where it is long
         with tf.GradientTape() as tape:
@@ -108,20 +114,22 @@ class Learner:
         """Draw [num_images, H, W, C] uint8 with the averaged weights, calling on_step(t) after each step."""
         return sample(self.ema_model, self.config, self.config.seed, num_images, on_step=lambda t, x: on_step(t))
 
+    def _state(self) -> tuple[list[tf.Variable], ...]:
+        """What the four prefixes of a checkpoint stand for, each in the order of self.names."""
+        return self.parameters, self.averages, self.adam.m, self.adam.v
+
     def tensors(self) -> Tensors:
         """All state under a checkpoint's names and layouts."""
-        groups = (self.parameters, self.averages, self.adam.m, self.adam.v)
         return {
             f"{prefix}/{name}": to_canonical(value.numpy())
-            for prefix, values in zip(checkpoint.PREFIXES, groups, strict=True)
+            for prefix, values in zip(checkpoint.PREFIXES, self._state(), strict=True)
             for name, value in zip(self.names, values, strict=True)
         }
 
     def load(self, resumed: Checkpoint) -> None:
         """Take over the state of a checkpoint of either framework. Raises UserError if it does not fit."""
         shapes = {name: canonical_shape(p) for name, p in zip(self.names, self.parameters, strict=True)}
-        groups = (self.parameters, self.averages, self.adam.m, self.adam.v)
-        for prefix, values in zip(checkpoint.PREFIXES, groups, strict=True):
+        for prefix, values in zip(checkpoint.PREFIXES, self._state(), strict=True):
             loaded = checkpoint.select(resumed, prefix, shapes)
             for name, value in zip(self.names, values, strict=True):
                 value.assign(from_canonical(loaded[name]))

@@ -3,6 +3,7 @@
 import os
 
 import tensorflow as tf
+
 from ddpm_shared.config import Device, Precision
 from ddpm_shared.errors import UserError
 

@@ -1,0 +1,90 @@
+# ddpm-duet. `make` lists the targets; extra flags go through ARGS="...".
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV ?= .venv
+# What `make setup` installs; EXTRAS=torch,dev leaves TensorFlow out, and its tests are skipped.
+EXTRAS ?= torch,tensorflow,notebooks,dev
+# A first run on a fresh Linux machine takes the small CPU build of PyTorch with
+#   make setup PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu"
+PIP_ARGS ?=
+ARGS ?=
+
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+export PYTHONWARNINGS ?= default
+
+.PHONY: help
+help:  ## show this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: $(STAMP)  ## make the virtual environment (every target does so when it is missing or stale)
+
+$(STAMP): pyproject.toml constraints.txt
+	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt $(PIP_ARGS) -e '.[$(EXTRAS)]'
+	@touch $@
+
+.PHONY: data
+data: $(STAMP)  ## find or download Fashion-MNIST and verify it
+	$(PY) -m ddpm_shared.datasets $(ARGS)
+
+# The demo is the ordinary commands on a small scale; a new folder each time, so nothing is overwritten.
+DEMO := runs/demo/$(shell date -u +%Y%m%dT%H%M%SZ)
+DEMO_FLAGS = --preset tiny --dataset fashion-mnist-10k --max-steps 156 --learning-rate 1e-3 --warmup-steps 50 \
+  --validation-images 500 --sample-every 0
+
+.PHONY: demo
+demo: $(STAMP)  ## in minutes: train tiny in both frameworks on embedded data, sample, compare
+	$(PY) -m ddpm_torch.train $(DEMO_FLAGS) --run-dir $(DEMO)/torch $(ARGS)
+	$(PY) -m ddpm_tf.train $(DEMO_FLAGS) --run-dir $(DEMO)/tensorflow $(ARGS)
+	$(PY) -m ddpm_torch.inference --checkpoint $(DEMO)/torch --num-images 16 --gif --out $(DEMO)/samples-torch
+	$(PY) -m ddpm_tf.inference --checkpoint $(DEMO)/tensorflow --num-images 16 --gif --out $(DEMO)/samples-tensorflow
+	$(PY) -m ddpm_shared.compare $(DEMO)/torch $(DEMO)/tensorflow --out $(DEMO)/compare
+	@echo; echo "The pictures:"; ls $(DEMO)/samples-*/*.png $(DEMO)/samples-*/*.gif $(DEMO)/compare/*.png
+
+.PHONY: train-torch train-tf
+train-torch: $(STAMP)  ## train in PyTorch, e.g. ARGS="--preset tiny --epochs 2"
+	$(PY) -m ddpm_torch.train $(ARGS)
+train-tf: $(STAMP)  ## train in TensorFlow, with the same flags
+	$(PY) -m ddpm_tf.train $(ARGS)
+
+.PHONY: sample-torch sample-tf
+sample-torch: $(STAMP)  ## draw images in PyTorch, e.g. ARGS="--checkpoint FILE --num-images 64"
+	$(PY) -m ddpm_torch.inference $(ARGS)
+sample-tf: $(STAMP)  ## draw images in TensorFlow, with the same flags, from either framework's file
+	$(PY) -m ddpm_tf.inference $(ARGS)
+
+.PHONY: compare
+compare: $(STAMP)  ## lay runs over each other: RUNS="A B"
+	$(PY) -m ddpm_shared.compare $(RUNS) $(ARGS)
+
+.PHONY: test test-slow
+test: $(STAMP)  ## the tests, in some minutes
+	$(PY) -m pytest -m "not slow" $(ARGS)
+test-slow: $(STAMP)  ## the slow tests as well
+	$(PY) -m pytest $(ARGS)
+
+.PHONY: lint types
+lint: $(STAMP)  ## style, format and who imports whom
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/lint-imports
+types: $(STAMP)  ## static types
+	@# Type checkers do not follow the package-dir mapping of pyproject.toml; links do.
+	@mkdir -p build/types
+	@ln -sfn ../../shared/src build/types/ddpm_shared
+	@ln -sfn ../../pytorch/src build/types/ddpm_torch
+	@ln -sfn ../../tensorflow/src build/types/ddpm_tf
+	$(VENV)/bin/mypy
+
+.PHONY: bench
+bench: $(STAMP)  ## time a training step and a forward pass in both frameworks, interleaved
+	$(PY) tests/benchmarks/steps.py $(ARGS)
+
+.PHONY: clean
+clean:  ## remove the environment, caches and build files; runs/ stays
+	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,51 @@
+"""What the tests share: the two trees, each skipped where its framework is not installed."""
+
+import importlib
+import importlib.util
+import os
+from dataclasses import dataclass
+from types import ModuleType
+
+import pytest
+
+
+@dataclass(frozen=True)
+class Tree:
+    """One of the two trees; `tree.engine` is its module of that name, imported when it is first asked for."""
+
+    name: str  # "torch" or "tf"
+    framework: str  # "torch" or "tensorflow"
+
+    def __getattr__(self, module: str) -> ModuleType:
+        if module.startswith("_"):
+            raise AttributeError(module)
+        return importlib.import_module(f"ddpm_{self.name}.{module}")
+
+
+TREES = {"torch": Tree("torch", "torch"), "tf": Tree("tf", "tensorflow")}
+
+
+def installed(framework: str) -> bool:
+    """Whether it is there. In the root, the folder tensorflow/ can be imported as well, but has no origin."""
+    spec = importlib.util.find_spec(framework)
+    return spec is not None and spec.origin is not None
+
+
+def require(name: str) -> Tree:
+    """The tree, or a skipped test where its framework is missing; in CI, where nothing may be missing, a failed one."""
+    tree = TREES[name]
+    if not installed(tree.framework):
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"{tree.framework} is not installed")
+    return tree
+
+
+@pytest.fixture(scope="module", params=sorted(TREES, reverse=True))
+def tree(request):
+    """Each tree in turn."""
+    return require(request.param)
+
+
+@pytest.fixture(scope="session")
+def both():
+    """(the PyTorch tree, the TensorFlow tree)."""
+    return require("torch"), require("tf")

@@ -1,0 +1,76 @@
+"""Pixels to tensors and back, and the batches that both trees train on."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+
+from ddpm_shared import batches
+from ddpm_shared.config import Config, DataConfig, DiffusionConfig, TrainingConfig
+
+PIXELS = np.random.default_rng(0).integers(0, 256, size=(50, 6, 5, 3), dtype=np.uint8)  # no two axes alike
+CONFIG = Config(seed=4, diffusion=DiffusionConfig(timesteps=40), training=TrainingConfig(batch_size=8))
+
+
+def array(tree, value):
+    value = value.numpy()
+    return value.transpose(0, 2, 3, 1) if tree.name == "torch" and value.ndim == 4 else value
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp64"])
+def test_pixels_become_minus_one_to_one_and_come_back(tree, precision):
+    """Otherwise the model learns images in another range than the sampler clips to, or pictures come out shifted."""
+    pixels = np.arange(256, dtype=np.uint8).reshape(4, 8, 8, 1)
+    x = tree.data.to_images(pixels, tree.utils.dtype(precision))
+    got = array(tree, x)
+    # The float32 formula is exact to the last bit in both; float64 holds the same float32 numbers.
+    assert_array_equal(got, pixels.astype(np.float32) / np.float32(127.5) - np.float32(1))
+    assert got.dtype == (np.float32 if precision == "fp32" else np.float64)
+    assert got.min() == -1.0
+    assert got.max() == 1.0
+    assert_array_equal(tree.data.to_pixels(x), pixels)
+
+
+def test_pixels_out_of_range_are_clipped(tree):
+    """Otherwise a sample just above 1 wraps around to black."""
+    values = np.array([-1.7, -1.001, 1.001, 1.7, 0.0, 0.004]).reshape(1, 2, 3, 1)
+    assert_array_equal(tree.data.to_pixels(tree.data.to_tensor(values)).ravel(), [0, 0, 255, 255, 128, 128])
+
+
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize("step", [0, 5, 6, 13])  # six steps are an epoch
+def test_both_trees_see_the_same_batch(both, step, flip):
+    """Otherwise their losses cannot be compared step by step, which is what this project is for."""
+    config = dataclasses.replace(CONFIG, data=DataConfig(horizontal_flip=flip))
+    arrays = batches.training_arrays(PIXELS, config, step)
+    torch_tree, tf_tree = both
+    torch_batch = torch_tree.data.to_batch(arrays, "fp32", torch_tree.utils.select_device("cpu"))
+    tf_batch = tf_tree.data.to_batch(arrays, "fp32")
+    for a, b in zip(torch_batch, tf_batch, strict=True):
+        assert_array_equal(array(torch_tree, a), array(tf_tree, b))
+    assert array(tf_tree, tf_batch[0]).shape == (8, 6, 5, 3)
+
+
+def test_flipped_images_are_mirrored_left_to_right_and_nothing_else_changes():
+    """Otherwise the option turns images over, or disturbs the noise of the run without it."""
+    flipping = dataclasses.replace(CONFIG, data=DataConfig(horizontal_flip=True))
+    plain, mirrored = (batches.training_arrays(PIXELS, config, 3) for config in (CONFIG, flipping))
+    same = [np.array_equal(a, b) for a, b in zip(plain[0], mirrored[0], strict=True)]
+    turned = [np.array_equal(a[:, ::-1], b) for a, b in zip(plain[0], mirrored[0], strict=True)]
+    assert all(s or m for s, m in zip(same, turned, strict=True))
+    assert any(same)
+    assert any(turned)
+    for a, b in zip(plain[1:], mirrored[1:], strict=True):
+        assert_array_equal(a, b)
+    original = np.random.default_rng(0).integers(0, 256, size=PIXELS.shape, dtype=np.uint8)
+    assert_array_equal(PIXELS, original)  # the data set itself is never turned
+
+
+def test_validation_noise_belongs_to_the_image_not_to_the_batch():
+    """Otherwise the validation loss changes with the batch size or from epoch to epoch."""
+    whole = batches.validation_arrays(PIXELS, dataclasses.replace(CONFIG, training=TrainingConfig(batch_size=50)), 0)
+    parts = [batches.validation_arrays(PIXELS, CONFIG, first) for first in range(0, 50, 8)]
+    assert [len(part[0]) for part in parts] == [8, 8, 8, 8, 8, 8, 2]
+    for index in range(3):
+        assert_array_equal(np.concatenate([part[index] for part in parts]), whole[index])

@@ -1,0 +1,103 @@
+"""The two trees read side by side: the same modules, public names, arguments and equations, in the same order."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+TREES = {"ddpm_torch": ROOT / "pytorch" / "src", "ddpm_tf": ROOT / "tensorflow" / "src"}
+MODULES = sorted(path.name for path in TREES["ddpm_torch"].glob("*.py"))
+
+# What one framework needs and the other does not, each with the reason.
+EXTRA_ARGUMENTS = {"device"}  # TensorFlow places tensors itself
+EXTRA_NAMES = {
+    # PyTorch's names and layouts are the canonical ones: only Keras needs a mapping, and a graph to be asked for.
+    ("ddpm_tf", "model.py"): {
+        "CANONICAL",
+        "LEAVES",
+        "canonical_shape",
+        "compiled",
+        "from_canonical",
+        "named_parameters",
+        "to_canonical",
+    }
+}
+SPELLING = {"forward": "call"}  # the method that a layer of each framework must define
+OWN_ARGUMENTS = {"dtype"}  # Keras layers are given their number format, PyTorch modules moved to it
+
+
+def surface(tree, module):
+    """Public names in order: constants, functions and classes, with arguments, methods and Mirror line."""
+    found = []
+    for node in ast.parse((TREES[tree] / module).read_text()).body:
+        if isinstance(node, ast.Assign | ast.AnnAssign):
+            target = node.targets[0] if isinstance(node, ast.Assign) else node.target
+            if isinstance(target, ast.Name):
+                found.append((target.id, None))
+        elif isinstance(node, ast.FunctionDef):
+            found.append((node.name, arguments(node)))
+        elif isinstance(node, ast.ClassDef):
+            methods = [
+                (SPELLING.get(m.name, m.name), arguments(m)) for m in node.body if isinstance(m, ast.FunctionDef)
+            ]
+            fields = [m.target.id for m in node.body if isinstance(m, ast.AnnAssign) and isinstance(m.target, ast.Name)]
+            methods = [(name, args) for name, args in methods if name == "__init__" or not name.startswith("_")]
+            found.append((node.name, (methods, fields)))
+    extra = EXTRA_NAMES.get((tree, module), set())
+    return [(name, rest) for name, rest in found if not name.startswith("_") and name not in extra]
+
+
+def arguments(function):
+    names = [argument.arg for argument in function.args.args]
+    defaults = len(function.args.defaults)
+    required = set(names[: len(names) - defaults])
+    return [(name, name in required) for name in names if name not in EXTRA_ARGUMENTS | OWN_ARGUMENTS]
+
+
+def test_the_trees_have_the_same_modules():
+    """Otherwise a feature exists in one framework only."""
+    assert sorted(path.name for path in TREES["ddpm_tf"].glob("*.py")) == MODULES
+    assert {"config.py", "data.py", "model.py", "engine.py", "train.py", "inference.py", "utils.py"} <= set(MODULES)
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if m != "__init__.py"])
+def test_modules_have_the_same_surface_in_the_same_order(module):
+    """Otherwise a learner who reads the files side by side loses the place, and the contract holds in one tree only."""
+    assert surface("ddpm_torch", module) == surface("ddpm_tf", module)
+
+
+def mirrored(tree, module):
+    """Public functions and classes with their docstrings, framework words made neutral."""
+    other = next(name for name in TREES if name != tree)
+    for node in ast.parse((TREES[tree] / module).read_text()).body:
+        extra = EXTRA_NAMES.get((tree, module), set())
+        if (
+            isinstance(node, ast.FunctionDef | ast.ClassDef)
+            and not node.name.startswith("_")
+            and node.name not in extra
+        ):
+            yield node.name, ast.get_docstring(node) or "", other
+
+
+@pytest.mark.parametrize("tree", TREES)
+@pytest.mark.parametrize("module", MODULES)
+def test_mirror_lines_name_what_exists(tree, module):
+    """Otherwise the pointer from one tree to the other leads nowhere, after a renaming."""
+    for name, docstring, other in mirrored(tree, module):
+        for target in re.findall(r"Mirror: ([\w.]+?)\.?(?:\s|$)", docstring):
+            assert target == f"{other}.{module.removesuffix('.py')}.{name}"
+
+
+@pytest.mark.parametrize("module", ["engine.py", "model.py", "optimizer.py"])
+def test_the_mathematics_is_documented_alike(module):
+    """Otherwise the comments of one tree drift from its code, as they do in every copied file."""
+
+    def neutral(docstring):
+        docstring = re.sub(r"Mirror: .*|^ *(device|dtype): .*$", "", docstring, flags=re.M)
+        return re.sub(r"\[B, (C[^,]*), H, W\]", r"[B, H, W, \1]", re.sub(r"\s+", " ", docstring))
+
+    documented = [[(name, neutral(docstring)) for name, docstring, _ in mirrored(tree, module)] for tree in TREES]
+    assert documented[0] == documented[1]
+    assert all("Mirror: " in docstring for _, docstring, _ in mirrored("ddpm_torch", module))
