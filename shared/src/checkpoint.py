@@ -50,7 +50,7 @@ def save(
         "config": configs.to_dict(config),
         "dataset_sha256": dataset_sha256,
     }
-    arrays = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
+    arrays = {name: np.asarray(value, order="C") for name, value in tensors.items()}
     files.write_atomically(path, safetensors.numpy.save(arrays, {"ddpm-duet": json.dumps(metadata)}))
 
 

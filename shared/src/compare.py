@@ -309,9 +309,10 @@ def figure(a: Run, b: Run) -> Figure:
         edge = below.get_xaxis_transform()
         below.plot(equal, np.zeros(len(equal)), "|", color=BLUE, transform=edge, clip_on=False, label=label)
         below.legend(fontsize="small")
-    for level, label in ((THRESHOLD, f"{THRESHOLD:g}"), (FLOAT32_ROUNDING, "float32 rounding")):
+    for level, label in ((THRESHOLD, f"{THRESHOLD:g}"), (FLOAT32_ROUNDING, "float32\nrounding")):
         below.axhline(level, color="0.45", linewidth=0.9, linestyle="--")
-        below.annotate(label, (1, level), xycoords=("axes fraction", "data"), ha="right", va="bottom", color="0.3")
+        place = {"xycoords": ("axes fraction", "data"), "xytext": (4, 0), "textcoords": "offset points"}
+        below.annotate(label, (1, level), va="center", fontsize="small", **place)
     below.margins(y=0.12)
     below.set(title="Gap between the losses, step by step", xlabel="training step", ylabel="|A - B| / |A|")
     below.xaxis.set_major_locator(MaxNLocator(integer=True))

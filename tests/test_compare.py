@@ -1,0 +1,505 @@
+"""Comparing runs: the numbers are right, unlike runs are not taken for like ones, bad files are named."""
+
+import copy
+import io
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+from PIL import Image
+
+from ddpm_shared import cli, compare, runs
+from ddpm_shared.config import Config, to_dict
+from ddpm_shared.datasets import Split
+from ddpm_shared.errors import UserError
+
+Record = dict[str, Any]
+BATCH = Config().training.batch_size  # 128
+
+
+def metrics(
+    framework: str = "torch",
+    losses: Sequence[float] = (1.0, 0.5),
+    grad_norms: Sequence[float] | None = None,
+    ends: Sequence[int] | None = None,
+    wall_s: Sequence[float] | None = None,
+) -> Record:
+    """A metrics.json made by hand; epochs end at the steps `ends` (default: the last), with that step's loss."""
+    steps = [
+        {
+            "step": step,
+            "epoch": 1,
+            "images_seen": step * BATCH,
+            "loss": loss,
+            "grad_norm": grad_norms[step - 1] if grad_norms else 1.0,
+            "learning_rate": 2e-4,
+            "wall_s": wall_s[step - 1] if wall_s else float(step),
+        }
+        for step, loss in enumerate(losses, start=1)
+    ]
+    ends = ends if ends is not None else [len(losses)] if losses else []
+    epochs = [
+        {
+            "epoch": epoch,
+            "step": step,
+            "train_loss": losses[step - 1],
+            "validation_loss": 2 * losses[step - 1],
+            "images_per_s": None,
+            "wall_s": 99.5,
+        }
+        for epoch, step in enumerate(ends, start=1)
+    ]
+    return {
+        "schema_version": 1,
+        "framework": framework,
+        "status": "completed",
+        "config": to_dict(Config()),
+        "environment": {
+            "python": "3.11.7",
+            "platform": "Linux",
+            "packages": {"torch": "2.1", "tensorflow": "2.2", "numpy": "2.3"},
+            "device": "cpu",
+            "threads": 2,
+            "cpu_count": 2,
+            "git_commit": None,
+            "argv": ["train"],
+            "started_utc": "2026-01-01T00:00:00+00:00",
+        },
+        "dataset": {"name": "fashion-mnist", "split": "train", "num_images": 60_000, "sha256": "a" * 64},
+        "parameters": 10,
+        "history": {"steps": steps, "epochs": epochs},
+        "final": {
+            "step": len(losses),
+            "images_seen": len(losses) * BATCH,
+            "loss": losses[-1] if losses else None,
+            "train_loss": epochs[-1]["train_loss"] if epochs else None,
+            "validation_loss": epochs[-1]["validation_loss"] if epochs else None,
+            "wall_s": 100.0,
+        },
+        "evaluation": {},
+    }
+
+
+def run(values: Record, name: str = "run") -> compare.Run:
+    return compare.Run(Path(name), values)
+
+
+def pair(a: Record, b: Record) -> tuple[compare.Run, compare.Run]:
+    return run(a, "first"), run(b, "second")
+
+
+def write(folder: Path, values: Record) -> str:
+    folder.mkdir()
+    (folder / "metrics.json").write_text(json.dumps(values))
+    return str(folder)
+
+
+def put(values: Record, key: str, value: Any) -> Record:
+    """A copy of `values` with the dotted `key` set."""
+    changed = copy.deepcopy(values)
+    *parents, last = key.split(".")
+    inner = changed
+    for parent in parents:
+        inner = inner[parent]
+    inner[last] = value
+    return changed
+
+
+A = metrics("torch")
+B = metrics("tensorflow")
+
+
+# What runs.py writes.
+
+
+def test_what_a_run_writes_is_what_the_schema_says(tmp_path: Path) -> None:
+    # Otherwise no run could be compared, or the published schema told something else than the files.
+    split = Split("fashion-mnist", "train", np.zeros((5, 28, 28, 1), np.uint8), np.zeros(5, np.uint8), "0" * 64)
+    environment = runs.environment("cpu", 2)
+    books = runs.Run(tmp_path / "run", "tensorflow", Config(), environment, split, 159_697)
+    assert compare.read_run(books.folder).metrics["final"]["loss"] is None  # before the first step
+
+    step = {"step": 1, "epoch": 1, "images_seen": 128, "loss": 0.1 + 0.2, "grad_norm": 1.0, "learning_rate": 1e-6}
+    books.record_step(step)
+    books.record_epoch({"epoch": 1, "step": 1, "train_loss": 0.3, "validation_loss": 0.4, "images_per_s": None})
+    assert compare.read_run(books.folder).metrics["status"] == "running"
+
+    books.finish("failed", 1, "the loss is not finite")
+    read = compare.read_run(books.folder / "metrics.json")
+    assert read.metrics["final"]["message"] == "the loss is not finite"
+    assert read.steps[0]["loss"] == 0.1 + 0.2  # to the last bit
+    assert read.metrics["config"] == to_dict(Config())
+
+
+def test_the_schema_is_a_schema() -> None:
+    # Otherwise a misspelt keyword could let every file pass.
+    jsonschema.Draft202012Validator.check_schema(compare.schema())
+
+
+@pytest.mark.parametrize("key", ["history.steps.0", "history.epochs.0", "history", "dataset", ""])
+def test_records_are_exactly_the_contract(tmp_path: Path, key: str) -> None:
+    # Otherwise the frameworks' files could grow apart, key by key, without anyone noticing.
+    def record(values: Any) -> Record:
+        for part in key.split(".") if key else []:
+            values = values[int(part) if part.isdigit() else part]
+        found: Record = values
+        return found
+
+    for index, name in enumerate(record(A)):
+        shorter = copy.deepcopy(A)
+        del record(shorter)[name]
+        with pytest.raises(UserError, match=f"'{name}' is a required property"):
+            compare.read_run(write(tmp_path / f"without {index}", shorter))
+    longer = copy.deepcopy(A)
+    record(longer)["mood"] = "good"
+    with pytest.raises(UserError, match="'mood' was unexpected"):
+        compare.read_run(write(tmp_path / "more", longer))
+
+
+@pytest.mark.parametrize("key", ["config.new", "environment.new", "final.new", "evaluation.fid"])
+def test_records_that_may_grow_may_grow(tmp_path: Path, key: str) -> None:
+    # Otherwise a new setting or a score would make all files unreadable.
+    compare.read_run(write(tmp_path / "run", put(A, key, 1.5)))
+
+
+def first_step(key: str, value: Any) -> Record:
+    changed = copy.deepcopy(A)
+    changed["history"]["steps"][0][key] = value
+    return changed
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        ("{", "is not JSON"),
+        (b"\xff\xfe\x00", "is not JSON"),
+        (json.dumps(first_step("loss", float("nan"))), "NaN is not finite"),
+        (json.dumps(first_step("loss", float("-inf"))), "-Infinity is not finite"),
+        (json.dumps(A).replace('"loss": 1.0', '"loss": 1e999'), "1e999 is not finite"),
+        (json.dumps([1]), "at its top level, [1] is not of type 'object'"),
+        (json.dumps(first_step("loss", "low")), "at history.steps[0].loss, 'low' is not of type 'number'"),
+        (json.dumps(first_step("step", True)), "at history.steps[0].step, True is not of type 'integer'"),
+        (json.dumps(put(A, "status", "fine")), "at status, 'fine' is not one of ['running', 'completed', "),
+        (json.dumps(put(A, "framework", "jax")), "at framework, 'jax' is not one of ['torch', 'tensorflow']"),
+        (json.dumps(put(A, "schema_version", 2)), "at schema_version, 1 was expected"),
+        (
+            json.dumps(put(A, "history.epochs", {"x": "y" * 999})),
+            "at history.epochs, it breaks the schema's rule 'type'",
+        ),
+    ],
+)
+def test_a_bad_file_is_named_with_what_is_wrong(tmp_path: Path, content: str | bytes, complaint: str) -> None:
+    # Otherwise the user sees a KeyError, or a plot of nonsense.
+    path = tmp_path / "metrics.json"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(UserError) as caught:
+        compare.read_run(tmp_path)
+    assert str(caught.value).startswith(f"{path} is not ")
+    assert complaint in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    # Otherwise a mistyped folder is a traceback.
+    for given, missing in ((tmp_path, tmp_path / "metrics.json"), (tmp_path / "nowhere", tmp_path / "nowhere")):
+        with pytest.raises(UserError, match=f"^there is no {re.escape(str(missing))}: give a run folder"):
+            compare.read_run(given)
+
+
+# The numbers.
+
+
+def test_step_gaps_by_hand() -> None:
+    # Otherwise the claim that the frameworks agree rests on wrong numbers. All gaps are exact in binary.
+    a = metrics("torch", [1.0, 2.0, 4.0, 8.0], grad_norms=[0.0, 0.0, 2.0, 2.0])
+    b = metrics("tensorflow", [1.0, 2.0 + 2**-9, 5.0, 8.0, 77.0, 99.0], grad_norms=[0.0, 1.0, 2.0, 1.0, 7.0, 9.0])
+    result = compare.compare(*pair(a, b))
+    assert result["common_steps"] == 4  # what only one run did is not compared
+    assert result["loss"] == {  # of 0, 2**-10 < 0.001, 0.25, 0
+        "max": 0.25,
+        "max_at_step": 3,
+        "median": 2**-11,
+        "max_in_first_steps": 0.25,
+        "first_step_above_threshold": 3,
+    }
+    assert result["grad_norm"] == {  # of 0, 1 (from 0 to 1), 0, 0.5
+        "max": 1.0,
+        "max_at_step": 2,
+        "median": 0.25,
+        "max_in_first_steps": 1.0,
+        "first_step_above_threshold": 2,
+    }
+
+
+def test_the_gap_is_relative_to_the_first_run() -> None:
+    # Otherwise swapping A and B would go unnoticed, and "of A's" would be untrue.
+    assert_array_equal(compare.relative_gap([2.0, 1.0, -4.0, 0.0, 0.0], [1.0, 2.0, 4.0, 0.0, -3.0]), [0.5, 1, 2, 0, 1])
+    assert compare.compare(*pair(metrics(losses=[2.0]), metrics(losses=[1.0])))["loss"]["max"] == 0.5
+    assert compare.compare(*pair(metrics(losses=[1.0]), metrics(losses=[2.0])))["loss"]["max"] == 1.0
+
+
+@pytest.mark.parametrize(("step", "early"), [(100, 0.5), (101, 0.0)])
+def test_the_first_hundred_steps_are_a_hundred(step: int, early: float) -> None:
+    # Otherwise early agreement, where rounding has not grown yet, is judged by later steps or not at all.
+    losses = [1.0] * 150
+    losses[step - 1] = 1.5
+    result = compare.compare(*pair(metrics(losses=[1.0] * 150), metrics("tensorflow", losses)))["loss"]
+    assert (result["max"], result["max_at_step"], result["max_in_first_steps"]) == (0.5, step, early)
+
+
+def test_runs_without_a_gap_above_the_threshold_agree() -> None:
+    # Otherwise the verdict contradicts its own numbers.
+    result = compare.compare(*pair(A, B))
+    assert result["loss"]["first_step_above_threshold"] is None
+    assert result["verdict"].startswith("B agrees with A: over 2 common steps the losses differ by at most 0 of A's")
+    apart = compare.compare(*pair(A, metrics("tensorflow", [1.0, 0.75])))
+    assert apart["verdict"].startswith("B drifts from A: ")
+    assert "by more than 0.001 first at step 2" in apart["verdict"]
+
+
+def test_epochs_are_matched_by_step() -> None:
+    # Otherwise an epoch that --max-steps cut short would be held against a whole one.
+    a, b = metrics("torch", [4.0, 2.0, 1.0, 1.0], ends=[2, 3]), metrics("tensorflow", [4.0, 3.0, 1.0, 1.0], ends=[2, 4])
+    rows = compare.compare(*pair(a, b))["epochs"]
+    assert [(row["epoch"], row["step"], row["train_loss_gap"]) for row in rows] == [
+        (1, 2, 0.5),
+        (2, 3, None),
+        (2, 4, None),
+    ]
+    assert rows[0] == {
+        "epoch": 1,
+        "step": 2,
+        **{"train_loss_a": 2.0, "train_loss_b": 3.0, "train_loss_gap": 0.5},
+        **{"validation_loss_a": 4.0, "validation_loss_b": 6.0, "validation_loss_gap": 0.5},
+    }
+    assert (rows[1]["train_loss_a"], rows[1]["train_loss_b"]) == (1.0, None)
+
+
+@pytest.mark.parametrize(
+    ("wall_s", "ends", "expected"),
+    [
+        ([60.0, 60.5, 61.0, 61.5], [4], 256.0),  # a first step that compiles for a minute
+        ([1.0, 1.5, 12.0, 12.5, 23.0], [2, 4], 256.0),  # ten seconds of validation after steps 2 and 4
+        ([1.0, 1.5, 2.0, 9.0, 9.5], [5], 256.0),  # a checkpoint of 6.5 seconds
+        ([1.0], [1], None),  # only a first step
+        ([1.0, 2.0, 3.0], [1, 2, 3], None),  # epochs of one step
+        ([1.0, 1.0], [2], None),  # a clock that stands still
+    ],
+)
+def test_images_per_s_is_that_of_training(wall_s: list[float], ends: list[int], expected: float | None) -> None:
+    # Otherwise compiling, validation or a slow disk is taken for a slow framework. 128 images in 0.5 s are 256 / s.
+    assert compare.images_per_s(run(metrics(losses=[1.0] * len(wall_s), ends=ends, wall_s=wall_s))) == expected
+
+
+# Like with like.
+
+
+@pytest.mark.parametrize(
+    ("key", "was", "other"),
+    [
+        ("seed", 0, 1),
+        ("precision", "fp32", "bf16"),
+        ("preset", "base", "tiny"),
+        ("training.learning_rate", 2e-4, 1e-4),
+        ("training.validation_images", None, 128),
+        ("model.channel_mults", [1, 2, 4], [1, 2]),
+        ("data.horizontal_flip", False, True),
+    ],
+)
+def test_runs_set_up_differently_are_refused(key: str, was: object, other: object) -> None:
+    # Otherwise a difference of settings is taken for a difference of frameworks.
+    changed = put(B, f"config.{key}", other)
+    with pytest.raises(UserError) as caught:
+        compare.compare(*pair(A, changed))
+    told = f"first (A) and second (B) were set up differently: {key} is {was!r} in A and {other!r} in B; "
+    assert str(caught.value).startswith(told)
+    assert "--allow-different" in str(caught.value)
+
+    result = compare.compare(*pair(A, changed), allow_different=True)
+    assert result["differences"] == {key: (was, other)}
+    assert result["verdict"].endswith(f". But the runs were set up differently: {key}.")
+
+
+def test_every_difference_is_named() -> None:
+    # Otherwise the user mends one, runs for a day, and is told the next.
+    changed = put(put(put(B, "config.seed", 5), "config.diffusion.timesteps", 50), "dataset.sha256", "b" * 64)
+    changed["dataset"]["name"] = "fashion-mnist-10k"
+    del changed["config"]["training"]["ema_decay"]
+    with pytest.raises(UserError) as caught:
+        compare.compare(*pair(A, changed))
+    for part in (
+        "seed is 0 in A and 5 in B",
+        "diffusion.timesteps is 1000 in A and 50 in B",
+        "training.ema_decay is 0.999 in A and None in B",
+        "dataset.name is 'fashion-mnist' in A and 'fashion-mnist-10k' in B",
+        f"dataset.sha256 is '{'a' * 64}' in A and '{'b' * 64}' in B",
+    ):
+        assert part in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("device", "gpu"),
+        ("data.data_dir", "/elsewhere"),
+        ("data.dataset", "fashion-mnist"),  # "auto" found the same bytes
+        ("training.sample_every", 0),
+        ("training.sample_images", 4),
+        ("training.checkpoint_every", 7),
+        ("training.keep_checkpoints", 1),
+    ],
+)
+def test_what_decides_no_number_is_no_difference(key: str, value: object) -> None:
+    # Otherwise a run on a GPU could not be laid over one on a CPU without switching all checks off.
+    assert compare.compare(*pair(A, put(B, f"config.{key}", value)))["differences"] == {}
+
+
+@pytest.mark.parametrize(("key", "was", "other"), [("training.epochs", 20, 3), ("training.max_steps", None, 9)])
+def test_another_length_is_told_but_no_reason_to_refuse(key: str, was: object, other: object) -> None:
+    # Otherwise a short run could not be checked against the start of a long one.
+    result = compare.compare(*pair(A, put(B, f"config.{key}", other)))
+    assert result["differences"] == {key: (was, other)}
+    assert f"set up differently: {key} is {was} in A and {other} in B" in compare.text(result)
+    assert "set up differently" not in result["verdict"]
+
+
+def test_a_run_is_not_compared_with_itself(tmp_path: Path) -> None:
+    # Otherwise a slip of the hand proves that the frameworks agree to the last bit.
+    first, copied = write(tmp_path / "first", A), write(tmp_path / "copied", A)
+    for other in (first, f"{first}/metrics.json", f"{first}/../first", copied):
+        with pytest.raises(UserError, match="are one and the same run, or a copy of it: give two different runs"):
+            compare.main([first, other, "--allow-different", "--out", str(tmp_path / "out")])
+    assert not (tmp_path / "out").exists()
+
+
+def test_runs_without_a_common_step_are_refused() -> None:
+    # Otherwise the statistics of nothing are NaN.
+    with pytest.raises(UserError, match="no step in common, the first having 2 steps and the second 0: "):
+        compare.compare(*pair(A, metrics("tensorflow", [])))
+
+
+# What is written and printed.
+
+
+def no_constant(name: str) -> float:
+    raise AssertionError(f"{name} in JSON")
+
+
+def numbers(value: Any) -> set[float]:
+    """Every number in nested JSON, as it is and as the verdict rounds it."""
+    if isinstance(value, dict | list):
+        return set().union(*map(numbers, value.values() if isinstance(value, dict) else value))
+    return {value, float(f"{value:.3g}")} if isinstance(value, int | float) else set()
+
+
+def test_main_writes_the_comparison(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    # Otherwise a report cites numbers that no file holds, or a file that no tool reads.
+    a = metrics("torch", [0.1 + 0.2, 0.7, 0.011], ends=[2, 3])
+    b = metrics("tensorflow", [0.3, 0.7, 0.0112], ends=[2, 3])
+    out = tmp_path / "deep" / "out"
+    arguments = [write(tmp_path / "a", a), write(tmp_path / "b", b), "--out", str(out)]
+    assert compare.main(arguments) == 0
+    assert sorted(path.name for path in out.iterdir()) == ["comparison.json", "loss.png"]
+
+    result = json.loads((out / "comparison.json").read_text(), parse_constant=no_constant)
+    assert result["epochs"][0]["train_loss_a"] == 0.7
+    assert result["loss"]["max"] == (0.0112 - 0.011) / 0.011
+    assert [each["path"] for each in result["runs"]] == arguments[:2]
+    cited = re.findall(r"\d+(?:\.\d+)?(?:e[+-]?\d+)?", result["verdict"])
+    assert len(cited) >= 7
+    assert {float(number) for number in cited} <= numbers(result)
+
+    printed = capsys.readouterr().out
+    assert result["verdict"] in printed
+    assert str(out / "loss.png") in printed
+    with Image.open(out / "loss.png") as picture:
+        assert picture.format == "PNG"
+        assert picture.size == (1080, 840)
+
+
+def test_default_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Otherwise one comparison overwrites another, or litters the repository.
+    monkeypatch.chdir(tmp_path)
+    arguments = [write(tmp_path / "a", A), write(tmp_path / "b", B)]
+    assert compare.main(arguments) == compare.main(arguments) == 0
+    written = sorted(Path("runs/compare").glob("*Z-torch-tensorflow*/comparison.json"))
+    assert len(written) == 2
+
+
+def test_tables_are_aligned() -> None:
+    # Otherwise numbers stand under the wrong run.
+    a, b = metrics("torch", [0.5, 0.25], ends=[1, 2]), metrics("tensorflow", [0.5, 0.125], ends=[2])
+    tables = compare.text(compare.compare(*pair(a, b))).split("\n\n")[:3]
+    each_run, each_epoch, step_by_step = (table.split("\n") for table in tables)
+    for table in (each_run, each_epoch, step_by_step):
+        assert len({len(line) for line in table}) == 1
+    assert each_run[0].split() == ["run", "A", "B"]
+    assert "framework".ljust(15) + "  " in each_run[2]
+    assert [line.split() for line in each_epoch[1:]] == [
+        ["1", "1", "0.5", "none", "none", "1", "none", "none"],
+        ["2", "2", "0.25", "0.125", "0.5", "0.5", "0.25", "0.5"],
+    ]
+    assert step_by_step[-1].split() == ["first", "step", "above", "0.001", "2", "none"]
+
+
+@pytest.mark.parametrize(
+    "losses",
+    [
+        pytest.param([1.0, 0.5], id="equal everywhere"),  # nothing to show on a logarithmic axis
+        pytest.param([1.5, 0.0], id="equal nowhere, and a loss of 0"),
+        pytest.param([1.0, *[0.01] * 999], id="long"),
+    ],
+)
+def test_the_figure_shows_any_pair(losses: list[float]) -> None:
+    # Otherwise the plot fails, or warns, just for the runs that agree best. Warnings are errors here.
+    buffer = io.BytesIO()
+    compare.figure(*pair(A, metrics("tensorflow", losses))).savefig(buffer, format="png", dpi=50)
+    with Image.open(buffer) as picture:
+        pixels = np.asarray(picture.convert("RGB"))
+    assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 50  # more than an empty frame
+    assert (
+        min(edge.min() for edge in (pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1])) == 255
+    )  # nothing runs over the edge
+
+
+# The command line.
+
+
+def code_of(command: Callable[[], int]) -> int | str | None:
+    with pytest.raises(SystemExit) as caught:
+        cli.guard(command)
+    return caught.value.code
+
+
+def test_exit_codes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    # Otherwise a script takes a refusal for a comparison, or a large gap for a failure.
+    a, far = write(tmp_path / "a", A), write(tmp_path / "far", metrics("tensorflow", [1000.0, 1000.0]))
+    unlike = write(tmp_path / "unlike", put(B, "config.seed", 1))
+    out = ["--out", str(tmp_path / "out")]
+    assert code_of(lambda: compare.main([a, far, *out])) == 0
+    assert code_of(lambda: compare.main([a, unlike, *out])) == 2
+    assert capsys.readouterr().err.startswith("error: ")
+    assert code_of(lambda: compare.main([a, unlike, "--allow-different", *out])) == 0
+    assert code_of(lambda: compare.main([a, str(tmp_path / "nowhere"), *out])) == 2
+    for given in ([], [a], [a, far, unlike]):
+        assert code_of(lambda given=given: compare.main([*given, *out])) == 2  # type: ignore[misc]
+        assert f"two runs to a comparison, not {len(given)}: " in capsys.readouterr().err
+    assert code_of(lambda: compare.main([a, far, "--out", f"{a}/metrics.json"])) == 1  # a file, not a folder
+    assert "metrics.json" in capsys.readouterr().err
+
+
+def test_as_a_module(tmp_path: Path) -> None:
+    # Otherwise `make compare` does nothing, or ends in a traceback.
+    command = [sys.executable, "-m", "ddpm_shared.compare", str(tmp_path / "x"), str(tmp_path / "y")]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: there is no {tmp_path / 'x'}")
+    assert "Traceback" not in done.stderr

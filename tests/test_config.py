@@ -1,0 +1,518 @@
+"""Settings: what a run is told is what it does, or one sentence says why not."""
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ddpm_shared import checkpoint, cli
+from ddpm_shared import config as configs
+from ddpm_shared.config import (
+    PRESETS,
+    Config,
+    DataConfig,
+    DiffusionConfig,
+    ModelConfig,
+    TrainingConfig,
+)
+from ddpm_shared.errors import UserError
+
+NAN = float("nan")
+
+# No field as it is by default.
+UNUSUAL = Config(
+    preset="tiny",
+    seed=2**40,
+    precision="fp64",
+    device="cpu",
+    data=DataConfig(dataset="fashion-mnist-10k", data_dir="/data/ä b", horizontal_flip=True),
+    model=ModelConfig(
+        base_channels=12,
+        channel_mults=(1, 3),
+        num_res_blocks=4,
+        attention_resolutions=(9, 5),
+        num_groups=4,
+        image_size=9,
+        image_channels=3,
+    ),
+    diffusion=DiffusionConfig(timesteps=7, beta_start=0.1 + 0.2, beta_end=1 / 3),
+    training=TrainingConfig(
+        epochs=1,
+        max_steps=2,
+        batch_size=3,
+        learning_rate=1e-300,
+        warmup_steps=0,
+        max_grad_norm=2 / 3,
+        ema_decay=0.1,
+        validation_images=5,
+        sample_every=0,
+        sample_images=7,
+        checkpoint_every=8,
+        keep_checkpoints=9,
+    ),
+)
+ONLY_ONE_VALUE = {"diffusion.schedule"}
+
+
+def flat(values, prefix=""):
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def write_json(value, path="settings.json"):
+    with open(path, "w") as file:
+        json.dump(value, file)
+    return path
+
+
+def parse(*argv, framework="torch"):
+    return cli.parse_train(framework, argv)
+
+
+def refused(capsys, *argv):
+    """What the command line prints when it leaves with exit code 2, without the box around it."""
+    with pytest.raises(SystemExit) as stopped:
+        parse(*argv)
+    assert stopped.value.code == 2
+    return " ".join(capsys.readouterr().err.split())
+
+
+# --- JSON ---------------------------------------------------------------------------------------------------
+
+
+def test_every_setting_survives_json():
+    """Otherwise config.json does not repeat its run, or a resumed run refuses its own settings."""
+    for key, value in flat(configs.to_dict(UNUSUAL)):
+        default = dict(flat(configs.to_dict(Config())))[key]
+        assert (value == default) == (key in ONLY_ONE_VALUE), f"{key} is not tested here"
+    read = configs.read(write_json(configs.to_dict(UNUSUAL)))
+    assert read == UNUSUAL
+    assert hash(read) == hash(UNUSUAL)  # so lists became tuples again
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_presets_survive_json(preset):
+    """Otherwise a run of that preset cannot be resumed."""
+    config = configs.with_preset(Config(), preset)
+    assert configs.from_dict(configs.to_dict(config), "here") == config
+
+
+def test_a_file_may_hold_some_settings_only():
+    """Otherwise a hand-written --config has to repeat every default."""
+    config = configs.read(write_json({"training": {"epochs": 3, "learning_rate": 1}}))
+    assert config == dataclasses.replace(Config(), training=TrainingConfig(epochs=3, learning_rate=1.0))
+    assert configs.read(write_json({})) == Config()
+
+
+def test_a_partial_model_starts_from_the_preset_of_its_file():
+    """Otherwise {"preset": "tiny", "model": {...}} silently trains most of `base`."""
+    config = configs.read(write_json({"preset": "tiny", "model": {"num_res_blocks": 3}}))
+    assert config.model == dataclasses.replace(PRESETS["tiny"], num_res_blocks=3)
+    assert configs.read(write_json({"preset": "large"})).model == PRESETS["large"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"sed": 1}', 'can not match "sed" to any data class field'),
+        ('{"training": {"bach_size": 1}}', 'can not match "bach_size" to any data class field'),
+        ('{"batch_size": 1}', 'can not match "batch_size" to any data class field'),  # it belongs to training
+        ('{"model": {"seed": 1}}', 'can not match "seed" to any data class field'),
+        ('{"preset": "huge"}', "unknown preset 'huge': choose one of tiny, base, large"),
+        ('{"preset": ["tiny"]}', r"unknown preset \['tiny'\]: choose one of tiny, base, large"),
+        ('{"precision": "fp8"}', "unknown precision 'fp8': choose one of fp32, bf16, fp64"),
+        ('{"device": "cuda"}', "unknown device 'cuda': choose one of auto, cpu, gpu"),
+        ('{"data": {"dataset": "mnist"}}', "unknown dataset 'mnist': choose one of auto, fashion-mnist, fashi"),
+        ('{"diffusion": {"schedule": "cosine"}}', "unknown schedule 'cosine': choose one of linear"),
+        ('{"seed": 1.5}', 'wrong value type for field "seed"'),
+        ('{"training": {"epochs": "many"}}', 'wrong value type for field "training.epochs"'),
+        ('{"training": {"learning_rate": "fast"}}', "could not convert string to float: 'fast'"),
+        ('{"training": {"learning_rate": NaN}}', "--learning-rate nan: must be positive and finite"),
+        ('{"training": {"epochs": 0}}', "--epochs 0: must be 1 or more"),
+        ('{"model": null}', 'wrong value type for field "model"'),
+        ('{"model": {"channel_mults": [1, 2.5]}}', 'wrong value type for field "model.channel_mults"'),
+        ("[]", "must hold a JSON object, not list"),
+        ('{"seed": 1', "is not JSON: Expecting"),
+        ("\xff", "is not JSON: "),
+    ],
+)
+def test_a_wrong_file_is_refused_by_name(tmp_path, text, message):
+    """Otherwise a misspelt or misplaced setting is ignored, and the run is another than the one asked for."""
+    path = tmp_path / "settings.json"
+    path.write_text(text, encoding="latin-1")
+    with pytest.raises(UserError, match=message) as error:
+        configs.read(path)
+    assert str(path) in str(error.value)
+
+
+@pytest.mark.parametrize(("path", "reason"), [("nowhere.json", "No such file"), (".", "Is a directory")])
+def test_an_unreadable_file_is_refused_by_name(path, reason):
+    """Otherwise a mistyped --config ends in a traceback."""
+    with pytest.raises(UserError, match=f"^cannot read the configuration {path}: {reason}"):
+        configs.read(path)
+
+
+# --- Presets and ranges -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("preset", "channels", "resolutions", "num_res_blocks", "attention"),
+    [
+        ("tiny", (16, 32), (28, 14), 1, ()),
+        ("base", (32, 64, 128), (28, 14, 7), 2, (7,)),
+        ("large", (64, 128, 256, 512), (28, 14, 7, 4), 2, (4,)),
+    ],
+)
+def test_presets_are_those_of_the_design(preset, channels, resolutions, num_res_blocks, attention):
+    """Otherwise published results belong to another network."""
+    model = PRESETS[preset]
+    assert tuple(model.base_channels * mult for mult in model.channel_mults) == channels
+    assert model.resolutions == resolutions
+    assert model.num_res_blocks == num_res_blocks
+    assert model.attention_resolutions == attention
+    assert Config().preset == "base"
+    assert Config().model == PRESETS["base"]
+
+
+MODEL_COUNTS = "--num-res-blocks, --num-groups, --image-size, --image-channels"
+BETAS = "--beta-start, --beta-end"
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "message"),
+    [
+        (
+            DataConfig,
+            {"dataset": "mnist"},
+            "unknown dataset 'mnist': choose one of auto, fashion-mnist, fashion-mnist-10k",
+        ),
+        (DiffusionConfig, {"schedule": "cosine"}, "unknown schedule 'cosine': choose one of linear"),
+        (DiffusionConfig, {"timesteps": 1}, "--timesteps 1: must be 2 or more"),
+        (DiffusionConfig, {"beta_start": 0.0}, f"{BETAS} (0.0, 0.02): must satisfy 0 < start <= end < 1"),
+        (DiffusionConfig, {"beta_end": 1.0}, f"{BETAS} (0.0001, 1.0): must satisfy 0 < start <= end < 1"),
+        (DiffusionConfig, {"beta_start": 0.5}, f"{BETAS} (0.5, 0.02): must satisfy 0 < start <= end < 1"),
+        (DiffusionConfig, {"beta_start": NAN}, f"{BETAS} (nan, 0.02): must satisfy 0 < start <= end < 1"),
+        (ModelConfig, {"num_res_blocks": 0}, f"{MODEL_COUNTS} (0, 8, 28, 1): must all be 1 or more"),
+        (ModelConfig, {"num_groups": 0}, f"{MODEL_COUNTS} (2, 0, 28, 1): must all be 1 or more"),
+        (ModelConfig, {"image_size": -1}, f"{MODEL_COUNTS} (2, 8, -1, 1): must all be 1 or more"),
+        (ModelConfig, {"image_channels": 0}, f"{MODEL_COUNTS} (2, 8, 28, 0): must all be 1 or more"),
+        (ModelConfig, {"channel_mults": ()}, "--channel-mults (): needs one positive number a level"),
+        (ModelConfig, {"channel_mults": (1, 0)}, "--channel-mults (1, 0): needs one positive number a level"),
+        (
+            ModelConfig,
+            {"base_channels": 36},
+            "--base-channels 36: must be even, 4 or more and a multiple of --num-groups 8",
+        ),
+        (
+            ModelConfig,
+            {"base_channels": 5, "num_groups": 1},
+            "--base-channels 5: must be even, 4 or more and a multiple of --num-groups 1",
+        ),
+        (
+            ModelConfig,
+            {"base_channels": 2, "num_groups": 1},
+            "--base-channels 2: must be even, 4 or more and a multiple of --num-groups 1",
+        ),
+        (
+            ModelConfig,
+            {"attention_resolutions": (7, 8)},
+            "--attention-resolutions (7, 8): the levels of this network work at (28, 14, 7)",
+        ),
+        (TrainingConfig, {"epochs": 0}, "--epochs 0: must be 1 or more"),
+        (TrainingConfig, {"batch_size": -4}, "--batch-size -4: must be 1 or more"),
+        (TrainingConfig, {"sample_images": 0}, "--sample-images 0: must be 1 or more"),
+        (TrainingConfig, {"checkpoint_every": 0}, "--checkpoint-every 0: must be 1 or more"),
+        (TrainingConfig, {"keep_checkpoints": 0}, "--keep-checkpoints 0: must be 1 or more"),
+        (TrainingConfig, {"max_steps": 0}, "--max-steps 0: must be 1 or more"),
+        (TrainingConfig, {"validation_images": 0}, "--validation-images 0: must be 1 or more"),
+        (TrainingConfig, {"warmup_steps": -1}, "--warmup-steps -1: must be 0 or more"),
+        (TrainingConfig, {"sample_every": -1}, "--sample-every -1: must be 0 or more"),
+        (TrainingConfig, {"learning_rate": 0.0}, "--learning-rate 0.0: must be positive and finite"),
+        (TrainingConfig, {"learning_rate": float("inf")}, "--learning-rate inf: must be positive and finite"),
+        (TrainingConfig, {"max_grad_norm": NAN}, "--max-grad-norm nan: must be positive and finite"),
+        (TrainingConfig, {"ema_decay": 1.0}, "--ema-decay 1.0: must be in [0, 1)"),
+        (TrainingConfig, {"ema_decay": -0.1}, "--ema-decay -0.1: must be in [0, 1)"),
+        (Config, {"preset": "huge"}, "unknown preset 'huge': choose one of tiny, base, large"),
+        (Config, {"precision": "fp16"}, "unknown precision 'fp16': choose one of fp32, bf16, fp64"),
+        (Config, {"device": "cuda"}, "unknown device 'cuda': choose one of auto, cpu, gpu"),
+        (Config, {"seed": -1}, "--seed -1: must be 0 or more"),
+    ],
+)
+def test_a_value_out_of_range_is_refused(kind, values, message):
+    """Otherwise the run fails later, inside a framework, with a message about something else; or trains nonsense."""
+    with pytest.raises(UserError) as error:
+        kind(**values)
+    assert str(error.value) == message
+
+
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [
+        (DiffusionConfig, {"timesteps": 2, "beta_start": 0.02}),
+        (ModelConfig, {"base_channels": 4, "num_groups": 4}),
+        (ModelConfig, {"channel_mults": (1,), "attention_resolutions": (28,)}),
+        (TrainingConfig, {"epochs": 1, "max_steps": 1, "batch_size": 1, "validation_images": 1}),
+        (TrainingConfig, {"warmup_steps": 0, "sample_every": 0, "ema_decay": 0.0}),
+    ],
+)
+def test_the_ends_of_the_ranges_are_allowed(kind, values):
+    """Otherwise a setting that works is refused."""
+    assert dataclasses.asdict(kind(**values)).items() >= values.items()
+
+
+# --- The command line ---------------------------------------------------------------------------------------
+
+
+def test_flags_win_over_the_file_and_the_file_over_the_defaults():
+    """Otherwise a run is not the one that its command line names."""
+    file = write_json({"seed": 5, "training": {"batch_size": 7, "epochs": 3}, "data": {"horizontal_flip": True}})
+    config = parse("--config", file, "--batch-size", "9", "--no-horizontal-flip").config
+    assert config.training == TrainingConfig(batch_size=9, epochs=3)
+    assert config.seed == 5
+    assert config.data.horizontal_flip is False
+    assert config.diffusion == DiffusionConfig()
+
+
+def test_flags_win_over_the_preset():
+    """Otherwise --preset tiny --base-channels 8 trains one of the two, depending on their order."""
+    for argv in (["--preset", "tiny", "--base-channels", "8"], ["--base-channels=8", "--preset=tiny"]):
+        config = parse(*argv).config
+        assert config.preset == "tiny"
+        assert config.model == dataclasses.replace(PRESETS["tiny"], base_channels=8)
+    config = parse("--preset", "large", "--channel-mults", "1", "2", "--attention-resolutions", "14").config
+    assert config.model.channel_mults == (1, 2)
+    assert config.model.attention_resolutions == (14,)
+    assert config.model.base_channels == PRESETS["large"].base_channels
+
+
+def test_the_preset_flag_wins_over_the_file_and_leaves_its_other_settings():
+    """Otherwise --preset with --config gives a run called tiny with the network of base."""
+    file = write_json(configs.to_dict(UNUSUAL))
+    config = parse("--config", file, "--preset", "base").config
+    assert config == dataclasses.replace(UNUSUAL, preset="base", model=PRESETS["base"])
+    assert parse("--config", file).config == UNUSUAL
+
+
+def test_every_setting_has_a_flag(capsys):
+    """Otherwise a value of config.json can be reached by a file only."""
+    with pytest.raises(SystemExit) as stopped:
+        parse("--help")
+    assert stopped.value.code == 0
+    listed = capsys.readouterr().out
+    for key, _ in flat(configs.to_dict(Config())):
+        assert "--" + key.split(".")[-1].replace("_", "-") in listed
+
+
+@pytest.mark.parametrize("framework", ["torch", "tensorflow"])
+def test_a_run_gets_a_folder_of_its_framework_and_preset(framework):
+    """Otherwise the runs of both frameworks lie in one folder, and --resume takes the other's."""
+    folder = parse("--preset", "tiny", framework=framework).folder
+    assert folder.parts[:2] == ("runs", framework)
+    assert folder.name.endswith("Z-tiny")
+    assert not folder.exists()
+    assert str(parse("--run-dir", "mine/here", framework=framework).folder) == "mine/here"
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--batchsize", "3"], "Unrecognized options: --batchsize"),
+        (["--epochs", "0"], "--epochs 0: must be 1 or more"),
+        (["--epochs", "many"], "--epochs: invalid literal for int() with base 10: 'many'"),
+        (["--precision", "fp8"], "invalid choice 'fp8' for argument '--precision'"),
+        (["--preset"], "argument --preset: expected one argument"),
+        (["--preset", "tiny", "--base-channels", "9"], "--base-channels 9: must be even, 4 or more"),
+        (["--seed=-1"], "--seed -1: must be 0 or more"),
+    ],
+)
+def test_wrong_flags_are_refused_by_name(capsys, argv, message):
+    """Otherwise a typo in a flag starts hours of another run."""
+    assert message in refused(capsys, *argv)
+
+
+def test_an_unknown_preset_is_refused():
+    """Otherwise a typo in --preset trains the default network."""
+    with pytest.raises(UserError, match=r"^unknown preset 'huge': choose one of tiny, base, large$"):
+        parse("--preset", "huge")
+
+
+def test_a_folder_with_files_is_not_written_into(tmp_path):
+    """Otherwise a second run with the same --run-dir destroys the first."""
+    (tmp_path / "mine").mkdir()
+    assert parse("--run-dir", "mine").folder.name == "mine"  # empty is free
+    (tmp_path / "mine" / "file").touch()
+    for taken in ("mine", "mine/file"):
+        with pytest.raises(UserError, match=f"^{taken} already holds files: choose another --run-dir, or continue"):
+            parse("--run-dir", taken)
+
+
+# --- Resuming -----------------------------------------------------------------------------------------------
+
+SAVED = dataclasses.replace(configs.with_preset(Config(), "tiny"), seed=11)
+
+
+def write_run(folder, framework="torch", step=4, age=0.0, config=SAVED):
+    """As much of a run as --resume looks at, its checkpoint `age` seconds old."""
+    path = Path(folder) / "checkpoints" / f"step_{step:08d}.safetensors"
+    checkpoint.save(
+        path,
+        {"model/x": np.zeros(1)},
+        framework=framework,
+        step=step,
+        config=config,
+        dataset_sha256="",
+    )
+    pointer = path.with_name("latest")
+    pointer.write_text(path.name + "\n")
+    modified = pointer.stat().st_mtime - age
+    os.utime(pointer, (modified, modified))
+    return str(folder), str(path)
+
+
+@pytest.fixture
+def written():
+    """Two runs of torch, the newer first in the alphabet, and a still newer one of tensorflow."""
+    return {
+        "old": write_run("runs/torch/z", age=60),
+        "new": write_run("runs/torch/a", age=30),
+        "other": write_run("runs/tensorflow/b", "tensorflow"),
+        "elsewhere": write_run("mine"),
+    }
+
+
+@pytest.mark.parametrize(
+    "argv", [["--resume"], ["--resume", "latest"], ["--resume=latest"], ["--resume", "--epochs", "30"]]
+)
+@pytest.mark.parametrize("framework", ["torch", "tensorflow"])
+def test_resume_alone_takes_the_newest_run_of_the_framework(written, framework, argv):
+    """Otherwise an older run goes on, or the other framework's."""
+    plan = parse(*argv, framework=framework)
+    folder, file = written["new" if framework == "torch" else "other"]
+    assert str(plan.folder) == folder
+    assert str(plan.resumed.path) == file
+    assert plan.config == dataclasses.replace(SAVED, training=TrainingConfig(epochs=30 if "30" in argv else 20))
+
+
+def test_resume_names_a_folder(written):
+    """Otherwise a run other than the newest cannot be resumed."""
+    for argv in (
+        ["--resume", "runs/torch/z"],
+        ["--resume=runs/torch/z"],
+        ["--epochs", "30", "--resume", "runs/torch/z"],
+    ):
+        plan = parse(*argv)
+        assert (str(plan.folder), str(plan.resumed.path)) == written["old"]
+
+
+@pytest.mark.parametrize("flag", ["--run-dir", "--run_dir"])
+def test_resume_with_a_run_dir_alone_takes_that_run(written, flag):
+    """Otherwise `--run-dir X` and later `--run-dir X --resume` are not the same run."""
+    for argv in (["--resume", flag, "mine"], [flag, "mine", "--resume"]):
+        plan = parse(*argv)
+        assert (str(plan.folder), str(plan.resumed.path)) == written["elsewhere"]
+
+
+@pytest.mark.parametrize(
+    ("framework", "resume"),
+    [
+        ("torch", "runs/torch/z/checkpoints/step_00000004.safetensors"),
+        ("torch", "runs/tensorflow/b"),
+        ("tensorflow", "mine"),
+    ],
+)
+def test_a_file_or_another_framework_s_run_goes_on_in_a_new_folder(written, framework, resume):
+    """Otherwise the record of the first run is overwritten by a branch of it."""
+    plan = parse("--resume", resume, framework=framework)
+    assert plan.folder.parts[:2] == ("runs", framework)
+    assert not plan.folder.exists()
+    assert plan.resumed.step == 4
+    assert str(parse("--resume", resume, "--run-dir", "chosen", framework=framework).folder) == "chosen"
+    with pytest.raises(UserError, match=r"^runs/torch/a already holds files"):
+        parse("--resume", resume, "--run-dir", "runs/torch/a", framework=framework)
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--resume"], "no run with a checkpoint in runs/torch: train one first, or name a folder or file"),
+        (
+            ["--resume", "nowhere"],
+            "nowhere holds no checkpoint: give a run folder with checkpoints/latest in it, or a file",
+        ),
+        (["--resume", "--run-dir", "nowhere"], "nowhere holds no checkpoint"),
+    ],
+)
+def test_resume_without_a_checkpoint_is_refused(argv, message):
+    """Otherwise a mistyped folder starts a new run from step 0."""
+    with pytest.raises(UserError, match=f"^{message}"):
+        parse(*argv)
+
+
+def test_resume_where_the_pointed_file_is_gone():
+    """Otherwise a run whose checkpoints were deleted by hand ends in a traceback."""
+    _, file = write_run("runs/torch/a")
+    os.unlink(file)
+    with pytest.raises(UserError, match=f"^no checkpoint at {file}"):
+        parse("--resume")
+
+
+@pytest.mark.parametrize(
+    ("argv", "difference"),
+    [
+        (["--seed", "12"], "seed was 11, now 12"),
+        (["--learning-rate", "1e-3"], "training.learning_rate was 0.0002, now 0.001"),
+        (["--batch-size", "64"], "training.batch_size was 128, now 64"),
+        (
+            ["--preset", "base"],
+            "preset was 'tiny', now 'base'; model.base_channels was 16, now 32; model.channel_mults",
+        ),
+        (["--timesteps", "10", "--seed", "1"], "seed was 11, now 1; diffusion.timesteps was 1000, now 10"),
+        (["--precision", "bf16"], "precision was 'fp32', now 'bf16'"),
+        (["--horizontal-flip"], "data.horizontal_flip was False, now True"),
+    ],
+)
+def test_a_resumed_run_computes_what_it_began(written, argv, difference):
+    """Otherwise the second half of a run is another experiment under the first one's name."""
+    with pytest.raises(UserError) as error:
+        parse("--resume", *argv)
+    assert f"a resumed run computes what it began, but {difference}" in str(error.value)
+    assert str(error.value).endswith("Leave these flags out, or start a new run without --resume")
+
+
+def test_a_resumed_run_may_go_further_and_elsewhere(written):
+    """Otherwise a finished run cannot be trained on, and one from a GPU not on a CPU."""
+    changes = {
+        "--epochs": "30",
+        "--max-steps": "9",
+        "--device": "cpu",
+        "--dataset": "fashion-mnist-10k",
+        "--data-dir": "/data",
+        "--validation-images": "5",
+        "--sample-every": "0",
+        "--sample-images": "3",
+        "--checkpoint-every": "7",
+        "--keep-checkpoints": "1",
+    }
+    config = parse("--resume", *(word for change in changes.items() for word in change)).config
+    before, now = dict(flat(configs.to_dict(SAVED))), dict(flat(configs.to_dict(config)))
+    changed = {key for key in before if before[key] != now[key]}
+    assert {"--" + key.split(".")[-1].replace("_", "-") for key in changed} == set(changes)
+    assert changed == cli.CHANGEABLE
+    assert parse("--resume", "--preset", "tiny", "--seed", "11").config == SAVED  # as it was: no change
+
+
+def test_resume_and_config_exclude_each_other(written):
+    """Otherwise one of the two is silently ignored."""
+    with pytest.raises(UserError, match="--resume takes the settings of the run: leave out --config"):
+        parse("--resume", "--config", write_json({}))
