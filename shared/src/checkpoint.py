@@ -9,7 +9,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import safetensors
@@ -21,6 +20,7 @@ from ddpm_shared import files
 from ddpm_shared.errors import UserError
 
 FORMAT = "ddpm-duet/1"
+KEYS = {"framework", "step", "config", "dataset_sha256"}
 PREFIXES = ("model", "ema", "adam_m", "adam_v")
 
 Tensors = dict[str, NDArray[np.floating]]
@@ -65,19 +65,19 @@ def load(path: str | Path, prefixes: tuple[str, ...] = PREFIXES) -> Checkpoint:
         raise UserError(f"no checkpoint at {path}: give a .safetensors file that a training run wrote")
     try:
         with safetensors.safe_open(str(path), framework="numpy") as file:
-            metadata: dict[str, Any] = json.loads((file.metadata() or {}).get("ddpm-duet", "{}"))
+            metadata = json.loads((file.metadata() or {}).get("ddpm-duet", "{}"))
             # A foreign file may hold number formats that NumPy does not know: its tensors are not touched.
-            ours = metadata.get("format") == FORMAT
-            names = [name for name in file.keys() if ours and name.split("/", 1)[0] in prefixes]  # noqa: SIM118
+            found = metadata.get("format") if isinstance(metadata, dict) else None
+            names = [name for name in file.keys() if found == FORMAT and name.split("/", 1)[0] in prefixes]  # noqa: SIM118
             tensors: Tensors = {name: file.get_tensor(name) for name in names}
     except (safetensors.SafetensorError, OSError, ValueError) as error:
         raise UserError(
             f"{path} is not a whole safetensors file ({error}): take an earlier checkpoint of the run"
         ) from None
-    if not ours:
-        raise UserError(
-            f"{path} is not a checkpoint of ddpm-duet: its format is {metadata.get('format')!r}, not {FORMAT!r}"
-        )
+    if found != FORMAT:
+        raise UserError(f"{path} is not a checkpoint of ddpm-duet: its format is {found!r}, not {FORMAT!r}")
+    if missing := KEYS - set(metadata):
+        raise UserError(f"{path} lacks {_listed(sorted(missing))} in its metadata: take another checkpoint of the run")
     broken = [name for name, value in tensors.items() if not np.isfinite(value).all()]
     if broken:
         raise UserError(f"{path} holds NaN or infinite values in {_listed(broken)}: take an earlier checkpoint")

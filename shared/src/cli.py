@@ -24,7 +24,6 @@ CHANGEABLE = {
     "data.data_dir",
     "training.epochs",
     "training.max_steps",
-    "training.validation_images",
     "training.sample_every",
     "training.sample_images",
     "training.checkpoint_every",
@@ -211,6 +210,7 @@ class SamplePlan:
     framework: str
     command: SampleCommand
     checkpoint: checkpoint.Checkpoint
+    config: Config  # the checkpoint's, with the precision and device of the command
     prefix: str  # which of the checkpoint's weights to use
     out: Path
 
@@ -235,4 +235,5 @@ def parse_sample(framework: str, argv: Sequence[str] | None) -> SamplePlan:
     out = Path(command.out) if command.out else runs.new_folder("samples", framework)
     if (out / "samples.npz").exists() and not command.overwrite:
         raise UserError(f"{out} already holds samples: choose another --out, or replace them with --overwrite")
-    return SamplePlan(framework, dataclasses.replace(command, steps=timesteps), loaded, prefix, out)
+    config = dataclasses.replace(loaded.config, precision=command.precision, device=command.device)
+    return SamplePlan(framework, dataclasses.replace(command, steps=timesteps), loaded, config, prefix, out)

@@ -42,7 +42,7 @@ BLUE, VERMILION = "#0072B2", "#D55E00"  # told apart by every kind of colour vis
 # How far a run went: told, but no reason to refuse, since the common steps are compared.
 LENGTH = {"training.epochs", "training.max_steps"}
 # What decides no number that is compared.
-IGNORED = cli.CHANGEABLE - LENGTH - {"training.validation_images"}
+IGNORED = cli.CHANGEABLE - LENGTH
 
 
 @dataclass(frozen=True)

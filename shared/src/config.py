@@ -157,7 +157,8 @@ class TrainingConfig:
         for name in ("warmup_steps", "sample_every"):
             _require(getattr(self, name) >= 0, _flag(name), getattr(self, name), "must be 0 or more")
         for name in ("learning_rate", "max_grad_norm"):
-            _require(0 < getattr(self, name) < float("inf"), _flag(name), getattr(self, name), "must be positive and finite")
+            value = getattr(self, name)
+            _require(0 < value < float("inf"), _flag(name), value, "must be positive and finite")
         _require(0 <= self.ema_decay < 1, "--ema-decay", self.ema_decay, "must be in [0, 1)")
 
 

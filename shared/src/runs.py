@@ -142,6 +142,9 @@ class Run:
         resumed: checkpoint.Checkpoint | None = None,
     ) -> None:
         self.folder, self.framework, self.config, self.data = folder, framework, config, data
+        if resumed is not None:
+            came_from = {"framework": resumed.framework, "step": resumed.step, "checkpoint": str(resumed.path)}
+            environment = environment | {"resumed_from": came_from}
         self.header = {
             "schema_version": SCHEMA_VERSION,
             "framework": framework,

@@ -99,9 +99,9 @@ def _finished(partial: Path, plan: SamplePlan) -> Pixels:
     if not partial.exists():
         return nothing
     try:
-        with np.load(partial) as archive:
+        with partial.open("rb") as file, np.load(file) as archive:
             pixels, origin = archive["images"], str(archive["origin"])
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
         return nothing
     if origin != _origin(plan):
         return nothing

@@ -8,14 +8,14 @@ from numpy.typing import NDArray
 
 from ddpm_shared import checkpoint, cli, sampling, streams
 from ddpm_shared.checkpoint import Checkpoint
-from ddpm_shared.config import Config, Device, Precision
+from ddpm_shared.config import Config
 from ddpm_tf import data, utils
-from ddpm_tf.engine import make_schedule, p_sample_loop
+from ddpm_tf.engine import EpsModel, make_schedule, p_sample_loop
 from ddpm_tf.model import UNet, canonical_shape, compiled, from_canonical, named_parameters
 
 
 def sample(
-    model: UNet,
+    eps_model: EpsModel,
     config: Config,
     seed: int,
     num_images: int,
@@ -26,8 +26,8 @@ def sample(
     """Draw the images first .. first + num_images - 1 of `seed` by the ancestral sampler.
 
     Args:
-        model: the network, on its device and in its precision.
-        config: its diffusion process is used.
+        eps_model: the network, on the device and in the precision of `config`.
+        config: its diffusion process and image size are used.
         seed: of x_T and z.
         num_images: B, drawn at once.
         first: index of the first image; an image depends on seed and index alone, not on B.
@@ -39,8 +39,8 @@ def sample(
 
     Mirror: ddpm_torch.inference.sample.
     """
-    dtype = utils.dtype(model.precision)
-    size, channels = model.config.image_size, model.config.image_channels
+    dtype = utils.dtype(config.precision)
+    size, channels = config.model.image_size, config.model.image_channels
 
     def noise(stream: str, step: int) -> tf.Tensor:
         drawn = streams.normal(seed, stream, step, (num_images, size, size, channels), first)
@@ -48,21 +48,26 @@ def sample(
 
     schedule = make_schedule(config.diffusion, dtype)
     x_T = noise(streams.SAMPLE_X_T, 0)  # noqa: N806 (the paper's capital T)
-    for t, x_prev in p_sample_loop(schedule, compiled(model), x_T, lambda t: noise(streams.SAMPLE_Z, t), clip_x_0):
+    for t, x_prev in p_sample_loop(schedule, eps_model, x_T, lambda t: noise(streams.SAMPLE_Z, t), clip_x_0):
         on_step(t, x_prev)
     return data.to_pixels(x_prev)
 
 
-def load_model(loaded: Checkpoint, prefix: str, precision: Precision = "fp32", device: Device = "auto") -> UNet:
-    """The network of a checkpoint of either framework, with its weights ("model") or their average ("ema").
+def load_model(loaded: Checkpoint, prefix: str, config: Config) -> UNet:
+    """The network of a checkpoint of either framework, on the device and in the precision of `config`.
+
+    Args:
+        loaded: with the tensors under `prefix`.
+        prefix: "ema" for the averaged weights, "model" for the weights themselves.
+        config: the checkpoint's, precision and device as wanted.
 
     Raises:
         UserError: the tensors do not fit the network.
 
     Mirror: ddpm_torch.inference.load_model.
     """
-    utils.select_device(device)
-    model = UNet(loaded.config.model, precision=precision)
+    utils.select_device(config.device)
+    model = UNet(config.model, precision=config.precision)
     parameters = dict(named_parameters(model))
     values = checkpoint.select(loaded, prefix, {name: canonical_shape(p) for name, p in parameters.items()})
     for name, parameter in parameters.items():
@@ -73,15 +78,14 @@ def load_model(loaded: Checkpoint, prefix: str, precision: Precision = "fp32", d
 def main(argv: Sequence[str] | None = None) -> int:
     """The inference command line. Returns the exit code; raises UserError for bad input."""
     plan = cli.parse_sample(utils.FRAMEWORK, argv)
-    command = plan.command
-    model = load_model(plan.checkpoint, plan.prefix, command.precision, command.device)
-    print(f"{utils.FRAMEWORK} {tf.__version__} on {utils.device_name(utils.select_device(command.device))}")
+    eps_model = compiled(load_model(plan.checkpoint, plan.prefix, plan.config))
+    print(f"{utils.FRAMEWORK} {tf.__version__} on {utils.device_name(utils.select_device(plan.config.device))}")
 
     def draw(first: int, count: int, on_step: sampling.OnStep) -> NDArray[np.uint8]:
         def watch(t: int, x: tf.Tensor) -> None:
             on_step(t, lambda: data.to_pixels(x))
 
-        return sample(model, plan.checkpoint.config, command.seed, count, first, watch, command.clip_x_0)
+        return sample(eps_model, plan.config, plan.command.seed, count, first, watch, plan.command.clip_x_0)
 
     return sampling.run(plan, draw)
 

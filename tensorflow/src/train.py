@@ -112,7 +112,7 @@ class Learner:
 
     def sample(self, num_images: int, on_step: Callable[[int], None]) -> NDArray[np.uint8]:
         """Draw [num_images, H, W, C] uint8 with the averaged weights, calling on_step(t) after each step."""
-        return sample(self.ema_model, self.config, self.config.seed, num_images, on_step=lambda t, x: on_step(t))
+        return sample(self.ema_eps_model, self.config, self.config.seed, num_images, on_step=lambda t, x: on_step(t))
 
     def _state(self) -> tuple[list[tf.Variable], ...]:
         """What the four prefixes of a checkpoint stand for, each in the order of self.names."""

@@ -1,0 +1,641 @@
+"""The training run: what it leaves, and that no interruption, death or failure changes or spoils the result.
+
+The first half trains real networks, as small as they get, on 64 images. The rest puts a learner of a few numbers in
+their place: what is tested there is the loop around the learner, and both trees have it in common.
+"""
+
+import contextlib
+import dataclasses
+import errno
+import json
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import jsonschema
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+from PIL import Image
+
+from ddpm_shared import checkpoint, cli, compare, datasets, files, runs
+from ddpm_shared.errors import UserError
+
+# 4 steps an epoch, 8 in all; checkpoints after 3, 6 and 8, so that an epoch's end and a checkpoint are two things.
+STEPS, STEPS_PER_EPOCH = 8, 4
+FLAGS = [
+    *("--preset", "tiny", "--base-channels", "8", "--channel-mults", "1", "--num-groups", "4"),
+    *("--dataset", "fashion-mnist-10k", "--timesteps", "20", "--batch-size", "16", "--epochs", "2"),
+    *("--warmup-steps", "3", "--validation-images", "20", "--sample-images", "4", "--sample-every", "1"),
+    *("--checkpoint-every", "3", "--device", "cpu"),
+]
+
+# Losses of a run that the other framework went on with, relative; seen: 5e-8, one step of float32 at 1.
+CROSS_FRAMEWORK = 5e-7
+
+
+@pytest.fixture(scope="module", autouse=True)
+def data():
+    """The embedded images, cut to 64 and 30, for the whole file."""
+    cut = [
+        dataclasses.replace(split, images=split.images[:number], labels=split.labels[:number])
+        for split, number in zip(datasets.load(datasets.EMBEDDED), (64, 30), strict=True)
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(datasets, "load", lambda name, data_dir=None: tuple(cut))
+        yield cut
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def train(tree, *argv):
+    return tree.train.main([*FLAGS, *map(str, argv)])
+
+
+def resume(tree, folder, *argv):
+    return tree.train.main(["--resume", str(folder), *argv])
+
+
+def metrics(folder):
+    return json.loads((folder / "metrics.json").read_text())
+
+
+def without_times(folder):
+    """The history, without what differs between two runs of the same numbers."""
+    timed = {"wall_s", "images_per_s"}
+    return {
+        kind: [{key: value for key, value in record.items() if key not in timed} for record in records]
+        for kind, records in metrics(folder)["history"].items()
+    }
+
+
+def last_tensors(folder):
+    return checkpoint.load(runs.latest_checkpoint(folder)).tensors
+
+
+def assert_same_result(folder, other):
+    """Losses, epochs, pictures and all state, to the last bit."""
+    assert without_times(folder) == without_times(other)
+    ours, theirs = last_tensors(folder), last_tensors(other)
+    assert ours.keys() == theirs.keys()
+    assert [name for name in ours if ours[name].tobytes() != theirs[name].tobytes()] == []
+    pictures = [{p.name: p.read_bytes() for p in (run / "samples").iterdir()} for run in (folder, other)]
+    assert pictures[0] == pictures[1]
+
+
+def die(folder, step, checkpoint_step):
+    """Leave of a finished run what it had left if it had been killed while it recorded step + 1."""
+    lines = (folder / "metrics.jsonl").read_text().splitlines(keepends=True)
+    events = [json.loads(line) for line in lines]
+    last = events.index(next(e for e in events if e["event"] == "step" and e["step"] == step))
+    (folder / "metrics.jsonl").write_text("".join(lines[: last + 1]) + lines[last][:50])
+    for file in (folder / "checkpoints").glob("step_*"):
+        if int(file.stem.removeprefix("step_")) > checkpoint_step:
+            file.unlink()
+    (folder / "checkpoints" / "latest").write_text(f"step_{checkpoint_step:08d}.safetensors\n")
+    return folder
+
+
+# --- Real networks ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A function: tree -> a copy of the folder of its whole run, which is made once."""
+    made = {}
+
+    def copy(tree):
+        if tree.name not in made:
+            made[tree.name] = tmp_path_factory.mktemp(tree.name) / "run"
+            assert train(tree, "--run-dir", made[tree.name]) == 0
+        return Path(shutil.copytree(made[tree.name], tmp_path_factory.mktemp("copy") / "run"))
+
+    return copy
+
+
+def signal_in(tree, patch, method, call, number):
+    """Have the process signal itself halfway through the call-th call of a method of the learner."""
+    learner = tree.train.Learner
+    original = getattr(learner, method)
+    calls = []
+
+    def kill_if(halfway):
+        if halfway and len(calls) == call:
+            os.kill(os.getpid(), number)
+
+    def train_step(self, pixels, step):
+        calls.append(step)
+        kill_if(True)
+        return original(self, pixels, step)
+
+    def validation_losses(self, pixels):
+        calls.append(0)
+        for index, batch in enumerate(original(self, pixels)):
+            kill_if(index == 1)
+            yield batch
+
+    def sample(self, num_images, on_step):
+        calls.append(0)
+        return original(self, num_images, lambda t: (kill_if(t == 10), on_step(t)))
+
+    patch.setattr(learner, method, locals()[method])
+
+
+def test_a_run_leaves_everything(tree, finished, data):
+    """Otherwise a run that seemed to work has nothing to sample, compare or resume from."""
+    folder = finished(tree)
+    assert sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()) == [
+        "checkpoints/latest",
+        "checkpoints/step_00000003.safetensors",
+        "checkpoints/step_00000006.safetensors",
+        "checkpoints/step_00000008.safetensors",
+        "config.json",
+        "environment.json",
+        "metrics.json",
+        "metrics.jsonl",
+        "samples/step_00000004.png",
+        "samples/step_00000008.png",
+    ]
+    found = metrics(folder)
+    jsonschema.validate(found, compare.schema())
+    assert (found["status"], found["framework"]) == ("completed", tree.framework)
+    assert found["environment"]["packages"].keys() >= {tree.framework, "numpy", "ddpm-duet"}
+    assert found["dataset"]["sha256"] == data[0].sha256
+    steps = found["history"]["steps"]
+    assert [record["step"] for record in steps] == list(range(1, STEPS + 1))
+    assert [record["epoch"] for record in steps] == [1, 1, 1, 1, 2, 2, 2, 2]
+    assert [record["images_seen"] for record in steps] == [16 * step for step in range(1, STEPS + 1)]
+    epochs = found["history"]["epochs"]
+    assert [(record["epoch"], record["step"]) for record in epochs] == [(1, 4), (2, 8)]
+    assert epochs[0]["train_loss"] == math.fsum(record["loss"] for record in steps[:4]) / 4
+    # An untrained network predicts 0, and the mean square of the noise of 16 images of 784 pixels is 1 give or take
+    # 5 standard deviations of its estimate, sqrt(2 / 12544).
+    assert abs(steps[0]["loss"] - 1) < 0.065
+    assert epochs[1]["validation_loss"] < epochs[0]["validation_loss"] < steps[0]["loss"]  # it learns
+    assert found["parameters"] == sum(
+        value.size for name, value in last_tensors(folder).items() if name.startswith("model/")
+    )
+    with Image.open(folder / "samples" / "step_00000008.png") as picture:
+        assert picture.size == (2 * 58 + 2, 2 * 58 + 2)  # four images of 28 pixels, doubled, and gaps of two
+
+
+def test_a_run_that_was_interrupted_everywhere_ends_as_if_it_had_not(tree, finished, tmp_path, capfd):
+    """Otherwise Ctrl-C costs work, or changes the result: no resumed number could be trusted."""
+    folder = tmp_path / "run"
+    for method, call, number, at, epochs_done in [
+        ("train_step", 2, signal.SIGINT, 2, 0),  # within the first epoch
+        ("validation_losses", 1, signal.SIGTERM, 4, 0),  # at its end, none of it recorded
+        ("sample", 2, signal.SIGINT, 8, 1),  # at the end of the run
+    ]:
+        with pytest.MonkeyPatch.context() as patch:
+            signal_in(tree, patch, method, call, number)
+            code = resume(tree, folder) if folder.exists() else train(tree, "--run-dir", folder)
+        assert code == 128 + number
+        found = metrics(folder)
+        assert (found["status"], found["final"]["step"]) == ("interrupted", at)
+        assert len(found["history"]["epochs"]) == epochs_done
+        assert checkpoint.load(runs.latest_checkpoint(folder)).step == at
+        assert f"interrupted at step {at}; go on with --resume {folder}" in capfd.readouterr().err
+    assert resume(tree, folder) == 0
+    assert metrics(folder)["status"] == "completed"
+    assert_same_result(folder, finished(tree))
+
+
+def test_a_run_that_died_goes_on_from_its_last_checkpoint(tree, finished):
+    """Otherwise a power cut ends a run, or the steps that it had recorded since the checkpoint count twice."""
+    whole = finished(tree)
+    folder = die(finished(tree), step=5, checkpoint_step=3)
+    assert resume(tree, folder) == 0
+    assert_same_result(folder, whole)
+
+
+@pytest.mark.parametrize("first", ["torch", "tf"])
+def test_the_other_framework_goes_on_with_a_run(both, finished, first):
+    """Otherwise a checkpoint does not hold all that the update depends on, or a layout is swapped on the way."""
+    began, goes_on = both if first == "torch" else reversed(both)
+    whole = finished(began)
+    source = die(finished(began), step=5, checkpoint_step=3)
+    before = {path: path.read_bytes() for path in source.rglob("*") if path.is_file()}
+    assert resume(goes_on, source) == 0
+    assert {path: path.read_bytes() for path in source.rglob("*") if path.is_file()} == before
+    (folder,) = (runs.RUNS / goes_on.framework).iterdir()
+    found = metrics(folder)
+    jsonschema.validate(found, compare.schema())
+    assert (found["framework"], found["status"]) == (goes_on.framework, "completed")
+    ours, theirs = without_times(folder), without_times(whole)
+    assert ours["steps"][:3] == theirs["steps"][:3]
+    for kind, key in [("steps", "loss"), ("epochs", "train_loss"), ("epochs", "validation_loss")]:
+        assert_allclose(
+            [record[key] for record in ours[kind]],
+            [record[key] for record in theirs[kind]],
+            rtol=CROSS_FRAMEWORK,
+        )
+
+
+def test_a_run_that_diverges_fails_with_a_hint(tree, tmp_path, capfd):
+    """Otherwise it goes on for hours over NaN, or ends in a traceback."""
+    folder = tmp_path / "run"
+    assert train(tree, "--run-dir", folder, "--learning-rate", "1e30", "--checkpoint-every", 1) == 1
+    message = "the loss or its gradient is not finite at step 2: lower --learning-rate (now 1e+30) or lengthen --warmup"
+    assert f"error: {message}" in capfd.readouterr().err
+    assert_failed(folder, message)
+
+
+@pytest.mark.parametrize("module", ["train", "inference"])
+def test_bad_input_is_one_sentence_without_a_traceback(tree, tmp_path, module):
+    """Otherwise a typo shows the user a page of our code, or of TensorFlow's greetings."""
+    flag, message = {
+        "train": ("--preset=huge", "error: unknown preset 'huge': choose one of tiny, base, large\n"),
+        "inference": ("--sampler=magic", "error: unknown sampler 'magic': choose one of ancestral\n"),
+    }[module]
+    done = subprocess.run(
+        [sys.executable, "-m", f"ddpm_{tree.name}.{module}", flag],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", message)
+
+
+# --- The loop around the learner ----------------------------------------------------------------------------
+
+
+class Fake:
+    """A learner of one number, which moves a little towards 1 at each step. `plan` holds what else it should do."""
+
+    device_name, threads, num_parameters = "cpu", 1, 1
+    plan: dict[tuple[str, int], object]  # (method, step) -> what to call there first, or what to return
+    calls: list[tuple[str, int]]
+
+    def __init__(self, config):
+        self.config, self.step = config, 0
+        self.state = {f"{prefix}/x": np.zeros(1) for prefix in checkpoint.PREFIXES}
+
+    def _planned(self, method, otherwise):
+        self.calls.append((method, self.step))
+        planned = self.plan.get((method, self.step))
+        if callable(planned):
+            planned()
+        return otherwise if planned is None or callable(planned) else planned
+
+    def train_step(self, pixels, step):  # noqa: D102
+        assert step == self.step
+        self.step += 1
+        x = self.state["model/x"]
+        x += (1 - x) / (3 + step)
+        return self._planned("train_step", (float(1 - x[0]), 0.5, 1e-4))
+
+    def validation_losses(self, pixels):  # noqa: D102
+        batches = self._planned("validation_losses", [(len(pixels), float(self.state["model/x"][0]))])
+        yield from batches
+
+    def sample(self, num_images, on_step):  # noqa: D102
+        self._planned("sample", None)
+        on_step(0)
+        return np.zeros((num_images, 28, 28, 1), np.uint8)
+
+    def tensors(self):  # noqa: D102
+        return self._planned("tensors", self.state)
+
+    def load(self, resumed):  # noqa: D102
+        self.step = resumed.step
+        self.state = {name: value.copy() for name, value in resumed.tensors.items()}
+
+
+@pytest.fixture
+def fake(tree, monkeypatch):
+    """Fake in the place of the tree's Learner, with an empty plan."""
+    Fake.plan, Fake.calls = {}, []
+    monkeypatch.setattr(tree.train, "Learner", Fake)
+    return Fake
+
+
+def guarded(main, capfd):
+    """(exit code, stderr) of a command line."""
+    capfd.readouterr()
+    with pytest.raises(SystemExit) as stopped:
+        cli.guard(main)
+    return stopped.value.code, capfd.readouterr().err
+
+
+def last_line(text):
+    return text.replace("\r", "\n").rstrip("\n").rpartition("\n")[2]
+
+
+def assert_failed(folder, message):
+    """The run failed, says why, and holds nothing but finite numbers."""
+    found = metrics(folder)
+    jsonschema.validate(found, compare.schema())
+    assert found["status"] == "failed"
+    assert message in found["final"]["message"]
+    for file in ("metrics.json", "metrics.jsonl"):
+        assert not {"NaN", "Infinity"} & set((folder / file).read_text().replace(",", " ").replace("}", " ").split())
+    for path in (folder / "checkpoints").glob("step_*"):
+        checkpoint.load(path)  # which refuses NaN and infinities
+
+
+def planted(kind, step):
+    """Something that is not finite, in one of the four places where it can come up, seen after `step`."""
+    return {
+        "loss": ("train_step", (math.nan, 0.5, 1e-4)),
+        "gradient": ("train_step", (0.5, math.inf, 1e-4)),
+        "validation loss": ("validation_losses", [(10, 0.5), (10, math.nan)]),
+        "state": ("tensors", {f"{prefix}/x": np.array([math.nan]) for prefix in checkpoint.PREFIXES}),
+    }[kind]
+
+
+@pytest.mark.parametrize(
+    ("kind", "step", "what", "kept"),
+    [
+        ("loss", 1, "loss or its gradient", None),
+        ("loss", 7, "loss or its gradient", 6),
+        ("gradient", 4, "loss or its gradient", 3),
+        ("validation loss", 4, "validation loss", 3),
+        ("validation loss", 8, "validation loss", 6),
+        ("state", 6, "learner's state", 3),
+    ],
+)
+def test_nothing_that_is_not_finite_is_written(tree, fake, tmp_path, capfd, kind, step, what, kept):
+    """Otherwise NaN replaces the last good checkpoint, or makes metrics.json unreadable."""
+    method, value = planted(kind, step)
+    fake.plan[method, step] = value
+    folder = tmp_path / "run"
+    assert train(tree, "--run-dir", folder, "--keep-checkpoints", 1) == 1
+    hint = f"the {what} is not finite at step {step}: "
+    hint += "lower --learning-rate (now 0.0002) or lengthen --warmup-steps (now 3)"
+    rest = f"the checkpoint of step {kept} is kept" if kept else "there was no checkpoint yet"
+    assert last_line(capfd.readouterr().err) == f"error: {hint}; {rest}"
+    assert_failed(folder, f"{hint}; {rest}")
+    if kept:
+        assert checkpoint.load(runs.latest_checkpoint(folder)).step == kept
+        fake.plan.clear()
+        assert resume(tree, folder) == 0
+        assert metrics(folder)["final"]["step"] == STEPS
+
+
+@pytest.mark.parametrize(("number", "name"), [(signal.SIGINT, "Ctrl-C"), (signal.SIGTERM, "SIGTERM")])
+def test_a_second_signal_acts_at_once(tree, fake, tmp_path, capfd, number, name):
+    """Otherwise a step that hangs can only be killed."""
+
+    def twice():
+        os.kill(os.getpid(), number)
+        os.kill(os.getpid(), number)
+
+    before = signal.getsignal(number)
+    fake.plan["train_step", 5] = twice
+    folder = tmp_path / "run"
+    code, err = guarded(lambda: train(tree, "--run-dir", folder), capfd)
+    assert (code, last_line(err)) == (130, "interrupted")
+    assert metrics(folder)["status"] == "interrupted"
+    assert checkpoint.load(runs.latest_checkpoint(folder)).step == 3
+    assert signal.getsignal(number) is before  # the handlers of whoever called are back
+    fake.plan.clear()
+    assert resume(tree, folder) == 0
+
+
+@pytest.mark.parametrize("method", ["validation_losses", "sample"])
+def test_a_signal_does_not_wait_for_the_end_of_an_epoch(tree, fake, tmp_path, monkeypatch, method):
+    """Otherwise Ctrl-C during the pictures of a large network seems to do nothing for minutes."""
+    parts = []
+
+    def hundred(on_step=lambda t: None):
+        for part in range(100):
+            parts.append(part)
+            if part == 2:
+                os.kill(os.getpid(), signal.SIGINT)
+            on_step(part)
+            yield 1, 0.5
+
+    replacement = {
+        "validation_losses": lambda self, pixels: hundred(),
+        "sample": lambda self, num_images, on_step: list(hundred(on_step)),
+    }[method]
+    monkeypatch.setattr(fake, method, replacement)
+    assert train(tree, "--run-dir", tmp_path / "run") == 130
+    assert parts == [0, 1, 2]
+    assert metrics(tmp_path / "run")["history"]["epochs"] == []
+
+
+@pytest.mark.parametrize("moment", ["checkpoint", "metrics"])
+def test_a_full_disk_is_one_sentence_and_the_run_can_go_on(tree, fake, tmp_path, capfd, monkeypatch, moment):
+    """Otherwise the user sees a traceback of ours for a fault of the disk, or loses the run to it."""
+    whole, folder = tmp_path / "whole", tmp_path / "run"
+    assert train(tree, "--run-dir", whole) == 0
+    fake.calls.clear()
+    write = files.write_atomically
+    failing = "step_00000006.safetensors" if moment == "checkpoint" else "metrics.json"
+
+    def full(path, content):
+        if path.name == failing and ("train_step", 6) in fake.calls:
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        write(path, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "write_atomically", full)
+        code, err = guarded(lambda: train(tree, "--run-dir", folder), capfd)
+    path = folder / "checkpoints" / failing if moment == "checkpoint" else folder / failing
+    assert code == 1
+    assert last_line(err) == (f"error: No space left on device ({path}): free the space or mend the path and run again")
+    assert "Traceback" not in err
+    assert metrics(folder)["status"] == ("failed" if moment == "checkpoint" else "running")
+    assert checkpoint.load(runs.latest_checkpoint(folder)).step == (3 if moment == "checkpoint" else 6)
+    assert resume(tree, folder) == 0
+    assert_same_result(folder, whole)
+
+
+def test_a_bug_of_ours_is_recorded_and_raised(tree, fake, tmp_path):
+    """Otherwise a crash leaves a run that claims to be running, or hides its traceback."""
+
+    def broken():
+        raise ZeroDivisionError("a bug")
+
+    fake.plan["train_step", 5] = broken
+    folder = tmp_path / "run"
+    with pytest.raises(ZeroDivisionError):
+        train(tree, "--run-dir", folder)
+    assert_failed(folder, "ZeroDivisionError: a bug")
+
+
+def test_a_finished_run_can_be_made_longer(tree, fake, tmp_path):
+    """Otherwise more epochs mean a new run from the start."""
+    longer, folder = tmp_path / "longer", tmp_path / "run"
+    assert train(tree, "--run-dir", longer, "--epochs", 3) == 0
+    assert train(tree, "--run-dir", folder) == 0
+    assert resume(tree, folder) == 0  # nothing left to do
+    assert metrics(folder)["final"]["step"] == STEPS
+    assert resume(tree, folder, "--epochs", "3") == 0
+    assert_same_result(folder, longer)
+
+
+def test_max_steps_ends_a_run_within_an_epoch(tree, fake, tmp_path):
+    """Otherwise --max-steps goes on to the epoch's end, or leaves no checkpoint, losses or picture."""
+    folder = tmp_path / "run"
+    assert train(tree, "--run-dir", folder, "--max-steps", 5, "--sample-every", 9) == 0
+    history = metrics(folder)["history"]
+    assert len(history["steps"]) == 5
+    assert [(record["epoch"], record["step"]) for record in history["epochs"]] == [(1, 4), (2, 5)]
+    assert history["epochs"][1]["train_loss"] == history["steps"][4]["loss"]
+    assert checkpoint.load(runs.latest_checkpoint(folder)).step == 5
+    assert [path.name for path in (folder / "samples").iterdir()] == ["step_00000005.png"]
+    assert resume(tree, folder, "--max-steps", "7") == 0
+    assert [record["step"] for record in metrics(folder)["history"]["steps"]] == [1, 2, 3, 4, 5, 6, 7]
+
+
+@pytest.mark.parametrize(("every", "drawn"), [(0, []), (1, [4, 8, 12]), (2, [8, 12]), (5, [12])])
+def test_pictures_come_every_so_many_epochs_and_at_the_end(tree, fake, tmp_path, every, drawn):
+    """Otherwise --sample-every 0 costs hours of sampling, or the last model has no picture."""
+    folder = tmp_path / "run"
+    assert train(tree, "--run-dir", folder, "--epochs", 3, "--sample-every", every) == 0
+    assert sorted(path.name for path in folder.glob("samples/*")) == [f"step_{step:08d}.png" for step in drawn]
+
+
+def test_the_validation_loss_is_the_mean_over_images(tree, fake, tmp_path):
+    """Otherwise the smaller last batch counts as much as a whole one, and the loss depends on the batch size."""
+    fake.plan["validation_losses", 4] = [(16, 1.0), (4, 2.0)]
+    folder = tmp_path / "run"
+    assert train(tree, "--run-dir", folder) == 0
+    assert metrics(folder)["history"]["epochs"][0]["validation_loss"] == 1.2
+
+
+def test_the_validation_loss_is_taken_over_the_images_that_were_asked_for(tree, fake, tmp_path):
+    """Otherwise --validation-images changes nothing, or the test images are taken from the training images."""
+    seen = []
+
+    class Watching(Fake):
+        def validation_losses(self, pixels):
+            seen.append(pixels)
+            yield len(pixels), 1.0
+
+    for number, expected in [("7", 7), ("1000", 30), ("None", 30)]:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(tree.train, "Learner", Watching)
+            train(tree, "--run-dir", tmp_path / number, "--validation-images", number, "--max-steps", 1)
+        assert len(seen[-1]) == expected
+        assert (seen[-1] == datasets.load("")[1].images[:expected]).all()
+
+
+def test_each_step_is_made_once(tree, fake, tmp_path):
+    """Otherwise a step is skipped or repeated, also where a run was resumed, and the same seed gives another model."""
+    folder = tmp_path / "run"
+    fake.plan["train_step", 5] = lambda: os.kill(os.getpid(), signal.SIGINT)
+    assert train(tree, "--run-dir", folder) == 130
+    assert resume(tree, folder) == 0
+    calls = Counter(fake.calls)
+    assert {step: calls["train_step", step] for step in range(1, STEPS + 1)} == dict.fromkeys(range(1, STEPS + 1), 1)
+    assert [step for step in range(20) if calls["validation_losses", step]] == [4, 8]
+
+
+def test_a_run_that_goes_on_in_a_new_folder_can_be_sampled_and_resumed(tree, fake, tmp_path):
+    """Otherwise a finished run that was taken over has no checkpoint in its folder."""
+    folder = tmp_path / "run"
+    assert train(tree, "--run-dir", folder) == 0
+    file = runs.latest_checkpoint(folder)
+    assert resume(tree, file, "--run-dir", str(tmp_path / "done")) == 0
+    assert checkpoint.load(runs.latest_checkpoint(tmp_path / "done")).step == STEPS
+    assert_same_history(tmp_path / "done", folder)
+
+    # Interrupted before its first own step: at the end of the epoch whose end the first run did not see.
+    die(folder, step=8, checkpoint_step=6)
+    shutil.rmtree(folder / "samples")
+    cut = tmp_path / "cut"
+    fake.plan["validation_losses", 8] = lambda: os.kill(os.getpid(), signal.SIGTERM)
+    assert resume(tree, folder / "checkpoints" / "step_00000006.safetensors", "--run-dir", str(cut)) == 143
+    fake.plan.clear()
+    assert resume(tree, cut) == 0
+    assert_same_history(cut, tmp_path / "done")
+
+
+def assert_same_history(folder, other):
+    assert without_times(folder) == without_times(other)
+
+
+@pytest.mark.parametrize("step", [3, 4, 8])
+def test_a_checkpoint_without_its_run_folder_goes_on(tree, fake, tmp_path, step):
+    """Otherwise a file that was copied to another machine cannot be trained on: its history stayed behind."""
+    folder = tmp_path / "run"
+    assert train(tree, "--run-dir", folder, "--max-steps", step, "--checkpoint-every", step) == 0
+    file = Path(shutil.copy(runs.latest_checkpoint(folder), tmp_path / "alone.safetensors"))
+    new = tmp_path / "deep" / "new"
+    assert resume(tree, file, "--run-dir", str(new), "--max-steps", "8") == 0
+    found = metrics(new)
+    jsonschema.validate(found, compare.schema())
+    assert [record["step"] for record in found["history"]["steps"]] == list(range(step + 1, STEPS + 1))
+    assert checkpoint.load(runs.latest_checkpoint(new)).step == STEPS
+
+
+# --- What cannot be run -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("argv", "difference"),
+    [(["--seed", "5"], "seed was 0, now 5"), (["--learning-rate", "1"], "training.learning_rate was 0.0002, now 1.0")],
+)
+def test_a_resumed_run_with_other_settings_is_refused(tree, fake, tmp_path, capfd, argv, difference):
+    """Otherwise one run holds the results of two."""
+    folder = tmp_path / "run"
+    assert train(tree, "--run-dir", folder) == 0
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    code, err = guarded(lambda: resume(tree, folder, *argv), capfd)
+    assert code == 2
+    assert err.startswith(f"error: a resumed run computes what it began, but {difference}. Leave these flags out")
+    assert err.count("\n") == 1
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_a_run_folder_that_exists_is_refused(tree, fake, tmp_path):
+    """Otherwise a second run overwrites the first."""
+    folder = tmp_path / "run"
+    assert train(tree, "--run-dir", folder) == 0
+    with pytest.raises(
+        UserError, match="already holds files: choose another --run-dir, or continue the run in it with"
+    ):
+        train(tree, "--run-dir", folder)
+
+
+def test_a_batch_larger_than_the_data_is_refused(tree, fake, tmp_path):
+    """Otherwise an epoch has no step, and the run divides by zero or never ends."""
+    with pytest.raises(UserError, match=r"^--batch-size 65 is more than the 64 training images: choose a smaller one$"):
+        train(tree, "--run-dir", tmp_path / "run", "--batch-size", 65)
+    assert not (tmp_path / "run").exists()
+    assert train(tree, "--run-dir", tmp_path / "run", "--batch-size", 64) == 0
+
+
+def test_other_data_than_the_checkpoint_s_is_refused(tree, fake, tmp_path, monkeypatch, data):
+    """Otherwise the second half of a run learns from other images than the first."""
+    folder = tmp_path / "run"
+    assert train(tree, "--run-dir", folder) == 0
+    other = [dataclasses.replace(data[0], sha256="cd" * 32), data[1]]
+    monkeypatch.setattr(datasets, "load", lambda name, data_dir=None: tuple(other))
+    with pytest.raises(UserError) as error:
+        resume(tree, folder, "--epochs", "3")
+    assert str(error.value) == (
+        f"{runs.latest_checkpoint(folder)} was trained on data with SHA-256 {data[0].sha256[:12]}..., but "
+        "fashion-mnist-10k has cdcdcdcdcdcd...: choose that data with --dataset or --data-dir"
+    )
+
+
+def test_a_checkpoint_of_another_network_is_refused(tree, tmp_path):
+    """Otherwise a file whose tensors do not match its settings is loaded in part."""
+    config = cli.parse_train(tree.framework, FLAGS).config
+    path = tmp_path / "a" / "checkpoints" / "step_00000003.safetensors"
+    checkpoint.save(
+        path,
+        {f"{prefix}/x": np.zeros(1) for prefix in checkpoint.PREFIXES},
+        framework=tree.framework,
+        step=3,
+        config=config,
+        dataset_sha256=datasets.load("")[0].sha256,
+    )
+    with pytest.raises(UserError, match=r"^the model tensors in .* do not fit the network: missing conv_in\.bias, "):
+        resume(tree, path, "--run-dir", str(tmp_path / "run"))
+    with contextlib.suppress(FileNotFoundError):
+        assert list((tmp_path / "run").iterdir()) == []
