@@ -13,7 +13,6 @@ ARGS ?=
 
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
-export PYTHONWARNINGS ?= default
 
 .PHONY: help
 help:  ## show this list
