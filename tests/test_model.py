@@ -24,7 +24,7 @@ ODD = ModelConfig(  # 7 -> 4 -> 7, as in `large`, with more than one channel
     num_groups=4,
     image_channels=3,
 )
-CONFIGS = {"tiny": PRESETS["tiny"], "base": PRESETS["base"], "small": SMALL, "odd": ODD}
+CONFIGS = {**PRESETS, "small": SMALL, "odd": ODD}
 
 
 def weights(config_name, shapes):
@@ -86,7 +86,9 @@ def run(tree, config_name, precision):
 
 
 @pytest.mark.parametrize("precision", ["fp64", "fp32"])
-@pytest.mark.parametrize("config_name", CONFIGS)
+@pytest.mark.parametrize(
+    "config_name", [pytest.param(name, marks=[pytest.mark.slow] * (name == "large")) for name in CONFIGS]
+)
 def test_networks_agree_in_value_loss_and_every_gradient(both, config_name, precision):
     """Otherwise a checkpoint moved between the frameworks is another model."""
     (eps_a, loss_a, grads_a), (eps_b, loss_b, grads_b) = (run(tree, config_name, precision) for tree in both)

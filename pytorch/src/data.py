@@ -6,8 +6,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ddpm_shared.batches import Arrays
-from ddpm_shared.config import Precision
 from ddpm_torch import utils
+from ddpm_torch.config import Precision
 
 
 def to_tensor(array: NDArray[np.generic], device: torch.device | None = None) -> Tensor:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ddpm_shared.config import DiffusionConfig
 from ddpm_shared.errors import choice
+from ddpm_torch.config import DiffusionConfig
 
 EpsModel = Callable[[Tensor, Tensor], Tensor]  # (x_t, t) -> eps_pred
 

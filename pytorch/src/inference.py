@@ -9,8 +9,8 @@ from torch import Tensor
 
 from ddpm_shared import checkpoint, cli, sampling, streams
 from ddpm_shared.checkpoint import Checkpoint
-from ddpm_shared.config import Config
 from ddpm_torch import data, utils
+from ddpm_torch.config import Config
 from ddpm_torch.engine import EpsModel, make_schedule, p_sample_loop
 from ddpm_torch.model import UNet
 

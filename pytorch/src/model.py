@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 (the field's name for it)
 
-from ddpm_shared.config import ModelConfig, Precision
 from ddpm_shared.parameters import initial_value
 from ddpm_torch import utils
+from ddpm_torch.config import ModelConfig, Precision
 
 GROUP_NORM_EPS = 1e-5  # Keras would take 1e-3
 

@@ -14,8 +14,8 @@ from torch import Tensor
 from ddpm_shared import checkpoint, cli, training
 from ddpm_shared.batches import training_arrays, validation_arrays
 from ddpm_shared.checkpoint import Checkpoint, Tensors
-from ddpm_shared.config import Config
 from ddpm_torch import utils
+from ddpm_torch.config import Config
 from ddpm_torch.data import to_batch
 from ddpm_torch.engine import diffusion_loss, make_schedule
 from ddpm_torch.inference import sample

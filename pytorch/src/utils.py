@@ -2,8 +2,8 @@
 
 import torch
 
-from ddpm_shared.config import Device, Precision
 from ddpm_shared.errors import UserError
+from ddpm_torch.config import Device, Precision
 
 FRAMEWORK = "torch"
 

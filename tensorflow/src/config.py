@@ -1,11 +1,13 @@
-"""The settings, shared by both trees so that they cannot differ. Mirror: ddpm_torch.config."""
+"""The settings: shared by both trees, so that they cannot differ. Mirror: ddpm_torch.config."""
 
 from ddpm_shared.config import (
     PRESETS,
     Config,
     DataConfig,
+    Device,
     DiffusionConfig,
     ModelConfig,
+    Precision,
     TrainingConfig,
     with_preset,
 )
@@ -14,8 +16,10 @@ __all__ = [
     "PRESETS",
     "Config",
     "DataConfig",
+    "Device",
     "DiffusionConfig",
     "ModelConfig",
+    "Precision",
     "TrainingConfig",
     "with_preset",
 ]

@@ -5,8 +5,8 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from ddpm_shared.batches import Arrays
-from ddpm_shared.config import Precision
 from ddpm_tf import utils
+from ddpm_tf.config import Precision
 
 
 def to_tensor(array: NDArray[np.generic]) -> tf.Tensor:

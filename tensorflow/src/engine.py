@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
-from ddpm_shared.config import DiffusionConfig
 from ddpm_shared.errors import choice
+from ddpm_tf.config import DiffusionConfig
 
 EpsModel = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]  # (x_t, t) -> eps_pred
 

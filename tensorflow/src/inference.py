@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from ddpm_shared import checkpoint, cli, sampling, streams
 from ddpm_shared.checkpoint import Checkpoint
-from ddpm_shared.config import Config
 from ddpm_tf import data, utils
+from ddpm_tf.config import Config
 from ddpm_tf.engine import EpsModel, make_schedule, p_sample_loop
 from ddpm_tf.model import UNet, canonical_shape, compiled, from_canonical, named_parameters
 

@@ -12,8 +12,8 @@ import tensorflow as tf
 from keras import layers
 from numpy.typing import NDArray
 
-from ddpm_shared.config import ModelConfig, Precision
 from ddpm_shared.parameters import initial_value
+from ddpm_tf.config import ModelConfig, Precision
 
 GROUP_NORM_EPS = 1e-5  # Keras would take 1e-3
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from ddpm_shared import checkpoint, cli, training
 from ddpm_shared.batches import training_arrays, validation_arrays
 from ddpm_shared.checkpoint import Checkpoint, Tensors
-from ddpm_shared.config import Config
 from ddpm_tf import utils
+from ddpm_tf.config import Config
 from ddpm_tf.data import to_batch
 from ddpm_tf.engine import diffusion_loss, make_schedule
 from ddpm_tf.inference import sample

@@ -4,8 +4,8 @@ import os
 
 import tensorflow as tf
 
-from ddpm_shared.config import Device, Precision
 from ddpm_shared.errors import UserError
+from ddpm_tf.config import Device, Precision
 
 FRAMEWORK = "tensorflow"
 
