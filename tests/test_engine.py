@@ -113,12 +113,9 @@ def test_an_unknown_schedule_is_refused_by_name(tree):
         DiffusionConfig(schedule="quadratik")
 
 
-def compute(tree, name, precision):
-    """One engine function on the shared inputs, as NumPy arrays."""
-    engine = tree.engine
-    x_0, eps, x_t, z = (tensor(tree, draw(len(T), 5, 4, 2, seed=seed), precision) for seed in range(4))
-    schedule, t = schedule_of(tree, DiffusionConfig(), precision), times(tree, T)
-    results = {
+def call(engine, name, schedule, t, x_0, eps, x_t, z):
+    """One function of an engine, the oracle's included, as a list of its results."""
+    functions = {
         "q_sample": lambda: engine.q_sample(schedule, x_0, t, eps),
         "predict_x_0": lambda: engine.predict_x_0(schedule, x_t, t, eps),
         "q_posterior": lambda: engine.q_posterior(schedule, x_0, x_t, t),
@@ -126,23 +123,18 @@ def compute(tree, name, precision):
         "p_sample unclipped": lambda: engine.p_sample(schedule, eps_model, x_t, t, z, clip_x_0=False),
         "diffusion_loss": lambda: engine.diffusion_loss(schedule, eps_model, x_0, t, eps),
     }
-    result = results[name]()
-    return [array(tree, part) for part in (result if isinstance(result, tuple) else (result,))]
+    result = functions[name]()
+    return list(result if isinstance(result, tuple) else (result,))
+
+
+def compute(tree, name, precision):
+    schedule = schedule_of(tree, DiffusionConfig(), precision)
+    images = (tensor(tree, draw(len(T), 5, 4, 2, seed=seed), precision) for seed in range(4))
+    return [array(tree, part) for part in call(tree.engine, name, schedule, times(tree, T), *images)]
 
 
 def compute_reference(name):
-    schedule = oracle(DiffusionConfig())
-    x_0, eps, x_t, z = (draw(len(T), 5, 4, 2, seed=seed) for seed in range(4))
-    results = {
-        "q_sample": lambda: reference.q_sample(schedule, x_0, T, eps),
-        "predict_x_0": lambda: reference.predict_x_0(schedule, x_t, T, eps),
-        "q_posterior": lambda: reference.q_posterior(schedule, x_0, x_t, T),
-        "p_sample": lambda: reference.p_sample(schedule, eps_model, x_t, T, z),
-        "p_sample unclipped": lambda: reference.p_sample(schedule, eps_model, x_t, T, z, clip_x_0=False),
-        "diffusion_loss": lambda: reference.diffusion_loss(schedule, eps_model, x_0, T, eps),
-    }
-    result = results[name]()
-    return list(result if isinstance(result, tuple) else (result,))
+    return call(reference, name, oracle(DiffusionConfig()), T, *(draw(len(T), 5, 4, 2, seed=seed) for seed in range(4)))
 
 
 FUNCTIONS = ["q_sample", "predict_x_0", "q_posterior", "p_sample", "p_sample unclipped", "diffusion_loss"]
