@@ -2,6 +2,7 @@
 
 import io
 import json
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ from tqdm import tqdm
 
 from ddpm_shared import files, images
 from ddpm_shared.cli import SamplePlan
+from ddpm_shared.interruption import Interrupted, StopSignals
 
 Pixels = NDArray[np.uint8]
 OnStep = Callable[[int, Callable[[], Pixels]], None]  # (t, the images at that time)
@@ -34,7 +36,7 @@ def run(plan: SamplePlan, draw: Draw) -> int:
         draw: the tree's sampler.
 
     Returns:
-        The exit code, 0.
+        The exit code: 0, or 130 or 143 if interrupted.
     """
     command = plan.command
     timesteps = plan.checkpoint.config.diffusion.timesteps
@@ -43,21 +45,26 @@ def run(plan: SamplePlan, draw: Draw) -> int:
     pixels = _finished(partial, plan)
     frames: list[Pixels] = []
     shown = {round(k * (timesteps - 1) / (GIF_FRAMES - 1)) for k in range(GIF_FRAMES)}
-    with tqdm(
-        total=command.num_images * timesteps, initial=len(pixels) * timesteps, unit="step", unit_scale=True
-    ) as bar:
-        while len(pixels) < command.num_images:
-            first = len(pixels)
-            count = min(command.batch_size, command.num_images - first)
+    bar = tqdm(total=command.num_images * timesteps, initial=len(pixels) * timesteps, unit="step", unit_scale=True)
+    try:
+        with StopSignals() as stop, bar:
+            while len(pixels) < command.num_images:
+                first = len(pixels)
+                count = min(command.batch_size, command.num_images - first)
 
-            def on_step(t: int, current: Callable[[], Pixels], first: int = first, count: int = count) -> None:
-                if command.gif and first == 0 and t in shown:
-                    frames.append(images.grid(current()[:GIF_IMAGES]))
-                bar.update(count)
+                def on_step(t: int, current: Callable[[], Pixels], first: int = first, count: int = count) -> None:
+                    if command.gif and first == 0 and t in shown:
+                        frames.append(images.grid(current()[:GIF_IMAGES]))
+                    bar.update(count)
+                    stop.check()
 
-            pixels = np.concatenate([pixels, draw(first, count, on_step)])
-            if len(pixels) < command.num_images:
-                _write_npz(partial, pixels, plan)
+                pixels = np.concatenate([pixels, draw(first, count, on_step)])
+                if len(pixels) < command.num_images:
+                    _write_npz(partial, pixels, plan)
+    except Interrupted:
+        kept = f"interrupted; {len(pixels)} finished images are kept"
+        print(f"{kept}: the same command with --out {plan.out} goes on", file=sys.stderr)
+        return stop.exit_code
     _write_npz(plan.out / "samples.npz", pixels, plan)
     partial.unlink(missing_ok=True)
     images.write_png(plan.out / "grid.png", images.grid(pixels[:GRID_IMAGES]))

@@ -5,11 +5,9 @@ Both trees hand it their Learner, so that a run keeps the same books whatever co
 
 import contextlib
 import math
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from types import FrameType, TracebackType
 from typing import NoReturn, Protocol
 
 import numpy as np
@@ -21,6 +19,7 @@ from ddpm_shared.checkpoint import Checkpoint, Tensors
 from ddpm_shared.config import Config
 from ddpm_shared.datasets import Split
 from ddpm_shared.errors import UserError
+from ddpm_shared.interruption import Interrupted, StopSignals
 
 Pixels = NDArray[np.uint8]
 
@@ -46,36 +45,6 @@ class Learner(Protocol):
 
     def load(self, resumed: Checkpoint) -> None:
         """Take over the state of a checkpoint."""
-
-
-class Interrupted(Exception):  # noqa: N818 (a request, not an error)
-    """Ctrl-C or SIGTERM came; raised between steps, when all state is consistent."""
-
-
-class StopSignals:
-    """Within it, the first SIGINT or SIGTERM waits for `check`; a second one acts at once."""
-
-    def __init__(self) -> None:
-        self.received: int | None = None
-
-    def __enter__(self) -> "StopSignals":
-        self.previous = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
-        for number, handler in self.previous.items():
-            signal.signal(number, handler)
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.received is not None:
-            raise KeyboardInterrupt
-        self.received = number
-        print("\nstopping after this step and saving; once more to stop at once", file=sys.stderr)
-
-    def check(self) -> None:
-        """Raise Interrupted if a signal came."""
-        if self.received is not None:
-            raise Interrupted
 
 
 def train(framework: str, make_learner: Callable[[Config], Learner], argv: Sequence[str] | None) -> int:
@@ -156,7 +125,7 @@ class TrainingLoop:
         except Interrupted:
             run.finish("interrupted", self.step)
             print(f"interrupted at step {self.step}; go on with --resume {run.folder}", file=sys.stderr)
-            return 128 + (self.stop.received or signal.SIGINT)
+            return self.stop.exit_code
         except FloatingPointError as error:
             kept = f"the checkpoint of step {self.saved} is kept" if self.saved else "there was no checkpoint yet"
             run.finish("failed", self.step, f"{error}; {kept}")
