@@ -67,7 +67,8 @@ class Adam:
         self.v = [tf.Variable(tf.zeros(p.shape, p.dtype)) for p in self.parameters]
 
     def update(self, gradients: Sequence[tf.Tensor], learning_rate: tf.Tensor, k: tf.Tensor) -> None:
-        """Make the k-th update, k = 1, 2, ..."""  # k and the rate are float64 scalars: one graph for all steps
+        """Make the k-th update, k = 1, 2, ..."""
+        # k and the rate come as float64 scalars, so that one graph serves all steps.
         correction_1 = 1.0 - self.beta_1**k
         correction_2 = 1.0 - self.beta_2**k
         for p, g, m, v in zip(self.parameters, gradients, self.m, self.v, strict=True):
