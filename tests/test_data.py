@@ -13,17 +13,12 @@ PIXELS = np.random.default_rng(0).integers(0, 256, size=(50, 6, 5, 3), dtype=np.
 CONFIG = Config(seed=4, diffusion=DiffusionConfig(timesteps=40), training=TrainingConfig(batch_size=8))
 
 
-def array(tree, value):
-    value = value.numpy()
-    return value.transpose(0, 2, 3, 1) if tree.name == "torch" and value.ndim == 4 else value
-
-
 @pytest.mark.parametrize("precision", ["fp32", "fp64"])
 def test_pixels_become_minus_one_to_one_and_come_back(tree, precision):
     """Otherwise the model learns images in another range than the sampler clips to, or pictures come out shifted."""
     pixels = np.arange(256, dtype=np.uint8).reshape(4, 8, 8, 1)
     x = tree.data.to_images(pixels, tree.utils.dtype(precision))
-    got = array(tree, x)
+    got = tree.array(x)
     # The float32 formula is exact to the last bit in both; float64 holds the same float32 numbers.
     assert_array_equal(got, pixels.astype(np.float32) / np.float32(127.5) - np.float32(1))
     assert got.dtype == (np.float32 if precision == "fp32" else np.float64)
@@ -48,8 +43,8 @@ def test_both_trees_see_the_same_batch(both, step, flip):
     torch_batch = torch_tree.data.to_batch(arrays, "fp32", torch_tree.utils.select_device("cpu"))
     tf_batch = tf_tree.data.to_batch(arrays, "fp32")
     for a, b in zip(torch_batch, tf_batch, strict=True):
-        assert_array_equal(array(torch_tree, a), array(tf_tree, b))
-    assert array(tf_tree, tf_batch[0]).shape == (8, 6, 5, 3)
+        assert_array_equal(torch_tree.array(a), tf_tree.array(b))
+    assert tf_tree.array(tf_batch[0]).shape == (8, 6, 5, 3)
 
 
 def test_flipped_images_are_mirrored_left_to_right_and_nothing_else_changes():

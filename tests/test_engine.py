@@ -59,12 +59,6 @@ def times(tree, t):
     return tree.data.torch.from_numpy(t) if tree.name == "torch" else t
 
 
-def array(tree, value):
-    """The tree's tensor as NumPy, images as [B, H, W, C]."""
-    value = value.numpy()
-    return value.transpose(0, 2, 3, 1) if tree.name == "torch" and value.ndim == 4 else value
-
-
 def eps_model(x_t, t):
     """A stand-in for the network that any array library can compute: depends on x_t and on t."""
     return 0.3 * x_t + 0.2 * x_t**3 * 0.01
@@ -75,10 +69,10 @@ def eps_model(x_t, t):
 def test_schedule_equals_the_oracle(tree, config, field):
     """Otherwise the tree trains and samples another process than the one it documents."""
     want = oracle(config)[field]
-    got = array(tree, getattr(schedule_of(tree, config, "fp64"), field))
+    got = tree.array(getattr(schedule_of(tree, config, "fp64"), field))
     assert got.shape == (config.timesteps,)
     assert_allclose(got, want, rtol=SCHEDULE_FLOAT64, atol=0, err_msg=f"{tree.name} against the oracle: {field}")
-    rounded = array(tree, getattr(schedule_of(tree, config, "fp32"), field))
+    rounded = tree.array(getattr(schedule_of(tree, config, "fp32"), field))
     assert rounded.dtype == np.float32
     np.testing.assert_array_max_ulp(rounded, want.astype(np.float32), maxulp=1)
 
@@ -88,7 +82,7 @@ def test_schedule_equals_the_oracle(tree, config, field):
 def test_schedules_of_the_trees_agree(both, config, field):
     """Otherwise every loss of the two frameworks differs from the first step on."""
     for precision in ("fp64", "fp32"):
-        a, b = (array(tree, getattr(schedule_of(tree, config, precision), field)) for tree in both)
+        a, b = (tree.array(getattr(schedule_of(tree, config, precision), field)) for tree in both)
         if precision == "fp32":
             np.testing.assert_array_max_ulp(a, b, maxulp=1)
         else:
@@ -130,7 +124,7 @@ def call(engine, name, schedule, t, x_0, eps, x_t, z):
 def compute(tree, name, precision):
     schedule = schedule_of(tree, DiffusionConfig(), precision)
     images = (tensor(tree, draw(len(T), 5, 4, 2, seed=seed), precision) for seed in range(4))
-    return [array(tree, part) for part in call(tree.engine, name, schedule, times(tree, T), *images)]
+    return [tree.array(part) for part in call(tree.engine, name, schedule, times(tree, T), *images)]
 
 
 def compute_reference(name):
@@ -171,7 +165,7 @@ def test_the_last_step_ignores_the_noise(tree):
     x_t = tensor(tree, draw(2, 3, 3, 1))
     t = times(tree, np.zeros(2, np.int32))
     steps = [
-        array(tree, tree.engine.p_sample(schedule, eps_model, x_t, t, tensor(tree, z)))
+        tree.array(tree.engine.p_sample(schedule, eps_model, x_t, t, tensor(tree, z)))
         for z in (np.zeros((2, 3, 3, 1)), draw(2, 3, 3, 1, seed=9))
     ]
     assert_array_equal(steps[0], steps[1])
@@ -183,7 +177,7 @@ def test_clipping_holds_the_implied_image_in_range(tree):
     x_t = tensor(tree, 3 * draw(1, 4, 4, 1))
     t, z = times(tree, np.array([0], np.int32)), tensor(tree, np.zeros((1, 4, 4, 1)))
     clipped, free = (
-        array(tree, tree.engine.p_sample(schedule, lambda x, t: 0 * x, x_t, t, z, clip_x_0=clip))
+        tree.array(tree.engine.p_sample(schedule, lambda x, t: 0 * x, x_t, t, z, clip_x_0=clip))
         for clip in (True, False)
     )
     assert_allclose(np.abs(clipped).max(), 1.0, rtol=SCHEDULE_FLOAT64)  # at t = 0 the mean is x_0_pred itself
@@ -201,13 +195,13 @@ def test_the_loop_is_the_step_repeated_from_the_last_t_down_to_zero(tree):
     x = start
     for t, got in seen:
         x = reference.p_sample(oracle(config), eps_model, x, np.full(2, t), noise[t])
-        assert_allclose(array(tree, got), x, rtol=0, atol=1e-12)  # of order 1
+        assert_allclose(tree.array(got), x, rtol=0, atol=1e-12)  # of order 1
 
 
 def test_the_loss_is_a_mean_over_everything(tree):
     """Otherwise the loss is 784 times that of the paper, or a vector."""
     schedule = schedule_of(tree, DiffusionConfig(), "fp64")
     x_0, eps = tensor(tree, draw(2, 3, 3, 1)), tensor(tree, np.full((2, 3, 3, 1), 2.0))
-    loss = array(tree, tree.engine.diffusion_loss(schedule, lambda x, t: 0 * x, x_0, times(tree, T[:2]), eps))
+    loss = tree.array(tree.engine.diffusion_loss(schedule, lambda x, t: 0 * x, x_0, times(tree, T[:2]), eps))
     assert loss.shape == ()
     assert loss == 4.0

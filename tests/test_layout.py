@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-TREES = {"torch": ROOT / "pytorch" / "src", "tf": ROOT / "tensorflow" / "src"}
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@ from numpy.typing import NDArray
 
 from ddpm_shared import streams
 from ddpm_shared.config import Config
+from ddpm_shared.images import Pixels
 
-Pixels = NDArray[np.uint8]
 Arrays = tuple[Pixels, NDArray[np.int32], NDArray[np.float64]]
 
 

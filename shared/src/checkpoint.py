@@ -4,6 +4,7 @@ The tensors are `model/<name>`, `ema/<name>`, `adam_m/<name>` and `adam_v/<name>
 parameters.py); the header's metadata holds a JSON object with `framework`, `step`, `config` and `dataset_sha256`.
 """
 
+import functools
 import hashlib
 import json
 from collections.abc import Mapping
@@ -35,8 +36,12 @@ class Checkpoint:
     step: int  # training steps done
     config: configs.Config
     dataset_sha256: str
-    sha256: str  # of the whole file
     tensors: Tensors
+
+    @functools.cached_property
+    def sha256(self) -> str:
+        """Of the whole file, which is read for it when it is first asked for."""
+        return hashlib.sha256(self.path.read_bytes()).hexdigest()
 
 
 def save(
@@ -87,7 +92,6 @@ def load(path: str | Path, prefixes: tuple[str, ...] = PREFIXES) -> Checkpoint:
         step=metadata["step"],
         config=configs.from_dict(metadata["config"], str(path)),
         dataset_sha256=metadata["dataset_sha256"],
-        sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
         tensors=tensors,
     )
 

@@ -17,6 +17,8 @@ from ddpm_shared.errors import UserError, choice
 
 T = TypeVar("T")
 
+TREES = {"torch": "ddpm_torch", "tensorflow": "ddpm_tf"}  # only named in messages: nothing here imports them
+
 # What a resumed run may change: how far and where it runs, never what it computes.
 CHANGEABLE = {
     "device",
@@ -108,8 +110,7 @@ def parse_train(framework: str, argv: Sequence[str] | None) -> TrainPlan:
         raise UserError("--resume takes the settings of the run: leave out --config")
     if known.preset and not (resumed and known.preset == settings.preset):
         settings = configs.with_preset(settings, known.preset)
-    module = {"torch": "ddpm_torch.train", "tensorflow": "ddpm_tf.train"}[framework]
-    command = parse(TrainCommand, arguments, module, default=TrainCommand(settings=settings))
+    command = parse(TrainCommand, arguments, f"{TREES[framework]}.train", default=TrainCommand(settings=settings))
     if resumed:
         _require_same(resumed, command.settings)
 
@@ -197,10 +198,8 @@ class SampleCommand:
 
     def __post_init__(self) -> None:
         for name in ("num_images", "batch_size"):
-            if getattr(self, name) < 1:
-                raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}: must be 1 or more")
-        if self.seed < 0:
-            raise UserError(f"--seed {self.seed}: must be 0 or more")
+            configs.require(getattr(self, name) >= 1, configs.flag(name), getattr(self, name), "must be 1 or more")
+        configs.require(self.seed >= 0, "--seed", self.seed, "must be 0 or more")
 
 
 @dataclass(frozen=True)
@@ -221,8 +220,7 @@ def parse_sample(framework: str, argv: Sequence[str] | None) -> SamplePlan:
     Raises:
         UserError: a value that is wrong or does not fit the checkpoint.
     """
-    module = {"torch": "ddpm_torch.inference", "tensorflow": "ddpm_tf.inference"}[framework]
-    command = parse(SampleCommand, argv, module)
+    command = parse(SampleCommand, argv, f"{TREES[framework]}.inference")
     choice("sampler", command.sampler, ("ancestral",))
     path = _resumed_file(command.checkpoint, framework, None)
     prefix = "model" if command.raw else "ema"

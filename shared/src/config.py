@@ -21,9 +21,15 @@ Dataset = Literal["auto", "fashion-mnist", "fashion-mnist-10k"]
 ScheduleName = Literal["linear"]
 
 
-def _require(condition: bool, flag: str, value: object, rule: str) -> None:
+def require(condition: bool, flag: str, value: object, rule: str) -> None:
+    """Raise UserError that says the `rule` for the `value` of a `flag` unless `condition` holds."""
     if not condition:
         raise UserError(f"{flag} {value}: {rule}")
+
+
+def flag(field_name: str) -> str:
+    """The flag of a field: "max_steps" -> "--max-steps"."""
+    return "--" + field_name.replace("_", "-")
 
 
 @dataclass(frozen=True)
@@ -56,8 +62,8 @@ class DiffusionConfig:
 
     def __post_init__(self) -> None:
         choice("schedule", self.schedule, get_args(ScheduleName))
-        _require(self.timesteps >= 2, "--timesteps", self.timesteps, "must be 2 or more")
-        _require(
+        require(self.timesteps >= 2, "--timesteps", self.timesteps, "must be 2 or more")
+        require(
             0 < self.beta_start <= self.beta_end < 1,
             "--beta-start, --beta-end",
             (self.beta_start, self.beta_end),
@@ -85,25 +91,25 @@ class ModelConfig:
     """Channels of the images."""
 
     def __post_init__(self) -> None:
-        _require(
+        require(
             min(self.num_res_blocks, self.num_groups, self.image_size, self.image_channels) >= 1,
             "--num-res-blocks, --num-groups, --image-size, --image-channels",
             (self.num_res_blocks, self.num_groups, self.image_size, self.image_channels),
             "must all be 1 or more",
         )
-        _require(
+        require(
             len(self.channel_mults) > 0 and min(self.channel_mults) >= 1,
             "--channel-mults",
             self.channel_mults,
             "needs one positive number a level",
         )
-        _require(
+        require(
             self.base_channels >= 4 and self.base_channels % 2 == 0 and self.base_channels % self.num_groups == 0,
             "--base-channels",
             self.base_channels,
             f"must be even, 4 or more and a multiple of --num-groups {self.num_groups}",
         )
-        _require(
+        require(
             set(self.attention_resolutions) <= set(self.resolutions),
             "--attention-resolutions",
             self.attention_resolutions,
@@ -150,20 +156,16 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "sample_images", "checkpoint_every", "keep_checkpoints"):
-            _require(getattr(self, name) >= 1, _flag(name), getattr(self, name), "must be 1 or more")
+            require(getattr(self, name) >= 1, flag(name), getattr(self, name), "must be 1 or more")
         for name in ("max_steps", "validation_images"):
             value = getattr(self, name)
-            _require(value is None or value >= 1, _flag(name), value, "must be 1 or more")
+            require(value is None or value >= 1, flag(name), value, "must be 1 or more")
         for name in ("warmup_steps", "sample_every"):
-            _require(getattr(self, name) >= 0, _flag(name), getattr(self, name), "must be 0 or more")
+            require(getattr(self, name) >= 0, flag(name), getattr(self, name), "must be 0 or more")
         for name in ("learning_rate", "max_grad_norm"):
             value = getattr(self, name)
-            _require(0 < value < float("inf"), _flag(name), value, "must be positive and finite")
-        _require(0 <= self.ema_decay < 1, "--ema-decay", self.ema_decay, "must be in [0, 1)")
-
-
-def _flag(field_name: str) -> str:
-    return "--" + field_name.replace("_", "-")
+            require(0 < value < float("inf"), flag(name), value, "must be positive and finite")
+        require(0 <= self.ema_decay < 1, "--ema-decay", self.ema_decay, "must be in [0, 1)")
 
 
 @dataclass(frozen=True)
@@ -187,7 +189,7 @@ class Config:
         choice("preset", self.preset, get_args(Preset))
         choice("precision", self.precision, get_args(Precision))
         choice("device", self.device, get_args(Device))
-        _require(self.seed >= 0, "--seed", self.seed, "must be 0 or more")
+        require(self.seed >= 0, "--seed", self.seed, "must be 0 or more")
 
 
 PRESETS: dict[str, ModelConfig] = {

@@ -23,7 +23,7 @@ import zlib
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -33,10 +33,11 @@ import requests
 import tyro
 from numpy.typing import NDArray
 
+from ddpm_shared.config import Dataset
 from ddpm_shared.errors import UserError, choice
 
 FULL, EMBEDDED = "fashion-mnist", "fashion-mnist-10k"
-DATASETS = ("auto", FULL, EMBEDDED)
+DATASETS = get_args(Dataset)
 CLASS_NAMES = (
     *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
     *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
@@ -331,7 +332,7 @@ def _download(cache: Path, file: IdxFile) -> Found:
     )
 
 
-def main(dataset: str = "auto", data_dir: str | None = None) -> None:
+def main(dataset: str = "auto", data_dir: str | None = None) -> int:
     """Fetch and verify a data set, and list its files.
 
     Args:
@@ -342,11 +343,10 @@ def main(dataset: str = "auto", data_dir: str | None = None) -> None:
     print(f"{name}: {len(found[0].array)} training and {len(found[2].array)} test images, verified")
     for file, (path, array) in zip(FILES[name], found, strict=True):
         print(f"  {path}\n    {len(array)} {'images' if array.ndim == 3 else 'labels'}, sha256 {file.sha256}")
+    return 0
 
 
 if __name__ == "__main__":
-    try:
-        tyro.cli(main, prog="python -m ddpm_shared.datasets")
-    except (UserError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    from ddpm_shared.cli import guard  # which imports this module
+
+    guard(lambda: tyro.cli(main, prog="python -m ddpm_shared.datasets"))

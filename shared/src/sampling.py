@@ -8,14 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ddpm_shared import files, images
 from ddpm_shared.cli import SamplePlan
+from ddpm_shared.images import Pixels
 from ddpm_shared.interruption import Interrupted, StopSignals
 
-Pixels = NDArray[np.uint8]
 OnStep = Callable[[int, Callable[[], Pixels]], None]  # (t, the images at that time)
 Draw = Callable[[int, int, OnStep], Pixels]  # (first index, count, on_step) -> [count, H, W, C]
 
@@ -42,7 +41,8 @@ def run(plan: SamplePlan, draw: Draw) -> int:
     timesteps = plan.checkpoint.config.diffusion.timesteps
     plan.out.mkdir(parents=True, exist_ok=True)  # what cannot be written to should say so before the drawing
     partial = plan.out / PARTIAL
-    pixels = _finished(partial, plan)
+    origin = _origin(plan)
+    pixels = _finished(partial, plan, origin)
     frames: list[Pixels] = []
     shown = {round(k * (timesteps - 1) / (GIF_FRAMES - 1)) for k in range(GIF_FRAMES)}
     bar = tqdm(total=command.num_images * timesteps, initial=len(pixels) * timesteps, unit="step", unit_scale=True)
@@ -60,12 +60,12 @@ def run(plan: SamplePlan, draw: Draw) -> int:
 
                 pixels = np.concatenate([pixels, draw(first, count, on_step)])
                 if len(pixels) < command.num_images:
-                    _write_npz(partial, pixels, plan)
+                    _write_npz(partial, pixels, origin)
     except Interrupted:
         kept = f"interrupted; {len(pixels)} finished images are kept"
         print(f"{kept}: the same command with --out {plan.out} goes on", file=sys.stderr)
         return stop.exit_code
-    _write_npz(plan.out / "samples.npz", pixels, plan)
+    _write_npz(plan.out / "samples.npz", pixels, origin)
     partial.unlink(missing_ok=True)
     images.write_png(plan.out / "grid.png", images.grid(pixels[:GRID_IMAGES]))
     if frames:
@@ -77,7 +77,7 @@ def run(plan: SamplePlan, draw: Draw) -> int:
 
 
 def _origin(plan: SamplePlan) -> str:
-    """What the images depend on, apart from the framework."""
+    """What the images depend on, to the last pixel."""
     command = plan.command
     return json.dumps(
         {
@@ -93,13 +93,13 @@ def _origin(plan: SamplePlan) -> str:
     )
 
 
-def _write_npz(path: Path, pixels: Pixels, plan: SamplePlan) -> None:
+def _write_npz(path: Path, pixels: Pixels, origin: str) -> None:
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, images=pixels, origin=np.array(_origin(plan)))
+    np.savez_compressed(buffer, images=pixels, origin=np.array(origin))
     files.write_atomically(path, buffer.getvalue())
 
 
-def _finished(partial: Path, plan: SamplePlan) -> Pixels:
+def _finished(partial: Path, plan: SamplePlan, origin: str) -> Pixels:
     """The images of an interrupted run of the same command, [n, H, W, C] with n = 0 where there is none."""
     size, channels = plan.checkpoint.config.model.image_size, plan.checkpoint.config.model.image_channels
     nothing = np.empty((0, size, size, channels), np.uint8)
@@ -107,10 +107,10 @@ def _finished(partial: Path, plan: SamplePlan) -> Pixels:
         return nothing
     try:
         with partial.open("rb") as file, np.load(file) as archive:
-            pixels, origin = archive["images"], str(archive["origin"])
+            pixels, found = archive["images"], str(archive["origin"])
     except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
         return nothing
-    if origin != _origin(plan):
+    if found != origin:
         return nothing
     print(f"going on after the {len(pixels)} images in {partial}")
     return pixels[: plan.command.num_images]

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ddpm_shared import cli, datasets, images, runs
@@ -19,9 +18,8 @@ from ddpm_shared.checkpoint import Checkpoint, Tensors
 from ddpm_shared.config import Config
 from ddpm_shared.datasets import Split
 from ddpm_shared.errors import UserError
+from ddpm_shared.images import Pixels
 from ddpm_shared.interruption import Interrupted, StopSignals
-
-Pixels = NDArray[np.uint8]
 
 
 class Learner(Protocol):

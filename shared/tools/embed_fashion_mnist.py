@@ -10,15 +10,13 @@ The hashes it prints stand in FILES of ddpm_shared.datasets. The same input give
 import hashlib
 import lzma
 import struct
-import sys
 from pathlib import Path
 
 import numpy as np
 import tyro
 from numpy.typing import NDArray
 
-from ddpm_shared import datasets, streams
-from ddpm_shared.errors import UserError
+from ddpm_shared import cli, datasets, streams
 
 SEED = 0
 PER_CLASS = {"train": 1000, "test": 200}
@@ -38,7 +36,7 @@ def idx_bytes(array: NDArray[np.uint8]) -> bytes:
     return struct.pack(f">4B{array.ndim}I", 0, 0, 8, array.ndim, *array.shape) + array.tobytes()
 
 
-def main(data_dir: str | None = None, out: Path = EMBEDDED) -> None:
+def main(data_dir: str | None = None, out: Path = EMBEDDED) -> int:
     """Write the four files and print their sizes and hashes.
 
     Args:
@@ -59,11 +57,8 @@ def main(data_dir: str | None = None, out: Path = EMBEDDED) -> None:
         total += len(packed)
         print(f"{file.name}.xz  {len(packed)} bytes  payload sha256 {hashlib.sha256(payload).hexdigest()}")
     print(f"{total} bytes in {out}")
+    return 0
 
 
 if __name__ == "__main__":
-    try:
-        tyro.cli(main)
-    except (UserError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    cli.guard(lambda: tyro.cli(main))
