@@ -57,8 +57,12 @@ sample-tf: $(STAMP)  ## draw images in TensorFlow, with the same flags, from eit
 	$(PY) -m ddpm_tf.inference $(ARGS)
 
 .PHONY: compare
-compare: $(STAMP)  ## lay runs over each other: RUNS="A B"
+compare: $(STAMP)  ## lay runs over each other in report.html: RUNS="A B C"
 	$(PY) -m ddpm_shared.compare $(RUNS) $(ARGS)
+
+.PHONY: parity
+parity: $(STAMP)  ## compare every number of both frameworks and the oracle here, e.g. ARGS="--mutations"
+	$(PY) -m ddpm_parity $(ARGS)
 
 .PHONY: test test-slow
 test: $(STAMP)  ## the tests, in some minutes

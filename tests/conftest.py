@@ -1,12 +1,14 @@
 """What the tests share: the two trees, each skipped where its framework is not installed."""
 
 import importlib
-import importlib.util
 import os
 from dataclasses import dataclass
 from types import ModuleType
 
 import pytest
+
+from ddpm_parity.sides import TensorFlow, Torch, installed
+from ddpm_parity.suite import Suite
 
 
 @dataclass(frozen=True)
@@ -30,12 +32,6 @@ class Tree:
 TREES = {"torch": Tree("torch", "torch"), "tf": Tree("tf", "tensorflow")}
 
 
-def installed(framework: str) -> bool:
-    """Whether it is there. In the root, the folder tensorflow/ can be imported as well, but has no origin."""
-    spec = importlib.util.find_spec(framework)
-    return spec is not None and spec.origin is not None
-
-
 def require(name: str) -> Tree:
     """The tree, or a skipped test where its framework is missing; in CI, where nothing may be missing, a failed one."""
     tree = TREES[name]
@@ -54,3 +50,15 @@ def tree(request):
 def both():
     """(the PyTorch tree, the TensorFlow tree)."""
     return require("torch"), require("tf")
+
+
+@pytest.fixture
+def side_of(tree):
+    """Precision -> the parity suite's side of each tree in turn."""
+    return {"torch": Torch, "tf": TensorFlow}[tree.name]
+
+
+@pytest.fixture(scope="session")
+def suite(both):
+    """The parity suite; what its sides have computed is kept for all tests."""
+    return Suite()

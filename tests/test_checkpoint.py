@@ -158,6 +158,14 @@ def test_a_file_of_another_version_is_refused(path, metadata, message):
     assert message in refusal(path)
 
 
+def test_a_tensor_under_no_prefix_is_refused_by_name(path):
+    """Otherwise a renamed prefix, say of the optimizer's state, is silently left out of what is resumed."""
+    save(path, {**tensors(), "adam_w/time.weight": np.zeros(2)})
+    assert "holds adam_w/time.weight, which no run writes" in refusal(path)
+    with pytest.raises(UserError, match="adam_w"):  # however little of the file is wanted
+        checkpoint.load(path, ("ema",))
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_non_finite_values_are_refused_by_name(path, value):
     """Otherwise a run that diverged is sampled, and all its images are black."""

@@ -40,7 +40,7 @@ def test_the_real_framework_is_found_from_the_root(framework):
     assert "site-packages" in origin
 
 
-@pytest.mark.parametrize("package", ["ddpm_shared", "ddpm_torch", "ddpm_tf"])
+@pytest.mark.parametrize("package", ["ddpm_shared", "ddpm_torch", "ddpm_tf", "ddpm_parity"])
 def test_packages_come_from_this_checkout(package):
     """Otherwise the tests test another copy."""
     import importlib.util
@@ -62,12 +62,15 @@ def imported(path):
     return names
 
 
+PROOF = {"ddpm_parity", "ddpm_shared.reference", "ddpm_shared.reference_model"}
+
+
 @pytest.mark.parametrize(
     ("folder", "barred"),
     [
-        ("shared/src", {"torch", "tensorflow", "keras", "ddpm_torch", "ddpm_tf"}),
-        ("pytorch/src", {"tensorflow", "keras", "ddpm_tf", "ddpm_shared.reference"}),
-        ("tensorflow/src", {"torch", "ddpm_torch", "ddpm_shared.reference"}),
+        ("shared/src", {"torch", "tensorflow", "keras", "ddpm_torch", "ddpm_tf", "ddpm_parity"}),
+        ("pytorch/src", {"tensorflow", "keras", "ddpm_tf", *PROOF}),
+        ("tensorflow/src", {"torch", "ddpm_torch", *PROOF}),
     ],
 )
 def test_imports_keep_to_the_house_rules(folder, barred):

@@ -63,7 +63,7 @@ def load(path: str | Path, prefixes: tuple[str, ...] = PREFIXES) -> Checkpoint:
     """Read a checkpoint, of its tensors only those under `prefixes`.
 
     Raises:
-        UserError: no such file, a truncated or foreign file, or a tensor with NaN or infinite values.
+        UserError: no such file, a truncated or foreign file, a tensor under no prefix, or NaN or infinite values.
     """
     path = Path(path)
     if not path.is_file():
@@ -73,8 +73,8 @@ def load(path: str | Path, prefixes: tuple[str, ...] = PREFIXES) -> Checkpoint:
             metadata = json.loads((file.metadata() or {}).get("ddpm-duet", "{}"))
             # A foreign file may hold number formats that NumPy does not know: its tensors are not touched.
             found = metadata.get("format") if isinstance(metadata, dict) else None
-            names = [name for name in file.keys() if found == FORMAT and name.split("/", 1)[0] in prefixes]  # noqa: SIM118
-            tensors: Tensors = {name: file.get_tensor(name) for name in names}
+            names = list(file.keys()) if found == FORMAT else []
+            tensors: Tensors = {name: file.get_tensor(name) for name in names if _prefix(name) in prefixes}
     except (safetensors.SafetensorError, OSError, ValueError) as error:
         raise UserError(
             f"{path} is not a whole safetensors file ({error}): take an earlier checkpoint of the run"
@@ -83,6 +83,8 @@ def load(path: str | Path, prefixes: tuple[str, ...] = PREFIXES) -> Checkpoint:
         raise UserError(f"{path} is not a checkpoint of ddpm-duet: its format is {found!r}, not {FORMAT!r}")
     if missing := KEYS - set(metadata):
         raise UserError(f"{path} lacks {_listed(sorted(missing))} in its metadata: take another checkpoint of the run")
+    if surplus := [name for name in names if _prefix(name) not in PREFIXES]:
+        raise UserError(f"{path} holds {_listed(surplus)}, which no run writes: take another checkpoint of the run")
     broken = [name for name, value in tensors.items() if not np.isfinite(value).all()]
     if broken:
         raise UserError(f"{path} holds NaN or infinite values in {_listed(broken)}: take an earlier checkpoint")
@@ -125,6 +127,10 @@ def select(checkpoint: Checkpoint, prefix: str, shapes: Mapping[str, tuple[int, 
             "Use the checkpoint with the configuration that it was trained with"
         )
     return found
+
+
+def _prefix(name: str) -> str:
+    return name.split("/", 1)[0]
 
 
 def _listed(names: list[str], at_most: int = 5) -> str:

@@ -224,6 +224,25 @@ def timestep_embedding(t: Timesteps, dim: int) -> Array:
     return np.concatenate([rotation.imag, rotation.real], axis=1)
 
 
+def adam_moments(gradients: Array, beta_1: float = 0.9, beta_2: float = 0.999) -> tuple[Array, Array]:
+    """Adam's bias-corrected moments m_hat_k and v_hat_k after the k gradients of a run.
+
+    Without the recursion, m_k = (1 - beta_1) sum_i beta_1^(k-i) g_i, and the bias correction 1 - beta_1^k
+    is the sum of those weights. So m_hat_k is a weighted mean of gradients 1 .. k, v_hat_k of their squares.
+
+    Args:
+        gradients: [k, ...], the oldest first.
+        beta_1: in [0, 1).
+        beta_2: in [0, 1).
+
+    Source: Kingma and Ba 2015 (arXiv:1412.6980), section 3.
+    """
+    age = np.arange(len(gradients))[::-1]  # the newest gradient is 0 steps old
+    m_hat = np.average(gradients, axis=0, weights=beta_1**age)
+    v_hat = np.average(gradients**2, axis=0, weights=beta_2**age)
+    return m_hat, v_hat
+
+
 def adam(
     parameters: Array,
     gradients_of_each_step: Sequence[Array],
@@ -233,9 +252,6 @@ def adam(
     eps: float = 1e-8,
 ) -> Array:
     """Parameters after a run of Adam, whose step k moves them by -lr_k m_hat_k / (sqrt(v_hat_k) + eps).
-
-    Without the recursion, m_k = (1 - beta_1) sum_i beta_1^(k-i) g_i, and the bias correction 1 - beta_1^k
-    is the sum of those weights. So m_hat_k is a weighted mean of gradients 1 .. k, v_hat_k of their squares.
 
     Args:
         parameters: one array of any shape; Adam never looks from one weight to another.
@@ -258,9 +274,7 @@ def adam(
     gradients = np.array(gradients_of_each_step, dtype=np.float64)  # [steps, ...]
     moved = np.zeros_like(parameters, dtype=np.float64)
     for k, learning_rate in enumerate(learning_rates, start=1):
-        age = np.arange(k)[::-1]  # the newest gradient is 0 steps old
-        m_hat = np.average(gradients[:k], axis=0, weights=beta_1**age)
-        v_hat = np.average(gradients[:k] ** 2, axis=0, weights=beta_2**age)
+        m_hat, v_hat = adam_moments(gradients[:k], beta_1, beta_2)
         moved += learning_rate * m_hat / (np.sqrt(v_hat) + eps)
     return parameters - moved
 

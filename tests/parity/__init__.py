@@ -1,0 +1,10 @@
+"""Parity as proof: every number of the model, computed by PyTorch, by TensorFlow and by the float64 oracle.
+
+    make parity                       the table, on this machine
+    make parity ARGS="--mutations"    and the faults that it was shown to catch
+
+One file a subject: schedule, engine, layers, network, optimizer, data, training, sampling. Each declares its quantities
+(quantities.py), which are the same functions for all three sides (sides.py), within the tolerances of tolerances.py.
+tests/test_parity.py holds the suite to them; tests/test_mutations.py plants faults in one tree at a time
+(mutations.py) and holds the suite to noticing.
+"""

@@ -1,0 +1,68 @@
+"""What training starts from: batches as the network sees them, and the initial value of every parameter."""
+
+from functools import partial
+
+import numpy as np
+
+from ddpm_parity.quantities import Arrays, Quantity, absolute, elementwise
+from ddpm_parity.sides import Side
+from ddpm_parity.tolerances import BATCHES, INITIAL_VALUES, PIXELS_BACK
+from ddpm_shared import batches
+from ddpm_shared.config import PRESETS, Config, DataConfig, DiffusionConfig, TrainingConfig
+from ddpm_shared.parameters import initial_value
+
+PIXELS = np.random.default_rng(0).integers(0, 256, size=(50, 6, 5, 3), dtype=np.uint8)  # no two axes alike
+CONFIG = Config(
+    seed=4,
+    data=DataConfig(horizontal_flip=True),
+    diffusion=DiffusionConfig(timesteps=40),
+    training=TrainingConfig(batch_size=8),
+)
+
+
+def _batches(side: Side) -> Arrays:
+    found = {}
+    for step in (0, 5, 6, 13):  # six steps are an epoch
+        pixels, t, eps = arrays = batches.training_arrays(PIXELS, CONFIG, step)
+        if side.name == "oracle":
+            x_0 = pixels.astype(np.float32) / np.float32(127.5) - np.float32(1)  # in float32 by definition
+            found |= {f"step {step}: x_0": x_0, f"step {step}: t": t, f"step {step}: eps": eps}
+        else:
+            tensors = side.batch(arrays)
+            found |= {
+                f"step {step}: {name}": side.array(tensor)
+                for name, tensor in zip(("x_0", "t", "eps"), tensors, strict=True)
+            }
+    return found
+
+
+def _to_pixels(side: Side) -> Arrays:
+    x = np.linspace(-1.2, 1.2, 6 * 5 * 4 * 3).reshape(6, 5, 4, 3).astype(np.float32)
+    if side.name == "oracle":
+        return {"pixels": np.clip(np.rint((x.astype(np.float64) + 1) * 127.5), 0, 255)}
+    return {"pixels": side.data.to_pixels(side.tensor(x))}
+
+
+def _initial_values(side: Side, preset: str) -> Arrays:
+    config, seed = PRESETS[preset], 3
+    if side.name == "oracle":
+        shapes = side.shapes_of(lambda torch: torch.network(config))
+        return {name: initial_value(seed, name, shape) for name, shape in shapes.items()}
+    return side.parameters(side.network(config, seed))
+
+
+QUANTITIES = [
+    Quantity("data", "batches: x_0, t and eps", _batches, BATCHES, elementwise),
+    Quantity("data", "samples to pixels", _to_pixels, PIXELS_BACK, absolute),
+    *(
+        Quantity(
+            "parameters",
+            f"initial values of {preset}",
+            partial(_initial_values, preset=preset),
+            INITIAL_VALUES,
+            elementwise,
+            slow=preset == "large",
+        )
+        for preset in PRESETS
+    ),
+]

@@ -1,0 +1,148 @@
+"""The faults that the suite must catch: edits of one tree's source, each of which leaves a model that seems to work.
+
+Most were carried by public projects that had no test to see them, or are what a framework's default invites.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """A fault: what it is, where, and the edits (old text, new text) of that module that plant it."""
+
+    name: str
+    tree: str  # "torch" or "tf"
+    module: str
+    edits: tuple[tuple[str, str], ...]
+    subject: str  # of the suite: asked first
+
+    def __str__(self) -> str:
+        return f"{self.tree}: {self.name}"
+
+
+def _fault(name: str, place: str, subject: str, *edits: str) -> Mutation:
+    tree, module = place.split(".")
+    return Mutation(name, tree, module, tuple(zip(edits[::2], edits[1::2], strict=True)), subject)
+
+
+# fmt: off
+MUTATIONS = [
+    # --- the schedule
+    _fault("alphas_cumprod_prev begins with alphas_cumprod[0], not with 1", "torch.engine", "schedule",
+           "torch.cat([torch.ones(1, dtype=torch.float64), alphas_cumprod[:-1]])",
+           "torch.cat([alphas_cumprod[:1], alphas_cumprod[:-1]])"),
+    _fault("alphas_cumprod_prev is not shifted", "tf.engine", "schedule",
+           "tf.concat([tf.ones(1, tf.float64), alphas_cumprod[:-1]], axis=0)", "alphas_cumprod * 1.0"),
+    _fault("cosine betas for linear ones", "tf.engine", "schedule",
+           "betas = tf.linspace(tf.constant(config.beta_start, tf.float64), config.beta_end, config.timesteps)",
+           "f = tf.cos(tf.linspace(tf.constant(0.0125, tf.float64), 1.57, config.timesteps + 1)) ** 2\n"
+           "    betas = tf.minimum(1.0 - f[1:] / f[:-1], 0.999)"),
+    _fault("betas linear in their root, as in latent diffusion", "torch.engine", "schedule",
+           "torch.linspace(config.beta_start, config.beta_end, config.timesteps, dtype=torch.float64)",
+           "torch.linspace(config.beta_start**0.5, config.beta_end**0.5, config.timesteps, dtype=torch.float64) ** 2"),
+    _fault("the schedule is computed in float32", "torch.engine", "schedule",
+           "config.timesteps, dtype=torch.float64)", "config.timesteps, dtype=torch.float32).double()"),
+    _fault("the larger variance, beta itself, for the posterior's", "torch.engine", "schedule",
+           "posterior_variance = betas * (1.0 - alphas_cumprod_prev) / (1.0 - alphas_cumprod)",
+           "posterior_variance = betas * 1.0"),
+    _fault("the log-variance at t = 0 is that of t = 2", "tf.engine", "schedule",
+           "posterior_variance[1:2], posterior_variance[1:]", "posterior_variance[2:3], posterior_variance[1:]"),
+    # --- the equations
+    _fault("t is one too small", "torch.engine", "engine", "return values[t][:", "return values[t - 1][:"),
+    _fault("t is one too large", "tf.engine", "engine",
+           "tf.gather(values, t)", "tf.gather(values, tf.minimum(t + 1, len(values) - 1))"),
+    _fault("q_sample multiplies eps by its variance, not its deviation", "torch.engine", "engine",
+           "* x_0 + at(schedule.sqrt_one_minus_alphas_cumprod, t) * eps\n",
+           "* x_0 + at(schedule.sqrt_one_minus_alphas_cumprod, t) ** 2 * eps\n"),
+    _fault("the posterior's mean takes x_0 for x_t", "tf.engine", "engine",
+           "at(schedule.posterior_mean_coef_x_t, t) * x_t", "at(schedule.posterior_mean_coef_x_t, t) * x_0"),
+    _fault("noise is added at t = 0", "torch.engine", "engine",
+           "torch.where((t > 0)[:, None, None, None], mean + noise, mean)", "mean + noise"),
+    _fault("noise is added at t = 0", "tf.engine", "engine", "tf.where((t > 0)", "tf.where((t >= 0)"),
+    _fault("no noise at t = 1 either", "tf.engine", "engine", "tf.where((t > 0)", "tf.where((t > 1)"),
+    _fault("the noise is scaled by the variance, not the deviation", "tf.engine", "engine",
+           "tf.exp(0.5 * log_variance)", "tf.exp(log_variance)"),
+    _fault("x_0 is not clipped", "torch.engine", "engine", "if clip_x_0:", "if clip_x_0 is None:"),
+    _fault("x_0 is clipped to [0, 1]", "tf.engine", "engine", "x_0_pred, -1.0, 1.0", "x_0_pred, 0.0, 1.0"),
+    _fault("the chain stops at t = 1", "torch.engine", "engine",
+           "reversed(range(len(schedule.betas)))", "reversed(range(1, len(schedule.betas)))"),
+    _fault("the loss is a mean over the last axis only", "tf.engine", "engine",
+           "tf.reduce_mean((eps - eps_pred) ** 2)", "tf.reduce_mean((eps - eps_pred) ** 2, axis=-1)"),
+    _fault("the loss is a sum over each image", "torch.engine", "engine",
+           "torch.mean((eps - eps_pred) ** 2)", "torch.mean(((eps - eps_pred) ** 2).flatten(1).sum(1))"),
+    _fault("the loss is the absolute error", "torch.engine", "engine",
+           "torch.mean((eps - eps_pred) ** 2)", "torch.mean((eps - eps_pred).abs())"),
+    # --- the network
+    _fault("the embedding's cosines come before its sines", "torch.model", "embedding",
+           "torch.cat([torch.sin(angles), torch.cos(angles)]", "torch.cat([torch.cos(angles), torch.sin(angles)]"),
+    _fault("the embedding's exponents run to half, not to half - 1", "tf.model", "embedding",
+           "tf.range(half, dtype=tf.float64) / (half - 1)", "tf.range(half, dtype=tf.float64) / half"),
+    _fault("GroupNorm with Keras' epsilon", "tf.model", "layers", "GROUP_NORM_EPS = 1e-5", "GROUP_NORM_EPS = 1e-3"),
+    _fault("GroupNorm with another epsilon", "torch.model", "layers", "GROUP_NORM_EPS = 1e-5", "GROUP_NORM_EPS = 1e-6"),
+    _fault("the strided convolution pads at the bottom and right only", "tf.model", "layers",
+           'strides=2, padding="valid"', 'strides=2, padding="same"',
+           "self.conv(self.pad(x))", "self.conv(x)"),
+    _fault("kernels are transposed as a whole, height for width", "tf.model", "layers",
+           "value.transpose(2, 3, 1, 0)", "value.transpose(3, 2, 1, 0)",
+           "value.transpose(3, 2, 0, 1)", "value.transpose(3, 2, 1, 0)"),
+    _fault("softmax over the queries, not the keys", "torch.model", "layers",
+           "/ math.sqrt(channels), dim=-1)", "/ math.sqrt(channels), dim=-2)"),
+    _fault("softmax over the queries, not the keys", "tf.model", "layers",
+           "/ math.sqrt(channels), axis=-1)", "/ math.sqrt(channels), axis=-2)"),
+    _fault("attention is not scaled by 1 / sqrt(C)", "torch.model", "layers", " / math.sqrt(channels), dim", ", dim"),
+    _fault("attention has no residual connection", "tf.model", "layers",
+           "return x + tf.reshape(tokens", "return tf.reshape(tokens"),
+    _fault("GELU for SiLU", "torch.model", "layers", "F.silu(self.norm_1(x))", "F.gelu(self.norm_1(x))"),
+    _fault("the time enters after the second norm", "tf.model", "layers",
+           "        h = h + self.time(emb)[:, None, None, :]  # [B, C_out] over all pixels\n", "",
+           "tf.nn.silu(self.norm_2(h))", "tf.nn.silu(self.norm_2(h) + self.time(emb)[:, None, None, :])"),
+    _fault("upsampling interpolates", "torch.model", "layers", 'mode="nearest"', 'mode="bilinear"'),
+    _fault("odd sizes are cut at the other edge, one pixel off", "torch.model", "layers",
+           "x[:, :, : self.size, : self.size]", "x[:, :, -self.size :, -self.size :]"),
+    _fault("input and skip connection change places", "torch.model", "network",
+           "torch.cat([h, skips.pop()], dim=1)", "torch.cat([skips.pop(), h], dim=1)"),
+    _fault("input and skip connection change places", "tf.model", "network",
+           "tf.concat([h, skips.pop()], axis=-1)", "tf.concat([skips.pop(), h], axis=-1)"),
+    _fault("no SiLU after the time's second layer", "torch.model", "network",
+           "F.silu(self.time_2(F.silu(self.time_1(emb))))", "self.time_2(F.silu(self.time_1(emb)))"),
+    # --- data and initial values
+    _fault("pixels are scaled to [0, 1]", "torch.data", "data", "/ 127.5 - 1.0", "/ 255.0"),
+    _fault("samples are truncated to pixels, not rounded", "tf.data", "data",
+           "tf.round((x + 1.0) * 127.5)", "(x + 1.0) * 127.5"),
+    _fault("images are reshaped to channels first, not transposed", "torch.data", "data",
+           "array.transpose(0, 3, 1, 2)", "array.reshape(len(array), array.shape[3], *array.shape[1:3])"),
+    _fault("initial weights of another seed", "tf.model", "parameters",
+           "initial_value(seed, name", "initial_value(seed + 1, name"),
+    # --- the optimizer
+    _fault("Adam with Keras' epsilon", "tf.optimizer", "optimizer", "epsilon: float = 1e-8", "epsilon: float = 1e-7"),
+    _fault("Adam's epsilon is added before the bias correction", "tf.optimizer", "optimizer",
+           "(tf.sqrt(v / c_2) + self.epsilon)", "((tf.sqrt(v) + self.epsilon) / tf.sqrt(c_2))"),
+    _fault("Adam counts from 2", "torch.optimizer", "optimizer", "self.beta_2**k", "self.beta_2 ** (k + 1)"),
+    _fault("Adam without bias correction of the first moment", "tf.optimizer", "optimizer", "(m / c_1)", "m"),
+    _fault("each tensor is clipped alone", "tf.optimizer", "optimizer",
+           "return [g * scale for g in gradients], norm",
+           "return [tf.clip_by_norm(g, max_norm) for g in gradients], norm"),
+    _fault("clipping lengthens short gradients", "torch.optimizer", "optimizer",
+           "torch.clamp(max_norm / (norm + 1e-6), max=1.0)", "max_norm / (norm + 1e-6)"),
+    _fault("the warm-up begins at 0", "torch.optimizer", "optimizer",
+           "min(1.0, (step + 1) / warmup_steps) if", "min(1.0, step / warmup_steps) if"),
+    _fault("the average's two weights change places", "torch.optimizer", "optimizer",
+           "(1.0 - decay) * (parameter - average)", "decay * (parameter - average)"),
+    _fault("the average has no warm-up", "tf.optimizer", "optimizer",
+           "return min(decay, (1 + k) / (10 + k))", "return decay"),
+    # --- training
+    _fault("the average is taken before the step, one step late", "torch.train", "training",
+           "        self.adam.update(clipped, learning_rate, step + 1)\n", "",
+           "warmup_ema_decay(step + 1, settings.ema_decay))\n",
+           "warmup_ema_decay(step + 1, settings.ema_decay))\n"
+           "        self.adam.update(clipped, learning_rate, step + 1)\n"),
+    _fault("Adam is given the gradients before clipping", "torch.train", "training",
+           "self.adam.update(clipped,", "self.adam.update(gradients,"),
+    _fault("the learning rate lags a step behind", "torch.train", "training",
+           "warmup_learning_rate(step, settings", "warmup_learning_rate(max(step - 1, 0), settings"),
+    _fault("the validation loss is that of the weights, not their average", "torch.train", "training",
+           "self.ema_model, x_0, t, eps).item()", "self.model, x_0, t, eps).item()"),
+    _fault("a resumed run forgets Adam's moments", "torch.train", "exchange",
+           "                value.copy_(", "                prefix.startswith('adam') or value.copy_("),
+]
+# fmt: on

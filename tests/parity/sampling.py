@@ -1,0 +1,51 @@
+"""The whole ancestral chain of a trained network, a thousand steps from the same noise: are the pictures equal?"""
+
+from pathlib import Path
+
+import numpy as np
+
+from ddpm_parity.quantities import Arrays, Quantity, of_the_largest, pixels
+from ddpm_parity.sides import Array, Side
+from ddpm_parity.tolerances import CHAIN, GRID
+from ddpm_shared import checkpoint, reference, streams
+from ddpm_shared.reference_model import Network
+
+# Averaged weights of a small network with attention at 7x7, trained in PyTorch; README.md beside it says how.
+TRAINED = Path(__file__).with_name("trained.safetensors")
+IMAGES, SEED = 4, 5
+
+
+def _chain(side: Side, path: Path) -> dict[str, Array]:
+    loaded = checkpoint.load(path, ("ema",))
+    config = side.configured(loaded.config)
+    values = {name.removeprefix("ema/"): np.float64(value) for name, value in loaded.tensors.items()}
+    if side.name == "oracle":
+        network, schedule = Network(values, config.model), side.schedule(config.diffusion)
+        size, channels = config.model.image_size, config.model.image_channels
+        shape = (IMAGES, size, size, channels)
+        x = streams.normal(SEED, streams.SAMPLE_X_T, 0, shape)
+        for t in reversed(range(config.diffusion.timesteps)):
+            z = streams.normal(SEED, streams.SAMPLE_Z, t, shape)
+            x = reference.p_sample(schedule, network, x, np.full(IMAGES, t), z)
+        return {"x_0": x, "grid": np.clip(np.rint((x + 1) * 127.5), 0, 255)}
+    network = side.network(config.model)
+    side.assign(network, values)
+    last = {}
+    grid = side.inference.sample(side.sampler(network), config, SEED, IMAGES, on_step=lambda t, x: last.update(x_0=x))
+    return {"x_0": side.array(last["x_0"]), "grid": grid}
+
+
+def quantities(path: Path = TRAINED) -> list[Quantity]:
+    """The chain from the checkpoint at `path`."""
+
+    def part(name: str) -> Quantity:
+        def compute(side: Side) -> Arrays:
+            return {name: side.keep(("chain", path), lambda: _chain(side, path))[name]}
+
+        tolerance, measure = (GRID, pixels) if name == "grid" else (CHAIN, of_the_largest)
+        return Quantity("sampling", f"ancestral chain: {name}", compute, tolerance, measure)
+
+    return [part("x_0"), part("grid")]
+
+
+QUANTITIES = quantities()

@@ -1,0 +1,67 @@
+"""Every tolerance of the parity suite, with what was measured and why it is not smaller.
+
+A tolerance bounds the gap between any two of PyTorch, TensorFlow and the float64 oracle; the measures are those of
+quantities.py. Measured: the largest of the three pairs, on two CPU cores with AVX-512, PyTorch 2.13.0, TensorFlow
+2.21.0, NumPy 2.4.6. Machines and thread counts sum in other orders, so each leaves a factor of three or more.
+"""
+
+from dataclasses import dataclass
+
+# A GPU sums in other orders still, and its libraries choose algorithms by size. Chosen, not measured.
+GPU_FACTOR = 10.0
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """The largest gap that passes, in each precision."""
+
+    fp64: float
+    fp32: float
+
+    def on(self, device: str, precision: str) -> float:
+        """The bound on "cpu" or "gpu" in "fp64" or "fp32"."""
+        bound = self.fp64 if precision == "fp64" else self.fp32
+        return bound * GPU_FACTOR if device == "gpu" else bound
+
+
+# Elementwise. 3.2e-13: 1 - alphas_cumprod loses digits near t = 0, where the oracle takes another route. In float32
+# 5.9e-8: the float64 numbers rounded once.
+SCHEDULE = Tolerance(fp64=1e-12, fp32=1.2e-7)
+# 2.3e-13, inherited from the schedule; 9.6e-8, a rounding or two of each operation.
+ARITHMETIC = Tolerance(fp64=1e-12, fp32=1e-6)
+# 1.1e-13: angles up to 999, with 16 digits of their own, into sin and cos; 3.0e-8, float64 rounded once.
+EMBEDDING = Tolerance(fp64=1e-12, fp32=1.2e-7)
+# Output and gradients of one layer. 2.2e-15 and 7.9e-7: sums of some hundred terms.
+LAYERS = Tolerance(fp64=1e-13, fp32=5e-6)
+# Output of each layer inside a whole network. 2.7e-14 and 2.1e-6: rounding handed on from layer to layer.
+FORWARD = Tolerance(fp64=1e-12, fp32=1e-5)
+# 3.6e-16 and 9.8e-8: a mean over thousands of errors that cancel.
+LOSS = Tolerance(fp64=1e-14, fp32=1e-6)
+# 4.3e-14 and 4.1e-6: the way there and back, and gradients of biases are sums over all pixels.
+GRADIENTS = Tolerance(fp64=1e-12, fp32=1e-5)
+# 0: host arithmetic, the same in all three.
+WARM_UP = Tolerance(fp64=0.0, fp32=0.0)
+# 0 and 6.7e-8: one norm, one product.
+CLIPPING = Tolerance(fp64=1e-14, fp32=1e-6)
+# Absolute, on weights of order 1. 4.4e-16 and 4.2e-7: thirty roundings of the weights, of gradients down to 1e-9.
+ADAM = Tolerance(fp64=1e-14, fp32=2e-6)
+# 1.1e-16 and 5.0e-8, on numbers of order 1.
+EMA = Tolerance(fp64=1e-14, fp32=1e-6)
+# 0 and 5.9e-8: the images are equal to the last bit, the noise is float64 rounded once.
+BATCHES = Tolerance(fp64=0.0, fp32=1.2e-7)
+# 0: of numbers that are not just between two grey levels.
+PIXELS_BACK = Tolerance(fp64=0.0, fp32=0.0)
+# 0 and 6.0e-8: float64, rounded once.
+INITIAL_VALUES = Tolerance(fp64=0.0, fp32=1.2e-7)
+# A hundred steps. HISTORY_SEEN
+HISTORY = Tolerance(fp64=5e-12, fp32=1e-4)
+# 2.4e-13 and 5.2e-5: of all that is logged, the norm feels most how far the weights have moved apart.
+GRADIENT_NORMS = Tolerance(fp64=5e-12, fp32=5e-4)
+# Absolute, on weights of order 1. 1.4e-14 and 3.0e-6: training itself amplifies rounding; docs/divergence.md.
+WEIGHTS = Tolerance(fp64=5e-13, fp32=5e-5)
+# 2.2e-12 and 4.6e-4: means of gradients, which are differences of large terms, at weights that have moved apart.
+MOMENTS = Tolerance(fp64=1e-11, fp32=3e-3)
+# CHAIN_SEEN
+CHAIN = Tolerance(fp64=1e-12, fp32=1e-12)
+# The share of pixels one grey level apart. GRID_SEEN
+GRID = Tolerance(fp64=0.0, fp32=1e-4)

@@ -1,0 +1,182 @@
+"""A hundred whole training steps, and the same run carried from one framework to the other half-way."""
+
+import tempfile
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from ddpm_parity.quantities import Arrays, Measure, Quantity, absolute, of_the_gradient, of_the_largest
+from ddpm_parity.sides import Array, Oracle, Side
+from ddpm_parity.tolerances import GRADIENT_NORMS, HISTORY, MOMENTS, WEIGHTS, Tolerance
+from ddpm_shared import batches, checkpoint, datasets, reference
+from ddpm_shared.config import Config, ModelConfig, TrainingConfig
+from ddpm_shared.parameters import initial_value
+from ddpm_shared.reference_model import Network, loss_and_gradients
+
+STEPS, HALF = 100, 50
+VALIDATION_IMAGES = 36  # the last batch is half a one
+BETA_1, BETA_2 = 0.9, 0.999
+# All that `base` has, small: three sizes, odd and even, attention, wider and equal blocks. Two channels a group: with
+# one, GroupNorm cancels the bias before it, whose gradient is then rounding noise, and Adam makes full steps of that.
+MODEL = ModelConfig(
+    base_channels=8, channel_mults=(1, 2, 2), num_res_blocks=1, attention_resolutions=(7,), num_groups=4
+)
+CONFIG = Config(
+    seed=1, device="cpu", model=MODEL, training=TrainingConfig(batch_size=8, learning_rate=1e-3, warmup_steps=10)
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run leaves: [STEPS] of each record, losses [batches] of the validation, and all state by step."""
+
+    losses: Array
+    grad_norms: Array
+    learning_rates: Array
+    validation_losses: Array
+    tensors: dict[int, dict[str, Array]]  # under the names of a checkpoint, at HALF and at STEPS
+
+
+def _pixels() -> tuple[Array, Array]:
+    train, test = datasets.load("fashion-mnist-10k")
+    return train.images, test.images[:VALIDATION_IMAGES]
+
+
+def run(side: Side, resumed: checkpoint.Checkpoint | None = None) -> Run:
+    """Train a tree from the start, or from a checkpoint, up to STEPS."""
+    train_pixels, validation_pixels = _pixels()
+    learner = side.train.Learner(side.configured(CONFIG))
+    if resumed:
+        learner.load(resumed)
+    records, tensors = [], {}
+    for step in range(resumed.step if resumed else 0, STEPS):
+        records.append(learner.train_step(train_pixels, step))
+        if step + 1 in (HALF, STEPS):  # copies: PyTorch's would go on changing
+            tensors[step + 1] = {name: value.copy() for name, value in learner.tensors().items()}
+    validation = [loss for _, loss in learner.validation_losses(validation_pixels)]
+    return Run(*np.array(records).T, np.array(validation), tensors)
+
+
+def run_oracle(oracle: Oracle) -> Run:
+    """The same run by the oracle: its gradients, all of them kept, and every update from the whole history."""
+    train_pixels, validation_pixels = _pixels()
+    settings = CONFIG.training
+    schedule = oracle.schedule(CONFIG.diffusion)
+    shapes = oracle.shapes_of(lambda torch: torch.network(MODEL))
+    parameters = {name: initial_value(CONFIG.seed, name, shape) for name, shape in shapes.items()}
+    history, vectors, records, tensors = [], [_vector(parameters)], [], {}
+    for step in range(STEPS):
+        x_0, t, eps = _batch(batches.training_arrays(train_pixels, CONFIG, step))
+        x_t = reference.q_sample(schedule, x_0, t, eps)
+        loss, gradients = loss_and_gradients(MODEL, parameters, x_t, t, eps)
+        clipped, norm = reference.clip_by_global_norm(gradients, settings.max_grad_norm)
+        rate = reference.warmup_learning_rate(step, settings.learning_rate, settings.warmup_steps)
+        records.append((loss, norm, rate))
+        history.append(_vector({name: clipped[name] for name in shapes}))
+        m_hat, v_hat = reference.adam_moments(np.array(history), BETA_1, BETA_2)
+        vectors.append(vectors[-1] - rate * m_hat / (np.sqrt(v_hat) + 1e-8))
+        parameters = _unpacked(vectors[-1], shapes)
+        if step + 1 in (HALF, STEPS):
+            states = (
+                vectors[-1],
+                reference.ema(vectors, settings.ema_decay),
+                m_hat * (1 - BETA_1 ** (step + 1)),
+                v_hat * (1 - BETA_2 ** (step + 1)),
+            )
+            tensors[step + 1] = {
+                f"{prefix}/{name}": value
+                for prefix, vector in zip(checkpoint.PREFIXES, states, strict=True)
+                for name, value in _unpacked(vector, shapes).items()
+            }
+    network = Network({name: tensors[STEPS][f"ema/{name}"] for name in shapes}, MODEL)
+    validation = [
+        reference.diffusion_loss(
+            schedule, network, *_batch(batches.validation_arrays(validation_pixels, CONFIG, first))
+        )
+        for first in range(0, VALIDATION_IMAGES, settings.batch_size)
+    ]
+    return Run(*np.array(records).T, np.array(validation), tensors)
+
+
+def _batch(arrays: batches.Arrays) -> tuple[Array, Array, Array]:
+    pixels, t, eps = arrays
+    return (pixels.astype(np.float32) / np.float32(127.5) - np.float32(1)).astype(np.float64), t, eps
+
+
+def _vector(arrays: dict[str, Array]) -> Array:
+    return np.concatenate([array.ravel() for array in arrays.values()])
+
+
+def _unpacked(vector: Array, shapes: dict[str, tuple[int, ...]]) -> dict[str, Array]:
+    ends = np.cumsum([np.prod(shape, dtype=int) for shape in shapes.values()])
+    parts = np.split(vector, ends[:-1])
+    return {name: part.reshape(shape) for (name, shape), part in zip(shapes.items(), parts, strict=True)}
+
+
+def whole(side: Side) -> Run:
+    """STEPS steps on one side."""
+    return side.keep("training", lambda: run_oracle(side) if isinstance(side, Oracle) else run(side))
+
+
+def resumed(side: Side) -> Run:
+    """HALF steps in the other framework, a checkpoint file, the rest on this side."""
+    return side.keep("resumed training", lambda: _resume(side))
+
+
+def _resume(side: Side) -> Run:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "half.safetensors"
+        checkpoint.save(
+            path,
+            whole(side.other).tensors[HALF],
+            framework=side.other.utils.FRAMEWORK,
+            step=HALF,
+            config=CONFIG,
+            dataset_sha256=datasets.load("fashion-mnist-10k")[0].sha256,
+        )
+        return run(side, checkpoint.load(path))
+
+
+def _losses(side: Side) -> Arrays:
+    run = whole(side)
+    return {"loss": run.losses, "validation loss": run.validation_losses, "learning rate": run.learning_rates}
+
+
+def _grad_norms(side: Side) -> Arrays:
+    return {"norm": whole(side).grad_norms}
+
+
+def _state(side: Side, prefix: str, begun_by: str = "") -> Arrays:
+    """What a prefix of the last checkpoint holds; a run that `begun_by` began is resumed here, if this is the other."""
+    carried = begun_by and side.name not in (begun_by, "oracle")
+    tensors = (resumed(side) if carried else whole(side)).tensors[STEPS]
+    return {name: value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+STATES: dict[str, tuple[str, Tolerance, Measure]] = {
+    "model/": ("weights", WEIGHTS, absolute),
+    "ema/": ("averaged weights", WEIGHTS, absolute),
+    "adam_m/": ("Adam's first moments", MOMENTS, of_the_gradient),
+    "adam_v/": ("Adam's second moments", MOMENTS, of_the_gradient),
+}
+QUANTITIES = [
+    Quantity("training", f"{STEPS} steps: losses and learning rate", _losses, HISTORY, of_the_largest),
+    Quantity("training", f"{STEPS} steps: gradient norm", _grad_norms, GRADIENT_NORMS, of_the_largest),
+    *(
+        Quantity("training", f"{STEPS} steps: {what}", partial(_state, prefix=prefix), tolerance, measure)
+        for prefix, (what, tolerance, measure) in STATES.items()
+    ),
+    *(
+        Quantity(
+            "exchange",
+            f"{HALF} steps in {begun_by}, {HALF} in {other}: {what}",
+            partial(_state, prefix=prefix, begun_by=begun_by),
+            tolerance,
+            measure,
+        )
+        for begun_by, other in (("torch", "tf"), ("tf", "torch"))
+        for prefix, (what, tolerance, measure) in STATES.items()
+    ),
+]
