@@ -7,8 +7,10 @@ from types import ModuleType
 
 import pytest
 
-from ddpm_parity.sides import TensorFlow, Torch, installed
+from ddpm_parity.sides import installed
 from ddpm_parity.suite import Suite
+from ddpm_parity.tf_side import TensorFlow
+from ddpm_parity.torch_side import Torch
 
 
 @dataclass(frozen=True)
@@ -62,3 +64,14 @@ def side_of(tree):
 def suite(both):
     """The parity suite; what its sides have computed is kept for all tests."""
     return Suite()
+
+
+def pytest_terminal_summary(terminalreporter):
+    """The list of planted faults and what caught each."""
+    ended = [report for kind in ("passed", "failed") for report in terminalreporter.stats.get(kind, [])]
+    planted = [report for report in ended if "test_a_planted_fault_is_caught" in report.nodeid]
+    if planted:
+        survived = [report for report in planted if report.failed]
+        terminalreporter.write_sep("=", f"{len(planted)} faults planted, {len(survived)} survived")
+        for report in planted:
+            terminalreporter.write_line(dict(report.user_properties).get("caught", f"SURVIVED {report.nodeid}"))

@@ -17,6 +17,7 @@ from numpy.testing import assert_array_equal
 from PIL import Image
 
 from ddpm_shared import cli, compare, runs
+from ddpm_shared.compare import charts, gaps, run_records, verdict
 from ddpm_shared.config import Config, to_dict
 from ddpm_shared.datasets import Split
 from ddpm_shared.errors import UserError
@@ -96,6 +97,12 @@ def pair(a: Record, b: Record) -> tuple[compare.Run, compare.Run]:
     return run(a, "first"), run(b, "second")
 
 
+def compared(a: Record, b: Record, allow_different: bool = False) -> Record:
+    """What comparison.json says of b against a."""
+    found: Record = compare.compare(pair(a, b), allow_different)["pairs"][0]
+    return found
+
+
 def write(folder: Path, values: Record) -> str:
     folder.mkdir()
     (folder / "metrics.json").write_text(json.dumps(values))
@@ -121,7 +128,7 @@ B = metrics("tensorflow")
 
 
 def test_what_a_run_writes_is_what_the_schema_says(tmp_path: Path) -> None:
-    # Otherwise no run could be compared, or the published schema told something else than the files.
+    """Otherwise no run could be compared, or the published schema told something else than the files."""
     split = Split("fashion-mnist", "train", np.zeros((5, 28, 28, 1), np.uint8), np.zeros(5, np.uint8), "0" * 64)
     environment = runs.environment("cpu", 2)
     books = runs.Run(tmp_path / "run", "tensorflow", Config(), environment, split, 159_697)
@@ -140,13 +147,14 @@ def test_what_a_run_writes_is_what_the_schema_says(tmp_path: Path) -> None:
 
 
 def test_the_schema_is_a_schema() -> None:
-    # Otherwise a misspelt keyword could let every file pass.
+    """Otherwise a misspelt keyword could let every file pass."""
     jsonschema.Draft202012Validator.check_schema(compare.schema())
 
 
 @pytest.mark.parametrize("key", ["history.steps.0", "history.epochs.0", "history", "dataset", ""])
 def test_records_are_exactly_the_contract(tmp_path: Path, key: str) -> None:
-    # Otherwise the frameworks' files could grow apart, key by key, without anyone noticing.
+    """Otherwise the frameworks' files could grow apart, key by key, without anyone noticing."""
+
     def record(values: Any) -> Record:
         for part in key.split(".") if key else []:
             values = values[int(part) if part.isdigit() else part]
@@ -166,7 +174,7 @@ def test_records_are_exactly_the_contract(tmp_path: Path, key: str) -> None:
 
 @pytest.mark.parametrize("key", ["config.new", "environment.new", "final.new", "evaluation.fid"])
 def test_records_that_may_grow_may_grow(tmp_path: Path, key: str) -> None:
-    # Otherwise a new setting or a score would make all files unreadable.
+    """Otherwise a new setting or a score would make all files unreadable."""
     compare.read_run(write(tmp_path / "run", put(A, key, 1.5)))
 
 
@@ -197,7 +205,7 @@ def first_step(key: str, value: Any) -> Record:
     ],
 )
 def test_a_bad_file_is_named_with_what_is_wrong(tmp_path: Path, content: str | bytes, complaint: str) -> None:
-    # Otherwise the user sees a KeyError, or a plot of nonsense.
+    """Otherwise the user sees a KeyError, or a plot of nonsense."""
     path = tmp_path / "metrics.json"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(UserError) as caught:
@@ -208,7 +216,7 @@ def test_a_bad_file_is_named_with_what_is_wrong(tmp_path: Path, content: str | b
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    # Otherwise a mistyped folder is a traceback.
+    """Otherwise a mistyped folder is a traceback."""
     for given, missing in ((tmp_path, tmp_path / "metrics.json"), (tmp_path / "nowhere", tmp_path / "nowhere")):
         with pytest.raises(UserError, match=f"^there is no {re.escape(str(missing))}: give a run folder"):
             compare.read_run(given)
@@ -217,11 +225,11 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 # The numbers.
 
 
-def test_step_gaps_by_hand() -> None:
-    # Otherwise the claim that the frameworks agree rests on wrong numbers. All gaps are exact in binary.
+def test_step_valuesby_hand() -> None:
+    """Otherwise the claim that the frameworks agree rests on wrong numbers. All gaps are exact in binary."""
     a = metrics("torch", [1.0, 2.0, 4.0, 8.0], grad_norms=[0.0, 0.0, 2.0, 2.0])
     b = metrics("tensorflow", [1.0, 2.0 + 2**-9, 5.0, 8.0, 77.0, 99.0], grad_norms=[0.0, 1.0, 2.0, 1.0, 7.0, 9.0])
-    result = compare.compare(*pair(a, b))
+    result = compared(a, b)
     assert result["common_steps"] == 4  # what only one run did is not compared
     assert result["loss"] == {  # of 0, 2**-10 < 0.001, 0.25, 0
         "max": 0.25,
@@ -229,6 +237,11 @@ def test_step_gaps_by_hand() -> None:
         "median": 2**-11,
         "max_in_first_steps": 0.25,
         "first_step_above_threshold": 3,
+        "equal_steps": 2,
+        "steps_within_rounding": 2,
+        "leading_steps_within_rounding": 1,
+        "beyond_rounding": {"step": 2, "gap": 2**-10},
+        "jump": {"step": 2, "gap": 2**-10, "largest_before": 0.0, "factor": 2.0**13},  # of float32's 2**-23
     }
     assert result["grad_norm"] == {  # of 0, 1 (from 0 to 1), 0, 0.5
         "max": 1.0,
@@ -236,39 +249,34 @@ def test_step_gaps_by_hand() -> None:
         "median": 0.25,
         "max_in_first_steps": 1.0,
         "first_step_above_threshold": 2,
+        "equal_steps": 2,
+        "steps_within_rounding": 2,
+        "leading_steps_within_rounding": 1,
+        "beyond_rounding": {"step": 2, "gap": 1.0},
+        "jump": {"step": 2, "gap": 1.0, "largest_before": 0.0, "factor": 2.0**23},
     }
 
 
 def test_the_gap_is_relative_to_the_first_run() -> None:
-    # Otherwise swapping A and B would go unnoticed, and "of A's" would be untrue.
-    assert_array_equal(compare.relative_gap([2.0, 1.0, -4.0, 0.0, 0.0], [1.0, 2.0, 4.0, 0.0, -3.0]), [0.5, 1, 2, 0, 1])
-    assert compare.compare(*pair(metrics(losses=[2.0]), metrics(losses=[1.0])))["loss"]["max"] == 0.5
-    assert compare.compare(*pair(metrics(losses=[1.0]), metrics(losses=[2.0])))["loss"]["max"] == 1.0
+    """Otherwise swapping A and B would go unnoticed, and "of A's" would be untrue."""
+    assert_array_equal(gaps.relative_gap([2.0, 1.0, -4.0, 0.0, 0.0], [1.0, 2.0, 4.0, 0.0, -3.0]), [0.5, 1, 2, 0, 1])
+    assert compared(metrics(losses=[2.0]), metrics(losses=[1.0]))["loss"]["max"] == 0.5
+    assert compared(metrics(losses=[1.0]), metrics(losses=[2.0]))["loss"]["max"] == 1.0
 
 
 @pytest.mark.parametrize(("step", "early"), [(100, 0.5), (101, 0.0)])
 def test_the_first_hundred_steps_are_a_hundred(step: int, early: float) -> None:
-    # Otherwise early agreement, where rounding has not grown yet, is judged by later steps or not at all.
+    """Otherwise early agreement, where rounding has not grown yet, is judged by later steps or not at all."""
     losses = [1.0] * 150
     losses[step - 1] = 1.5
-    result = compare.compare(*pair(metrics(losses=[1.0] * 150), metrics("tensorflow", losses)))["loss"]
+    result = compared(metrics(losses=[1.0] * 150), metrics("tensorflow", losses))["loss"]
     assert (result["max"], result["max_at_step"], result["max_in_first_steps"]) == (0.5, step, early)
 
 
-def test_runs_without_a_gap_above_the_threshold_agree() -> None:
-    # Otherwise the verdict contradicts its own numbers.
-    result = compare.compare(*pair(A, B))
-    assert result["loss"]["first_step_above_threshold"] is None
-    assert result["verdict"].startswith("B agrees with A: over 2 common steps the losses differ by at most 0 of A's")
-    apart = compare.compare(*pair(A, metrics("tensorflow", [1.0, 0.75])))
-    assert apart["verdict"].startswith("B drifts from A: ")
-    assert "by more than 0.001 first at step 2" in apart["verdict"]
-
-
 def test_epochs_are_matched_by_step() -> None:
-    # Otherwise an epoch that --max-steps cut short would be held against a whole one.
+    """Otherwise an epoch that --max-steps cut short would be held against a whole one."""
     a, b = metrics("torch", [4.0, 2.0, 1.0, 1.0], ends=[2, 3]), metrics("tensorflow", [4.0, 3.0, 1.0, 1.0], ends=[2, 4])
-    rows = compare.compare(*pair(a, b))["epochs"]
+    rows = compared(a, b)["epochs"]
     assert [(row["epoch"], row["step"], row["train_loss_gap"]) for row in rows] == [
         (1, 2, 0.5),
         (2, 3, None),
@@ -295,8 +303,8 @@ def test_epochs_are_matched_by_step() -> None:
     ],
 )
 def test_images_per_s_is_that_of_training(wall_s: list[float], ends: list[int], expected: float | None) -> None:
-    # Otherwise compiling, validation or a slow disk is taken for a slow framework. 128 images in 0.5 s are 256 / s.
-    assert compare.images_per_s(run(metrics(losses=[1.0] * len(wall_s), ends=ends, wall_s=wall_s))) == expected
+    """Otherwise compiling, validation or a slow disk is taken for a slow framework. 128 images in 0.5 s are 256 / s."""
+    assert run_records.images_per_s(run(metrics(losses=[1.0] * len(wall_s), ends=ends, wall_s=wall_s))) == expected
 
 
 # Like with like.
@@ -314,27 +322,28 @@ def test_images_per_s_is_that_of_training(wall_s: list[float], ends: list[int], 
         ("data.horizontal_flip", False, True),
     ],
 )
-def test_runs_set_up_differently_are_refused(key: str, was: object, other: object) -> None:
-    # Otherwise a difference of settings is taken for a difference of frameworks.
+def test_severalset_up_differently_are_refused(key: str, was: object, other: object) -> None:
+    """Otherwise a difference of settings is taken for a difference of frameworks."""
     changed = put(B, f"config.{key}", other)
     with pytest.raises(UserError) as caught:
-        compare.compare(*pair(A, changed))
+        compared(A, changed)
     told = f"first (A) and second (B) were set up differently: {key} is {was!r} in A and {other!r} in B; "
     assert str(caught.value).startswith(told)
     assert "--allow-different" in str(caught.value)
 
-    result = compare.compare(*pair(A, changed), allow_different=True)
-    assert result["differences"] == {key: (was, other)}
-    assert result["verdict"].endswith(f". But the runs were set up differently: {key}.")
+    result = compared(A, changed, allow_different=True)
+    assert result["differences"] == {key: [was, other]}
+    assert result["decisive_differences"] == [key]
+    assert result["verdict"]["details"].endswith(f"But the runs were set up differently: {key}.")
 
 
 def test_every_difference_is_named() -> None:
-    # Otherwise the user mends one, runs for a day, and is told the next.
+    """Otherwise the user mends one, runs for a day, and is told the next."""
     changed = put(put(put(B, "config.seed", 5), "config.diffusion.timesteps", 50), "dataset.sha256", "b" * 64)
     changed["dataset"]["name"] = "fashion-mnist-10k"
     del changed["config"]["training"]["ema_decay"]
     with pytest.raises(UserError) as caught:
-        compare.compare(*pair(A, changed))
+        compared(A, changed)
     for part in (
         "seed is 0 in A and 5 in B",
         "diffusion.timesteps is 1000 in A and 50 in B",
@@ -358,32 +367,100 @@ def test_every_difference_is_named() -> None:
     ],
 )
 def test_what_decides_no_number_is_no_difference(key: str, value: object) -> None:
-    # Otherwise a run on a GPU could not be laid over one on a CPU without switching all checks off.
-    assert compare.compare(*pair(A, put(B, f"config.{key}", value)))["differences"] == {}
+    """Otherwise a run on a GPU could not be laid over one on a CPU without switching all checks off."""
+    assert compared(A, put(B, f"config.{key}", value))["differences"] == {}
 
 
 @pytest.mark.parametrize(("key", "was", "other"), [("training.epochs", 20, 3), ("training.max_steps", None, 9)])
 def test_another_length_is_told_but_no_reason_to_refuse(key: str, was: object, other: object) -> None:
-    # Otherwise a short run could not be checked against the start of a long one.
-    result = compare.compare(*pair(A, put(B, f"config.{key}", other)))
-    assert result["differences"] == {key: (was, other)}
+    """Otherwise a short run could not be checked against the start of a long one."""
+    result = compare.compare(pair(A, put(B, f"config.{key}", other)))
+    assert result["pairs"][0]["differences"] == {key: [was, other]}
     assert f"set up differently: {key} is {was} in A and {other} in B" in compare.text(result)
-    assert "set up differently" not in result["verdict"]
+    assert "set up differently" not in verdict.words(result["pairs"][0])
 
 
 def test_a_run_is_not_compared_with_itself(tmp_path: Path) -> None:
-    # Otherwise a slip of the hand proves that the frameworks agree to the last bit.
+    """Otherwise a slip of the hand proves that the frameworks agree to the last bit."""
     first, copied = write(tmp_path / "first", A), write(tmp_path / "copied", A)
     for other in (first, f"{first}/metrics.json", f"{first}/../first", copied):
-        with pytest.raises(UserError, match="are one and the same run, or a copy of it: give two different runs"):
+        with pytest.raises(UserError, match="are one and the same run, or a copy of it: give different runs"):
             compare.main([first, other, "--allow-different", "--out", str(tmp_path / "out")])
     assert not (tmp_path / "out").exists()
 
 
-def test_runs_without_a_common_step_are_refused() -> None:
-    # Otherwise the statistics of nothing are NaN.
+def test_severalwithout_a_common_step_are_refused() -> None:
+    """Otherwise the statistics of nothing are NaN."""
     with pytest.raises(UserError, match="no step in common, the first having 2 steps and the second 0: "):
-        compare.compare(*pair(A, metrics("tensorflow", [])))
+        compared(A, metrics("tensorflow", []))
+
+
+def test_every_run_is_held_against_the_first() -> None:
+    """Otherwise a third run that was set up differently, or is a copy, slips through beside a good pair."""
+    c = metrics("torch", [1.0, 0.25])
+    several = [run(values, name) for name, values in (("first", A), ("second", B), ("third", c))]
+    assert [found["loss"]["max"] for found in compare.compare(several)["pairs"]] == [0.0, 0.5]
+    with pytest.raises(
+        UserError, match=r"^first \(A\) and third \(C\) were set up differently: seed is 0 in A and 3 in C;"
+    ):
+        compare.compare([*several[:2], run(put(c, "config.seed", 3), "third")])
+    with pytest.raises(UserError, match=r"^second and copied are one and the same run"):
+        compare.compare([*several[:2], run(B, "copied")])
+    with pytest.raises(UserError, match=r"^first and third have no step in common"):
+        compare.compare([*several[:2], run(metrics(losses=[]), "third")])
+
+
+def test_settings_stand_side_by_side() -> None:
+    """Otherwise the report hides what was different, or shows what was not."""
+    result = compare.compare([run(A), run(put(B, "environment.threads", 8)), run(put(A, "config.device", "gpu"))])
+    assert result["configuration"]["different"] == {"device": ["auto", "auto", "gpu"]}
+    assert result["environment"]["different"] == {"threads": [2, 8, 2]}
+    for settings in (result["configuration"], result["environment"]):
+        assert not settings["different"].keys() & settings["equal"].keys()
+    assert result["configuration"]["equal"]["data set.sha256"] == "a" * 64
+    assert result["environment"]["equal"]["packages.numpy"] == "2.3"
+
+
+def test_a_gap_is_judged_by_the_coarser_precision() -> None:
+    """Otherwise float64 against float32 is called a fault for float32's own rounding."""
+    a, b = (
+        put(A, "config.precision", "fp64"),
+        put(metrics("tensorflow", [1.0, 0.5 + 2**-24]), "config.precision", "fp32"),
+    )
+    result = compared(a, b, allow_different=True)
+    assert result["rounding"] == {"precision": "fp32", "unit": 2**-23, "roundings": 16, "limit": 2**-19}
+    assert result["loss"]["steps_within_rounding"] == 2
+    assert compared(a, put(b, "config.precision", "fp64"))["loss"]["steps_within_rounding"] == 1
+
+
+def test_an_unknown_precision_is_refused(tmp_path: Path) -> None:
+    """Otherwise a run of a later version is judged by a rounding that is not its own."""
+    path = write(tmp_path / "run", put(A, "config.precision", "fp8"))
+    with pytest.raises(UserError, match=re.escape(f"{path}/metrics.json: unknown config.precision 'fp8'")):
+        compare.read_run(path)
+
+
+@pytest.mark.parametrize(
+    ("values", "step"),
+    [
+        ([0, 0, 0, 1.1e-5], None),  # less than 100 roundings, 1.19e-5
+        ([0, 0, 0, 1.3e-5], 4),
+        ([1e-6, 0, 0, 0.99e-4], None),  # the largest before counts, not the one just before
+        ([1e-6, 0, 0, 1.01e-4], 4),
+        ([1e-7 * 10 ** (k / 10) for k in range(60)], None),  # tenfold in ten steps, as rounding grows in training
+        ([1e-7 * 30**k for k in range(5)], None),
+    ],
+)
+def test_what_counts_as_a_jump(values: list[float], step: int | None) -> None:
+    """Otherwise the growth of rounding is called a fault, or a fault the growth of rounding."""
+    jump = gaps.first_jump(np.arange(1, len(values) + 1), np.array(values, float), 2.0**-23)
+    assert (jump and jump["step"]) == step
+
+
+def test_labels_do_not_run_out() -> None:
+    """Otherwise the 27th run has no name, or somebody else's."""
+    names = run_records.labels(28)
+    assert (names[0], names[25:]) == ("A", ["Z", "AA", "AB"])
 
 
 # What is written and printed.
@@ -393,40 +470,52 @@ def no_constant(name: str) -> float:
     raise AssertionError(f"{name} in JSON")
 
 
-def numbers(value: Any) -> set[float]:
-    """Every number in nested JSON, as it is and as the verdict rounds it."""
-    if isinstance(value, dict | list):
-        return set().union(*map(numbers, value.values() if isinstance(value, dict) else value))
-    return {value, float(f"{value:.3g}")} if isinstance(value, int | float) else set()
-
-
 def test_main_writes_the_comparison(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    # Otherwise a report cites numbers that no file holds, or a file that no tool reads.
+    """Otherwise a file is missing, not what its schema says, or one that no tool reads."""
     a = metrics("torch", [0.1 + 0.2, 0.7, 0.011], ends=[2, 3])
     b = metrics("tensorflow", [0.3, 0.7, 0.0112], ends=[2, 3])
+    c = metrics("torch", [0.1 + 0.2, 0.7, 0.013], ends=[2, 3])
     out = tmp_path / "deep" / "out"
-    arguments = [write(tmp_path / "a", a), write(tmp_path / "b", b), "--out", str(out)]
-    assert compare.main(arguments) == 0
-    assert sorted(path.name for path in out.iterdir()) == ["comparison.json", "loss.png"]
+    folders = [write(tmp_path / name, values) for name, values in (("a", a), ("b", b), ("c", c))]
+    assert compare.main([*folders, "--out", str(out)]) == 0
+    assert sorted(path.name for path in out.iterdir()) == ["comparison.json", "loss.png", "report.html"]
 
     result = json.loads((out / "comparison.json").read_text(), parse_constant=no_constant)
-    assert result["epochs"][0]["train_loss_a"] == 0.7
-    assert result["loss"]["max"] == (0.0112 - 0.011) / 0.011
-    assert [each["path"] for each in result["runs"]] == arguments[:2]
-    cited = re.findall(r"\d+(?:\.\d+)?(?:e[+-]?\d+)?", result["verdict"])
-    assert len(cited) >= 7
-    assert {float(number) for number in cited} <= numbers(result)
+    jsonschema.validate(result, compare.schema("comparison"))
+    assert [(each["label"], each["path"]) for each in result["runs"]] == list(zip("ABC", folders, strict=True))
+    first, second = result["pairs"]
+    assert (first["a"], first["b"], second["a"], second["b"]) == ("A", "B", "A", "C")
+    assert first["epochs"][0]["train_loss_a"] == 0.7
+    assert first["loss"]["max"] == (0.0112 - 0.011) / 0.011
+    assert second["loss"]["max"] == (0.013 - 0.011) / 0.011  # to the baseline, not to B
+    assert first["samples"]["absent"] == "A and B left no grid of samples"
 
     printed = capsys.readouterr().out
-    assert result["verdict"] in printed
-    assert str(out / "loss.png") in printed
+    assert all(verdict.words(each) in printed for each in result["pairs"])
+    assert printed.endswith(f"{out / 'report.html'}, {out / 'comparison.json'}, {out / 'loss.png'}\n")
     with Image.open(out / "loss.png") as picture:
         assert picture.format == "PNG"
         assert picture.size == (1080, 840)
 
 
+def test_the_schema_of_comparisons_is_strict() -> None:
+    """Otherwise comparison.json could grow apart from its description without anyone noticing."""
+    schema = compare.schema("comparison")
+    jsonschema.Draft202012Validator.check_schema(schema)
+    records: list[Record] = [schema, *schema["$defs"].values()]
+    assert all(record["additionalProperties"] is False for record in records)
+    assert all(set(record["required"]) == set(record["properties"]) for record in records)
+    check = jsonschema.Draft202012Validator(schema).is_valid
+    whole = json.loads(json.dumps(compare.compare(pair(A, B)))) | {"parity": None}
+    whole["pairs"][0]["samples"] = dict.fromkeys(schema["$defs"]["pair"]["properties"]["samples"]["properties"])
+    assert check(whole)
+    assert not check(put(whole, "mood", "good"))
+    assert not check(put(whole, "thresholds.gap", "small"))
+    assert not check(whole | {"runs": whole["runs"][:1]})
+
+
 def test_default_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Otherwise one comparison overwrites another, or litters the repository.
+    """Otherwise one comparison overwrites another, or litters the repository."""
     monkeypatch.chdir(tmp_path)
     arguments = [write(tmp_path / "a", A), write(tmp_path / "b", B)]
     assert compare.main(arguments) == compare.main(arguments) == 0
@@ -435,9 +524,9 @@ def test_default_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_tables_are_aligned() -> None:
-    # Otherwise numbers stand under the wrong run.
+    """Otherwise numbers stand under the wrong run."""
     a, b = metrics("torch", [0.5, 0.25], ends=[1, 2]), metrics("tensorflow", [0.5, 0.125], ends=[2])
-    tables = compare.text(compare.compare(*pair(a, b))).split("\n\n")[:3]
+    tables = compare.text(compare.compare(pair(a, b))).split("\n\n")[:3]
     each_run, each_epoch, step_by_step = (table.split("\n") for table in tables)
     for table in (each_run, each_epoch, step_by_step):
         assert len({len(line) for line in table}) == 1
@@ -447,7 +536,7 @@ def test_tables_are_aligned() -> None:
         ["1", "1", "0.5", "none", "none", "1", "none", "none"],
         ["2", "2", "0.25", "0.125", "0.5", "0.5", "0.25", "0.5"],
     ]
-    assert step_by_step[-1].split() == ["first", "step", "above", "0.001", "2", "none"]
+    assert step_by_step[5].split() == ["first", "step", "above", "0.001", "2", "none"]
 
 
 @pytest.mark.parametrize(
@@ -459,9 +548,10 @@ def test_tables_are_aligned() -> None:
     ],
 )
 def test_the_figure_shows_any_pair(losses: list[float]) -> None:
-    # Otherwise the plot fails, or warns, just for the runs that agree best. Warnings are errors here.
+    """Otherwise the plot fails, or warns, just for the runs that agree best. Warnings are errors here."""
     buffer = io.BytesIO()
-    compare.figure(*pair(A, metrics("tensorflow", losses))).savefig(buffer, format="png", dpi=50)
+    drawn = charts.curves([*pair(A, metrics("tensorflow", losses)), run(metrics(losses=[1.0, 0.6]))])
+    charts.overview(drawn).savefig(buffer, format="png", dpi=50)
     with Image.open(buffer) as picture:
         pixels = np.asarray(picture.convert("RGB"))
     assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 50  # more than an empty frame
@@ -480,7 +570,7 @@ def code_of(command: Callable[[], int]) -> int | str | None:
 
 
 def test_exit_codes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    # Otherwise a script takes a refusal for a comparison, or a large gap for a failure.
+    """Otherwise a script takes a refusal for a comparison, or a large gap for a failure."""
     a, far = write(tmp_path / "a", A), write(tmp_path / "far", metrics("tensorflow", [1000.0, 1000.0]))
     unlike = write(tmp_path / "unlike", put(B, "config.seed", 1))
     out = ["--out", str(tmp_path / "out")]
@@ -489,15 +579,15 @@ def test_exit_codes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err.startswith("error: ")
     assert code_of(lambda: compare.main([a, unlike, "--allow-different", *out])) == 0
     assert code_of(lambda: compare.main([a, str(tmp_path / "nowhere"), *out])) == 2
-    for given in ([], [a], [a, far, unlike]):
+    for given in ([], [a]):
         assert code_of(lambda given=given: compare.main([*given, *out])) == 2  # type: ignore[misc]
-        assert f"two runs to a comparison, not {len(given)}: " in capsys.readouterr().err
+        assert f"two runs to a comparison or more, not {len(given)}: " in capsys.readouterr().err
     assert code_of(lambda: compare.main([a, far, "--out", f"{a}/metrics.json"])) == 1  # a file, not a folder
     assert "metrics.json" in capsys.readouterr().err
 
 
 def test_as_a_module(tmp_path: Path) -> None:
-    # Otherwise `make compare` does nothing, or ends in a traceback.
+    """Otherwise `make compare` does nothing, or ends in a traceback."""
     command = [sys.executable, "-m", "ddpm_shared.compare", str(tmp_path / "x"), str(tmp_path / "y")]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
     assert done.returncode == 2

@@ -19,7 +19,7 @@ from tqdm import tqdm
 import ddpm_tf.train
 import ddpm_torch.train
 from ddpm_shared import datasets, files
-from ddpm_shared.compare import relative_gap
+from ddpm_shared.compare.gaps import relative_gap
 from ddpm_shared.config import Config, Precision, TrainingConfig, with_preset
 
 PAIRS = {  # label -> the two runs, colour (Okabe and Ito 2008)
@@ -33,9 +33,9 @@ PAIRS = {  # label -> the two runs, colour (Okabe and Ito 2008)
 class Options:
     """Train, compare and draw."""
 
-    steps: int = 300
+    steps: int = 250
     """Training steps of each run."""
-    batch_size: int = 32
+    batch_size: int = 16
     """Images a step; smaller than a real run's, since float64 is slow."""
     out: str = "runs/divergence"
     """Where the losses are kept."""

@@ -14,8 +14,9 @@ from typing import Any
 
 from ddpm_parity.faults import Mutation
 from ddpm_parity.quantities import Verdict, judge
-from ddpm_parity.sides import TensorFlow, Torch
 from ddpm_parity.suite import QUANTITIES, Suite
+from ddpm_parity.tf_side import TensorFlow
+from ddpm_parity.torch_side import Torch
 
 TREES = {"torch": Torch, "tf": TensorFlow}
 

@@ -58,7 +58,7 @@ def summary(found: Record) -> list[str]:
     failed = [row for row in rows if not row["passed"]]
     lines = [f"{len(rows) - len(failed)} of {len(rows)} comparisons agree on {found['device']}."]
     if found["device"] != "cpu":
-        lines.append(f"Tolerances are {GPU_FACTOR:g} times the CPU's; tensor cores are told to keep float32.")
+        lines.append(f"Tolerances are {GPU_FACTOR:g} times the CPU's; TF32 is off.")
     if mutations is not None:
         survivors = [m for m in mutations if not m["caught_by"]]
         lines.append(f"{len(mutations)} faults planted, {len(survivors)} survived.")

@@ -10,7 +10,8 @@ from ddpm_parity.tolerances import CHAIN, GRID
 from ddpm_shared import checkpoint, reference, streams
 from ddpm_shared.reference_model import Network
 
-# Averaged weights of a small network with attention at 7x7, trained in PyTorch; README.md beside it says how.
+# Averaged weights (70,969 numbers) of 5 epochs: make train-torch ARGS="--preset tiny --base-channels 8
+# --channel-mults 1 2 2 --attention-resolutions 7 --num-groups 4 --epochs 5 --batch-size 64 --learning-rate 2e-3".
 TRAINED = Path(__file__).with_name("trained.safetensors")
 IMAGES, SEED = 4, 5
 

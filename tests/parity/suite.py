@@ -2,8 +2,11 @@
 
 from ddpm_parity import data, engine, layers, network, optimizer, sampling, schedule, training
 from ddpm_parity.quantities import Arrays, Quantity, Verdict, judge
-from ddpm_parity.sides import Oracle, Side, sides
+from ddpm_parity.sides import Oracle, Side, installed
+from ddpm_parity.tf_side import TensorFlow
+from ddpm_parity.torch_side import Torch
 from ddpm_shared.config import Device, Precision
+from ddpm_shared.errors import UserError
 
 PRECISIONS: tuple[Precision, ...] = ("fp64", "fp32")
 QUANTITIES: list[Quantity] = [
@@ -18,12 +21,22 @@ class Suite:
 
     Args:
         device: "cpu" or "gpu".
+
+    Raises:
+        UserError: a framework is not installed, or there is no GPU.
     """
 
     def __init__(self, device: Device = "cpu") -> None:
+        for framework in ("torch", "tensorflow"):
+            if not installed(framework):
+                raise UserError(f"{framework} is not installed, and parity compares both frameworks: run `make setup`")
         self.device, self.quantities = device, QUANTITIES
-        oracle = Oracle()
-        self.sides: dict[Precision, dict[str, Side]] = {p: sides(p, device, oracle) for p in PRECISIONS}
+        oracle = Oracle(Torch("fp64"))  # one for both precisions: it computes everything once
+        self.sides: dict[Precision, dict[str, Side]] = {}
+        for precision in PRECISIONS:
+            torch, tf = Torch(precision, device), TensorFlow(precision, device)
+            torch.other, tf.other = tf, torch
+            self.sides[precision] = {"torch": torch, "tf": tf, "oracle": oracle}
 
     def judge(self, quantity: Quantity, precision: Precision) -> Verdict:
         """Compute a quantity on the three sides and compare each with each."""

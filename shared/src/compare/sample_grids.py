@@ -1,0 +1,115 @@
+"""Two runs' grids of samples side by side, and where they differ.
+
+Both runs draw from the same noise, so their grids differ as far as their networks do.
+"""
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ddpm_shared import images
+from ddpm_shared.images import Pixels
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Grids:
+    """A comparison of grids: its record in comparison.json, and the pictures by name: "a", "b", "difference"."""
+
+    record: Record
+    pictures: Mapping[str, Pixels]
+
+
+def compare(a: Path, b: Path, labels: tuple[str, str], config: Record) -> Grids:
+    """Compare the newest grid that both run folders hold under one name.
+
+    Args:
+        a: the baseline's folder.
+        b: the other run's.
+        labels: what to call them.
+        config: the settings of either, as in metrics.json.
+
+    Returns:
+        The record says what is absent, or: the file, how many pixels the images of a grid have, how many of them
+        differ, by how many of 255 grey levels at most, and how many times the difference is amplified in its picture.
+    """
+    names = [{file.name for file in (folder / "samples").glob("step_*.png")} for folder in (a, b)]
+    without = [label for label, found in zip(labels, names, strict=True) if not found]
+    if without:
+        return _absent(f"{' and '.join(without)} left no grid of samples")
+    common = names[0] & names[1]
+    if not common:
+        return _absent(f"{labels[0]} and {labels[1]} drew no samples at a common step")
+    name = max(common)  # step_<eight digits>.png
+    try:
+        first, second = (_read(folder / "samples" / name) for folder in (a, b))
+    except (OSError, SyntaxError, ValueError) as error:  # all of which Pillow raises for broken files
+        return _absent(f"a grid {name} cannot be read: {error}")
+    if first.shape != second.shape:
+        return _absent(f"the grids {name} have different shapes, {_shape(first)} and {_shape(second)} pixels")
+    within = _inside(first.shape, config)
+    difference = np.abs(first.astype(np.int16) - second).astype(np.uint8)
+    apart = difference[within]
+    largest = int(apart.max(initial=0))
+    # So that nearly all can be seen: where a few pixels differ much and most by little, the few may turn plain white.
+    usual = int(np.percentile(apart[apart > 0], 95)) if largest else 255
+    amplification = 255 // usual
+    amplified = np.minimum(difference.astype(np.int32) * amplification, 255).astype(np.uint8)
+    record = {
+        "absent": None,
+        "file": name,
+        "pixels": apart.size,
+        "differing_pixels": int(np.count_nonzero(apart)),
+        "largest_difference": largest,
+        "amplification": amplification,
+    }
+    return Grids(record, {"a": first, "b": second, "difference": amplified})
+
+
+def png(pixels: Pixels) -> bytes:
+    """[height, width, C] uint8 as a PNG file."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def _absent(reason: str) -> Grids:
+    nothing = dict.fromkeys(("file", "pixels", "differing_pixels", "largest_difference", "amplification"))
+    return Grids({"absent": reason} | nothing, {})
+
+
+def _read(path: Path) -> Pixels:
+    with Image.open(path) as picture:
+        pixels = np.asarray(picture)
+    return pixels[..., np.newaxis] if pixels.ndim == 2 else pixels
+
+
+def _shape(pixels: Pixels) -> str:
+    return f"{pixels.shape[1]} x {pixels.shape[0]}"
+
+
+def _inside(shape: tuple[int, ...], config: Record) -> NDArray[np.bool_]:
+    """Which values of a grid of `shape` to count: one for each pixel of its images, none of the white between them.
+
+    A grid is larger than its images: images.grid draws each pixel several times over. A picture that is no such grid
+    is counted whole.
+    """
+    model, count = config.get("model", {}), config.get("training", {}).get("sample_images", 0)
+    size, channels = model.get("image_size", 0), model.get("image_channels", 0)
+    if not (size and channels and count):
+        return np.ones(shape, np.bool_)
+    black = images.grid(np.zeros((count, size, size, channels), np.uint8))
+    if black.shape != shape:
+        return np.ones(shape, np.bool_)
+    scale = 2  # of images.grid; margins and images have even sizes there, so each first copy is at an even place
+    first_copies = np.zeros(shape, np.bool_)
+    first_copies[::scale, ::scale] = True
+    inside: NDArray[np.bool_] = (black == 0) & first_copies
+    return inside

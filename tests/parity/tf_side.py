@@ -1,0 +1,125 @@
+"""TensorFlow's side; what each method does is said at PyTorch's."""
+
+import functools
+import importlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ddpm_parity.sides import Array, Parameters, Side
+from ddpm_shared.config import Device, DiffusionConfig, ModelConfig, Precision
+
+
+class TensorFlow(Side):
+    """The TensorFlow tree."""
+
+    name = "tf"
+    tree = "ddpm_tf"
+
+    def __init__(self, precision: Precision, device: Device = "cpu") -> None:
+        super().__init__(precision, device)
+        self.tf.config.experimental.enable_tensor_float_32_execution(False)  # as in PyTorch
+
+    def schedule(self, config: DiffusionConfig) -> Any:
+        return self.engine.make_schedule(config, self.dtype)
+
+    def batch(self, arrays: Any) -> Any:
+        return self.data.to_batch(arrays, self.precision)
+
+    def tensor(self, array: Array) -> Any:
+        return self.tf.cast(self.tf.convert_to_tensor(array), self.dtype)
+
+    def times(self, t: Array) -> Any:
+        return self.tf.constant(t)
+
+    def array(self, tensor: Any) -> Array:
+        return np.asarray(tensor.numpy())
+
+    @property
+    def tf(self) -> Any:
+        """The framework."""
+        return importlib.import_module("tensorflow")
+
+    def cast(self, tensor: Any) -> Any:
+        return self.tf.cast(tensor, self.dtype)
+
+    def scalar(self, value: float) -> Any:
+        return self.tf.constant(value, self.tf.float64)
+
+    def variables(self, arrays: Sequence[Array]) -> list[Any]:
+        return [self.tf.Variable(self.tensor(a)) for a in arrays]
+
+    def constants(self, arrays: Sequence[Array]) -> list[Any]:
+        return [self.tensor(a) for a in arrays]
+
+    def block(self, kind: str, *arguments: Any) -> Any:
+        return getattr(self.model, kind)(*arguments, self.dtype.name)
+
+    def convolution(self, in_channels: int, out_channels: int, kernel: tuple[int, int]) -> Any:
+        layer = self.model.layers.Conv2D(out_channels, kernel, padding="same", dtype=self.dtype.name)
+        layer.build([None, None, None, in_channels])
+        return layer
+
+    def network(self, config: ModelConfig, seed: int = 0) -> Any:
+        return self.model.UNet(config, seed, self.precision)
+
+    def shapes(self, module: Any) -> dict[str, tuple[int, ...]]:
+        return {name: self.model.canonical_shape(p) for name, p in self.model.named_parameters(module)}
+
+    def parameters(self, module: Any) -> Parameters:
+        return {name: self.model.to_canonical(p.numpy()) for name, p in self.model.named_parameters(module)}
+
+    def assign(self, module: Any, values: Parameters) -> None:
+        for name, parameter in self.model.named_parameters(module):
+            parameter.assign(self.model.from_canonical(values[name]))
+
+    def watch(self, module: Any) -> dict[str, Array]:
+        seen: dict[str, Array] = {}
+
+        def wrap(layer: Any, name: str) -> None:
+            call = layer.call
+
+            @functools.wraps(call)
+            def watched(*arguments: Any) -> Any:
+                output = call(*arguments)
+                seen[name] = self.array(output)
+                return output
+
+            layer.call = watched  # Keras has no hooks
+
+        for name, layer in self._layers(module, ""):
+            wrap(layer, name)
+        return seen
+
+    def _layers(self, layer: Any, prefix: str) -> Any:
+        for name, value in vars(layer).items():
+            inside = enumerate(value) if isinstance(value, list) else [(None, value)]
+            for index, item in inside:
+                # Padding and upsampling, layers without weights in Keras, are mere operations in PyTorch.
+                if isinstance(item, self.model.layers.Layer) and not name.startswith("_") and item.variables:
+                    path = f"{prefix}{name}" if index is None else f"{prefix}{name}.{index}"
+                    yield path, item
+                    yield from self._layers(item, path + ".")
+
+    def value_and_gradients(self, module: Any, inputs: Sequence[Any], loss: Callable[[Any], Any]) -> tuple[Any, ...]:
+        wanted = [x for x in inputs if x.dtype.is_floating]
+        with self.tf.GradientTape() as tape:
+            for x in wanted:
+                tape.watch(x)
+            output = module(*inputs)
+            value = loss(output)
+        parameters = dict(self.model.named_parameters(module))
+        found = tape.gradient(value, [*parameters.values(), *wanted])
+        gradients = {name: self.model.to_canonical(g.numpy()) for name, g in zip(parameters, found, strict=False)}
+        of_inputs = {f"input {i}": self.array(g) for i, g in enumerate(found[len(parameters) :])}
+        return self.array(output), float(value), gradients, of_inputs
+
+    def mean_square(self, x: Any) -> Any:
+        return self.tf.reduce_mean(x**2)
+
+    def dot(self, x: Any, y: Any) -> Any:
+        return self.tf.reduce_sum(x * y)
+
+    def sampler(self, network: Any) -> Any:
+        return self.model.compiled(network)
