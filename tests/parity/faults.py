@@ -79,6 +79,12 @@ MUTATIONS = [
            "tf.range(half, dtype=tf.float64) / (half - 1)", "tf.range(half, dtype=tf.float64) / half"),
     _fault("GroupNorm with Keras' epsilon", "tf.model", "layers", "GROUP_NORM_EPS = 1e-5", "GROUP_NORM_EPS = 1e-3"),
     _fault("GroupNorm with another epsilon", "torch.model", "layers", "GROUP_NORM_EPS = 1e-5", "GROUP_NORM_EPS = 1e-6"),
+    _fault("GroupNorm with the unbiased variance", "torch.model", "layers",
+           "        h = self.conv_1(F.silu(self.norm_1(x)))\n",
+           "        g = x.reshape(len(x), self.norm_1.num_groups, -1)\n"
+           "        g = (g - g.mean(2, keepdim=True)) / (g.var(2, keepdim=True) + GROUP_NORM_EPS).sqrt()\n"
+           "        g = g.reshape(x.shape) * self.norm_1.weight[:, None, None] + self.norm_1.bias[:, None, None]\n"
+           "        h = self.conv_1(F.silu(g))\n"),
     _fault("the strided convolution pads at the bottom and right only", "tf.model", "layers",
            "layers.ZeroPadding2D(1, dtype=dtype)", "layers.ZeroPadding2D(((0, 1), (0, 1)), dtype=dtype)"),
     _fault("kernels are transposed as a whole, height for width", "tf.model", "layers",

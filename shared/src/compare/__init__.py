@@ -2,8 +2,8 @@
 
     python -m ddpm_shared.compare runs/torch/A runs/tensorflow/B [runs/torch/C ...]
 
-The first run is the baseline that every other is compared with. run_records.py reads them, gaps.py says what a gap is and
-when it is rounding, verdict.py puts it in words, and charts.py, tables.py and report.py show it.
+The first run is the baseline that every other is compared with. run_records.py reads them, gaps.py says what a gap is
+and when it is rounding, verdict.py puts it in words, and charts.py, tables.py and report.py show it.
 """
 
 import io
