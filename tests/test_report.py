@@ -3,6 +3,7 @@
 import html.parser
 import json
 import re
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from itertools import pairwise
@@ -21,7 +22,7 @@ from ddpm_shared.errors import UserError
 from ddpm_shared.images import Pixels
 
 Record = dict[str, Any]
-CHROMIUM = Path("/usr/bin/chromium")
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -381,14 +382,15 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A page of a real Chromium, whose messages and requests are on record; skipped where there is none."""
     if find_spec("playwright") is None:
         pytest.skip("playwright is not installed")
-    if not CHROMIUM.is_file():
-        pytest.skip(f"there is no {CHROMIUM}; Debian's package is chromium")
+    chromium = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if chromium is None:
+        pytest.skip(f"there is none of {', '.join(BROWSERS)} here; Debian's package is chromium")
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
         profile = tmp_path_factory.mktemp("profile")
         context = playwright.chromium.launch_persistent_context(
-            str(profile), executable_path=str(CHROMIUM), args=FLAGS, headless=True
+            str(profile), executable_path=chromium, args=FLAGS, headless=True
         )
         yield context
         context.close()

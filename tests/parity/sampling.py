@@ -19,8 +19,9 @@ IMAGES, SEED = 4, 5
 def _chain(side: Side, path: Path) -> dict[str, Array]:
     loaded = checkpoint.load(path, ("ema",))
     config = side.configured(loaded.config)
-    values = {name.removeprefix("ema/"): np.float64(value) for name, value in loaded.tensors.items()}
     if side.name == "oracle":
+        shapes = side.shapes_of(lambda torch: torch.network(config.model))
+        values = checkpoint.select(loaded, "ema", shapes)
         network, schedule = Network(values, config.model), side.schedule(config.diffusion)
         size, channels = config.model.image_size, config.model.image_channels
         shape = (IMAGES, size, size, channels)
@@ -30,7 +31,7 @@ def _chain(side: Side, path: Path) -> dict[str, Array]:
             x = reference.p_sample(schedule, network, x, np.full(IMAGES, t), z)
         return {"x_0": x, "grid": np.clip(np.rint((x + 1) * 127.5), 0, 255)}
     network = side.network(config.model)
-    side.assign(network, values)
+    side.assign(network, checkpoint.select(loaded, "ema", side.shapes(network)))
     last = {}
     grid = side.inference.sample(side.sampler(network), config, SEED, IMAGES, on_step=lambda t, x: last.update(x_0=x))
     return {"x_0": side.array(last["x_0"]), "grid": grid}
