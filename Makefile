@@ -81,6 +81,7 @@ types: $(STAMP)  ## static types
 	@ln -sfn ../../shared/src build/types/ddpm_shared
 	@ln -sfn ../../pytorch/src build/types/ddpm_torch
 	@ln -sfn ../../tensorflow/src build/types/ddpm_tf
+	@ln -sfn ../../tests/parity build/types/ddpm_parity
 	$(VENV)/bin/mypy
 
 .PHONY: bench

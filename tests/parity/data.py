@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 
 from ddpm_parity.quantities import Arrays, Quantity, absolute, elementwise
-from ddpm_parity.sides import Side
+from ddpm_parity.sides import Array, Side
 from ddpm_parity.tolerances import BATCHES, INITIAL_VALUES, PIXELS_BACK
 from ddpm_shared import batches
 from ddpm_shared.config import PRESETS, Config, DataConfig, DiffusionConfig, TrainingConfig
@@ -21,7 +21,7 @@ CONFIG = Config(
 
 
 def _batches(side: Side) -> Arrays:
-    found = {}
+    found: dict[str, Array] = {}
     for step in (0, 5, 6, 13):  # six steps are an epoch
         pixels, t, eps = arrays = batches.training_arrays(PIXELS, CONFIG, step)
         if side.name == "oracle":

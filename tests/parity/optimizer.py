@@ -1,5 +1,8 @@
 """Warm-up, clipping, Adam and the moving average on given gradients."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
 from ddpm_parity.quantities import Arrays, Quantity, absolute, elementwise, of_the_largest
@@ -24,7 +27,7 @@ def _gradients(step: int) -> list[Array]:
     ]
 
 
-def _named(side: Side, values: list[object]) -> Arrays:
+def _named(side: Side, values: Sequence[Any]) -> Arrays:
     return {f"tensor {index}": side.array(value) for index, value in enumerate(values)}
 
 

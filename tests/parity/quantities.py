@@ -30,8 +30,7 @@ Measure = Callable[[NDArray[np.float64], NDArray[np.float64], float], NDArray[np
 
 def elementwise(a: NDArray[np.float64], b: NDArray[np.float64], largest: float) -> NDArray[np.float64]:
     """|a - b| / |b|, element by element, 0 / 0 being 0: where every digit of every number counts."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(a == b, 0.0, np.abs(a - b) / np.abs(b))
+    return np.where(a == b, 0.0, np.abs(a - b) / np.abs(b))
 
 
 def of_the_largest(a: NDArray[np.float64], b: NDArray[np.float64], largest: float) -> NDArray[np.float64]:
@@ -82,7 +81,10 @@ class Quantity:
             x, y = np.asarray(a[name], np.float64), np.asarray(b[name], np.float64)
             if x.shape != y.shape:
                 return Gap(np.inf, f"{name}, of shapes {x.shape} and {y.shape}")
-            gaps = np.nan_to_num(self.measure(x, y, largest), nan=np.inf, posinf=np.inf)
+            if not (np.isfinite(x).all() and np.isfinite(y).all()):
+                return Gap(np.inf, f"{name}, which is not finite")
+            with np.errstate(divide="ignore", invalid="ignore"):
+                gaps = self.measure(x, y, largest)
             index = np.unravel_index(gaps.argmax(), gaps.shape)
             if gaps[index] > worst.size:
                 worst = Gap(float(gaps[index]), f"{name}{[int(i) for i in index] or ''}")

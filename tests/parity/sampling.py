@@ -1,6 +1,7 @@
 """The whole ancestral chain of a trained network, a thousand steps from the same noise: are the pictures equal?"""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -32,7 +33,7 @@ def _chain(side: Side, path: Path) -> dict[str, Array]:
         return {"x_0": x, "grid": np.clip(np.rint((x + 1) * 127.5), 0, 255)}
     network = side.network(config.model)
     side.assign(network, checkpoint.select(loaded, "ema", side.shapes(network)))
-    last = {}
+    last: dict[str, Any] = {}
     grid = side.inference.sample(side.sampler(network), config, SEED, IMAGES, on_step=lambda t, x: last.update(x_0=x))
     return {"x_0": side.array(last["x_0"]), "grid": grid}
 

@@ -10,7 +10,6 @@ import importlib.util
 import math
 import zlib
 from collections.abc import Callable, Mapping
-from types import ModuleType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -63,7 +62,7 @@ class Side:
         self.kept: dict[Any, Any] = {}
         self.other: Side  # of the same precision
 
-    def __getattr__(self, module: str) -> ModuleType:
+    def __getattr__(self, module: str) -> Any:
         """A module of the tree, `side.engine`; looked up each time, so that a planted fault is seen."""
         if module.startswith("_") or module in ("other", "kept"):
             raise AttributeError(module)

@@ -45,4 +45,4 @@ class Suite:
 
     def compute(self, quantity: Quantity, side: Side) -> Arrays:
         """What a side makes of a quantity, once."""
-        return side.keep(str(quantity), lambda: quantity.compute(side))  # type: ignore[no-any-return]
+        return side.keep(str(quantity), lambda: quantity.compute(side))

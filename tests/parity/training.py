@@ -56,7 +56,8 @@ def run(side: Side, resumed: checkpoint.Checkpoint | None = None) -> Run:
         if step + 1 in (HALF, STEPS):  # copies: PyTorch's would go on changing
             tensors[step + 1] = {name: value.copy() for name, value in learner.tensors().items()}
     validation = [loss for _, loss in learner.validation_losses(validation_pixels)]
-    return Run(*np.array(records).T, np.array(validation), tensors)
+    losses, norms, rates = np.array(records).T
+    return Run(losses, norms, rates, np.array(validation), tensors)
 
 
 def run_oracle(oracle: Oracle) -> Run:
@@ -97,7 +98,8 @@ def run_oracle(oracle: Oracle) -> Run:
         )
         for first in range(0, VALIDATION_IMAGES, settings.batch_size)
     ]
-    return Run(*np.array(records).T, np.array(validation), tensors)
+    losses, norms, rates = np.array(records).T
+    return Run(losses, norms, rates, np.array(validation), tensors)
 
 
 def _batch(arrays: batches.Arrays) -> tuple[Array, Array, Array]:
