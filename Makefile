@@ -42,7 +42,7 @@ demo: $(STAMP)  ## in minutes: train tiny in both frameworks on embedded data, s
 	$(PY) -m ddpm_torch.inference --checkpoint $(DEMO)/torch --num-images 16 --gif --out $(DEMO)/samples-torch
 	$(PY) -m ddpm_tf.inference --checkpoint $(DEMO)/tensorflow --num-images 16 --gif --out $(DEMO)/samples-tensorflow
 	$(PY) -m ddpm_shared.compare $(DEMO)/torch $(DEMO)/tensorflow --out $(DEMO)/compare
-	@echo; echo "The pictures:"; ls $(DEMO)/samples-*/*.png $(DEMO)/samples-*/*.gif $(DEMO)/compare/*.png
+	@echo; echo "To look at:"; ls $(DEMO)/compare/report.html $(DEMO)/samples-*/*.png $(DEMO)/samples-*/*.gif
 
 .PHONY: train-torch train-tf
 train-torch: $(STAMP)  ## train in PyTorch, e.g. ARGS="--preset tiny --epochs 2"

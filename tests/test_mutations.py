@@ -11,7 +11,7 @@ from ddpm_parity.mutations import catch, planted
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=str)
 def test_a_planted_fault_is_caught(suite, mutation, record_property):
-    """Otherwise this fault, which public projects have carried, could live in one of the trees unseen."""
+    """Otherwise this fault could live in one of the trees unseen."""
     verdict = catch(suite, mutation)
     assert verdict is not None, f"survived: {mutation.tree}, {mutation.module}.py: {mutation.name}"
     apart = {pair for pair, gap in verdict.gaps.items() if not gap.size <= verdict.tolerance}

@@ -1,6 +1,6 @@
 """The faults that the suite must catch: edits of one tree's source, each of which leaves a model that seems to work.
 
-Most were carried by public projects that had no test to see them, or are what a framework's default invites.
+They are of the kinds that public projects have carried unseen, or that a framework's default invites.
 """
 
 from dataclasses import dataclass
