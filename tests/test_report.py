@@ -1,5 +1,6 @@
 """report.html: one file that a real browser shows whole, on paper and on a phone, to eyes and to screen readers."""
 
+import dataclasses
 import html.parser
 import json
 import re
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from ddpm_shared import compare, images, runs
@@ -49,9 +51,11 @@ def make_run(tmp_path_factory: pytest.TempPathFactory) -> MakeRun:
         samples: dict[int, Pixels] | None = None,
         epochs: int = 2,
         message: str | None = None,
+        seed: int = 0,
     ) -> Path:
         folder = tmp_path_factory.mktemp("runs") / framework
-        books = runs.Run(folder, framework, CONFIG, runs.environment("cpu", 2), SPLIT, 10)
+        config = dataclasses.replace(CONFIG, seed=seed)
+        books = runs.Run(folder, framework, config, runs.environment("cpu", 2), SPLIT, 10)
         for step, loss in enumerate(losses, start=1):
             place = {"step": step, "epoch": 1, "images_seen": 128 * step, "learning_rate": 1e-3, "wall_s": 0.5 * step}
             books.history["steps"].append(place | {"loss": float(loss), "grad_norm": 2 * float(loss)})
@@ -223,7 +227,23 @@ def test_a_short_run_is_drawn_step_by_step(make_run: MakeRun, tmp_path: Path) ->
     assert "No pictures to lay side by side: A and B left no grid of samples." in text
 
 
+def test_runs_of_two_seeds_are_not_said_to_share_their_noise(make_run: MakeRun, tmp_path: Path) -> None:
+    """Otherwise samples that had to differ are taken for a fault."""
+    folders = [make_run("torch", [1.0, 0.5], {2: four()}, seed=seed) for seed in (0, 1)]
+    text, _ = built(tmp_path / "seeds", folders, "--allow-different")
+    assert "each from its own noise" in text
+    assert "from the same noise" not in text
+
+
 # The figures.
+
+
+def test_an_epoch_has_no_fractions() -> None:
+    """Otherwise the axis of a run of one epoch reads 0.94, 0.96, 0.98."""
+    axes = Figure().subplots()
+    charts.draw_epochs(axes, [charts.Curve(0, "A", "A", np.array([1]), np.array([0.5]))], "title", "loss")
+    low, high = axes.get_xlim()
+    assert [tick for tick in axes.get_xticks() if low <= tick <= high] == [1]
 
 
 def test_a_thin_curve_lies_within_a_broad_one() -> None:

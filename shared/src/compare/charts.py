@@ -194,8 +194,11 @@ def draw_epochs(axes: Axes, curves: Sequence[Curve], title: str, ylabel: str) ->
             "alpha": 0.45 if curve.run == 0 else 1.0,
         }
         axes.plot(curve.steps, curve.values, f"o{dash}", color=colour, label=curve.name, **look)
-    axes.margins(x=0.1, y=0.15)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=7))
+    axes.margins(y=0.15)
+    epochs = [step for curve in curves for step in curve.steps]
+    beyond = max(0.5, 0.1 * (max(epochs) - min(epochs)))  # a single epoch has room, but no fractions of itself
+    axes.set_xlim(min(epochs) - beyond, max(epochs) + beyond)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=7, min_n_ticks=1))
     _finish(axes, title, ylabel, "epoch")
 
 
