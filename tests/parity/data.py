@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 
 from ddpm_parity.quantities import Arrays, Quantity, absolute, elementwise
-from ddpm_parity.sides import Array, Side
+from ddpm_parity.sides import Side
 from ddpm_parity.tolerances import BATCHES, INITIAL_VALUES, PIXELS_BACK
 from ddpm_shared import batches
 from ddpm_shared.config import PRESETS, Config, DataConfig, DiffusionConfig, TrainingConfig
@@ -21,19 +21,13 @@ CONFIG = Config(
 
 
 def _batches(side: Side) -> Arrays:
-    found: dict[str, Array] = {}
-    for step in (0, 5, 6, 13):  # six steps are an epoch
-        pixels, t, eps = arrays = batches.training_arrays(PIXELS, CONFIG, step)
-        if side.name == "oracle":
-            x_0 = pixels.astype(np.float32) / np.float32(127.5) - np.float32(1)  # in float32 by definition
-            found |= {f"step {step}: x_0": x_0, f"step {step}: t": t, f"step {step}: eps": eps}
-        else:
-            tensors = side.batch(arrays)
-            found |= {
-                f"step {step}: {name}": side.array(tensor)
-                for name, tensor in zip(("x_0", "t", "eps"), tensors, strict=True)
-            }
-    return found
+    return {
+        f"step {step}: {name}": side.array(tensor)
+        for step in (0, 5, 6, 13)  # six steps are an epoch
+        for name, tensor in zip(
+            ("x_0", "t", "eps"), side.batch(batches.training_arrays(PIXELS, CONFIG, step)), strict=True
+        )
+    }
 
 
 def _to_pixels(side: Side) -> Arrays:

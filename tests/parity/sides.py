@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddpm_shared import reference
+from ddpm_shared.batches import Arrays
 from ddpm_shared.config import Config, Device, DiffusionConfig, Precision
 
 Array = NDArray[Any]
@@ -68,9 +69,6 @@ class Side:
             raise AttributeError(module)
         return importlib.import_module(f"{self.tree}.{module}")
 
-    def __str__(self) -> str:
-        return f"{self.name}, {self.precision}"
-
     def configured(self, config: Config) -> Config:
         """`config` in this side's precision on its device."""
         return dataclasses.replace(config, precision=self.precision, device=self.device_name)
@@ -110,6 +108,11 @@ class Oracle(Side):
 
     def fields(self, config: DiffusionConfig) -> dict[str, Array]:
         return self.schedule(config)
+
+    def batch(self, arrays: Arrays) -> tuple[Array, Array, Array]:
+        pixels, t, eps = arrays
+        x_0 = pixels.astype(np.float32) / np.float32(127.5) - np.float32(1)  # in float32 by definition
+        return x_0.astype(np.float64), t, eps
 
     def tensor(self, array: Array) -> Array:
         return array

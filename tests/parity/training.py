@@ -69,7 +69,7 @@ def run_oracle(oracle: Oracle) -> Run:
     parameters = {name: initial_value(CONFIG.seed, name, shape) for name, shape in shapes.items()}
     history, vectors, records, tensors = [], [_vector(parameters)], [], {}
     for step in range(STEPS):
-        x_0, t, eps = _batch(batches.training_arrays(train_pixels, CONFIG, step))
+        x_0, t, eps = oracle.batch(batches.training_arrays(train_pixels, CONFIG, step))
         x_t = reference.q_sample(schedule, x_0, t, eps)
         loss, gradients = loss_and_gradients(MODEL, parameters, x_t, t, eps)
         clipped, norm = reference.clip_by_global_norm(gradients, settings.max_grad_norm)
@@ -94,17 +94,12 @@ def run_oracle(oracle: Oracle) -> Run:
     network = Network({name: tensors[STEPS][f"ema/{name}"] for name in shapes}, MODEL)
     validation = [
         reference.diffusion_loss(
-            schedule, network, *_batch(batches.validation_arrays(validation_pixels, CONFIG, first))
+            schedule, network, *oracle.batch(batches.validation_arrays(validation_pixels, CONFIG, first))
         )
         for first in range(0, VALIDATION_IMAGES, settings.batch_size)
     ]
     losses, norms, rates = np.array(records).T
     return Run(losses, norms, rates, np.array(validation), tensors)
-
-
-def _batch(arrays: batches.Arrays) -> tuple[Array, Array, Array]:
-    pixels, t, eps = arrays
-    return (pixels.astype(np.float32) / np.float32(127.5) - np.float32(1)).astype(np.float64), t, eps
 
 
 def _vector(arrays: dict[str, Array]) -> Array:
