@@ -25,11 +25,6 @@ class Tree:
             raise AttributeError(module)
         return importlib.import_module(f"ddpm_{self.name}.{module}")
 
-    def array(self, value):
-        """The tree's tensor as NumPy, images as [B, H, W, C]."""
-        value = value.numpy()
-        return value.transpose(0, 2, 3, 1) if self.name == "torch" and value.ndim == 4 else value
-
 
 TREES = {"torch": Tree("torch", "torch"), "tf": Tree("tf", "tensorflow")}
 

@@ -14,11 +14,11 @@ CONFIG = Config(seed=4, diffusion=DiffusionConfig(timesteps=40), training=Traini
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp64"])
-def test_pixels_become_minus_one_to_one_and_come_back(tree, precision):
+def test_pixels_become_minus_one_to_one_and_come_back(tree, side_of, precision):
     """Otherwise the model learns images in another range than the sampler clips to, or pictures come out shifted."""
     pixels = np.arange(256, dtype=np.uint8).reshape(4, 8, 8, 1)
     x = tree.data.to_images(pixels, tree.utils.dtype(precision))
-    got = tree.array(x)
+    got = side_of(precision).array(x)
     # The float32 formula is exact to the last bit in both; float64 holds the same float32 numbers.
     assert_array_equal(got, pixels.astype(np.float32) / np.float32(127.5) - np.float32(1))
     assert got.dtype == (np.float32 if precision == "fp32" else np.float64)
@@ -35,16 +35,15 @@ def test_pixels_out_of_range_are_clipped(tree):
 
 @pytest.mark.parametrize("flip", [False, True])
 @pytest.mark.parametrize("step", [0, 5, 6, 13])  # six steps are an epoch
-def test_both_trees_see_the_same_batch(both, step, flip):
+def test_both_trees_see_the_same_batch(suite, step, flip):
     """Otherwise their losses cannot be compared step by step, which is what this project is for."""
     config = dataclasses.replace(CONFIG, data=DataConfig(horizontal_flip=flip))
     arrays = batches.training_arrays(PIXELS, config, step)
-    torch_tree, tf_tree = both
-    torch_batch = torch_tree.data.to_batch(arrays, "fp32", torch_tree.utils.select_device("cpu"))
-    tf_batch = tf_tree.data.to_batch(arrays, "fp32")
+    sides = [suite.sides["fp32"][name] for name in ("torch", "tf")]
+    torch_batch, tf_batch = ([side.array(tensor) for tensor in side.batch(arrays)] for side in sides)
     for a, b in zip(torch_batch, tf_batch, strict=True):
-        assert_array_equal(torch_tree.array(a), tf_tree.array(b))
-    assert tf_tree.array(tf_batch[0]).shape == (8, 6, 5, 3)
+        assert_array_equal(a, b)
+    assert tf_batch[0].shape == (8, 6, 5, 3)
 
 
 def test_flipped_images_are_mirrored_left_to_right_and_nothing_else_changes():

@@ -8,6 +8,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from ddpm_parity.network import NETWORKS
 from ddpm_parity.sides import draw, random_parameters
+from ddpm_parity.suite import QUANTITIES
 from ddpm_shared.config import PRESETS
 from ddpm_shared.parameters import initial_value
 
@@ -43,7 +44,7 @@ def test_the_new_network_predicts_nothing(side_of, precision, dtype):
 @pytest.mark.parametrize("network", ["tiny", "base", "odd"])
 def test_every_parameter_has_a_gradient(suite, network):
     """Otherwise a part of the network is never trained, and its zero gradients agree everywhere."""
-    (gradients,) = (q for q in suite.quantities if str(q) == f"network: {network}: gradient of every parameter")
+    (gradients,) = (q for q in QUANTITIES if str(q) == f"network: {network}: gradient of every parameter")
     for name, value in suite.compute(gradients, suite.sides["fp64"]["torch"]).items():
         assert np.abs(value).max() > 0, f"{name} does nothing"
 

@@ -7,6 +7,7 @@ import pytest
 
 from ddpm_parity.faults import MUTATIONS, Mutation
 from ddpm_parity.mutations import catch, planted
+from ddpm_parity.suite import QUANTITIES
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=str)
@@ -33,14 +34,8 @@ def test_there_are_enough_faults_in_both_trees():
 def test_a_harmless_edit_survives(suite, tree, monkeypatch):
     """Otherwise the faults are caught by the way they are planted, not by what they do."""
     harmless = Mutation("a comment", tree, "engine", (("return mean, at(", "return mean + 0.0, at("),), "engine")
-    monkeypatch.setattr("ddpm_parity.mutations.QUANTITIES", [q for q in catchable() if q.subject == "engine"])
+    monkeypatch.setattr("ddpm_parity.mutations.QUANTITIES", [q for q in QUANTITIES if q.subject == "engine"])
     assert catch(suite, harmless) is None
-
-
-def catchable():
-    from ddpm_parity.suite import QUANTITIES
-
-    return QUANTITIES
 
 
 def test_a_planted_fault_is_gone_afterwards(both):

@@ -43,11 +43,16 @@ def _picture(pixels: Pixels) -> Image.Image:
     return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
 
 
-def write_png(path: Path, pixels: Pixels) -> None:
-    """Write [height, width, C] uint8 as PNG, atomically."""
+def png(pixels: Pixels) -> bytes:
+    """[height, width, C] uint8 as a PNG file."""
     buffer = io.BytesIO()
     _picture(pixels).save(buffer, "PNG", optimize=True)
-    files.write_atomically(path, buffer.getvalue())
+    return buffer.getvalue()
+
+
+def write_png(path: Path, pixels: Pixels) -> None:
+    """Write [height, width, C] uint8 as PNG, atomically."""
+    files.write_atomically(path, png(pixels))
 
 
 def write_gif(path: Path, frames: Sequence[Pixels], seconds_a_frame: float = 0.08, hold: float = 2.0) -> None:

@@ -30,7 +30,7 @@ class Suite:
         for framework in ("torch", "tensorflow"):
             if not installed(framework):
                 raise UserError(f"{framework} is not installed, and parity compares both frameworks: run `make setup`")
-        self.device, self.quantities = device, QUANTITIES
+        self.device = device
         oracle = Oracle(Torch("fp64"))  # one for both precisions: it computes everything once
         self.sides: dict[Precision, dict[str, Side]] = {}
         for precision in PRECISIONS:

@@ -7,7 +7,8 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from ddpm_shared.compare import charts, sample_grids, verdict
+from ddpm_shared import images
+from ddpm_shared.compare import charts, verdict
 from ddpm_shared.compare.charts import Curves
 from ddpm_shared.compare.gaps import FORMATS
 from ddpm_shared.images import Pixels
@@ -111,7 +112,7 @@ def figures(comparison: Record, drawn: Curves) -> dict[str, Markup]:
 
 def data_uri(pixels: Pixels) -> str:
     """A picture as the address of an <img> that needs no file."""
-    return "data:image/png;base64," + base64.b64encode(sample_grids.png(pixels)).decode()
+    return "data:image/png;base64," + base64.b64encode(images.png(pixels)).decode()
 
 
 def shown(value: Any) -> str:

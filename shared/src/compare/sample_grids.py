@@ -1,9 +1,8 @@
 """Two runs' grids of samples side by side, and where they differ.
 
-Both runs draw from the same noise, so their grids differ as far as their networks do.
+Runs of one seed draw from the same noise, so their grids differ as far as their networks do.
 """
 
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,13 +70,6 @@ def compare(a: Path, b: Path, labels: tuple[str, str], config: Record) -> Grids:
         "amplification": amplification,
     }
     return Grids(record, {"a": first, "b": second, "difference": amplified})
-
-
-def png(pixels: Pixels) -> bytes:
-    """[height, width, C] uint8 as a PNG file."""
-    buffer = io.BytesIO()
-    Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(buffer, "PNG", optimize=True)
-    return buffer.getvalue()
 
 
 def _absent(reason: str) -> Grids:
