@@ -24,6 +24,8 @@ setup: $(STAMP)  ## make the virtual environment (every target does so when it i
 $(STAMP): pyproject.toml constraints.txt
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt $(PIP_ARGS) -e '.[$(EXTRAS)]'
+	@# It asks for torchvision, which we do not use and whose wheels do not load beside PyTorch's CPU build.
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps torch-fidelity
 	@touch $@
 
 .PHONY: data
@@ -55,6 +57,16 @@ sample-torch: $(STAMP)  ## draw images in PyTorch, e.g. ARGS="--checkpoint FILE 
 	$(PY) -m ddpm_torch.inference $(ARGS)
 sample-tf: $(STAMP)  ## draw images in TensorFlow, with the same flags, from either framework's file
 	$(PY) -m ddpm_tf.inference $(ARGS)
+
+.PHONY: bits-torch bits-tf
+bits-torch: $(STAMP)  ## bits per dimension in PyTorch, e.g. ARGS="--checkpoint FILE --num-images 500"
+	$(PY) -m ddpm_torch.evaluate $(ARGS)
+bits-tf: $(STAMP)  ## bits per dimension in TensorFlow, with the same flags, from either framework's file
+	$(PY) -m ddpm_tf.evaluate $(ARGS)
+
+.PHONY: evaluate
+evaluate: $(STAMP)  ## judge samples against real images: RUN=FOLDER, or RUN=samples.npz
+	$(PY) -m ddpm_shared.evaluation $(RUN) $(ARGS)
 
 .PHONY: compare
 compare: $(STAMP)  ## lay runs over each other in report.html: RUNS="A B C"

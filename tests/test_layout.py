@@ -62,7 +62,7 @@ def imported(path):
     return names
 
 
-PROOF = {"ddpm_parity", "ddpm_shared.reference", "ddpm_shared.reference_model"}
+PROOF = {"ddpm_parity", "ddpm_shared.reference", "ddpm_shared.reference_bound", "ddpm_shared.reference_model"}
 
 
 @pytest.mark.parametrize(

@@ -90,7 +90,7 @@ def test_mirror_lines_name_what_exists(tree, module):
             assert target == f"{other}.{module.removesuffix('.py')}.{name}"
 
 
-@pytest.mark.parametrize("module", ["engine.py", "model.py", "optimizer.py"])
+@pytest.mark.parametrize("module", ["bound.py", "engine.py", "model.py", "optimizer.py"])
 def test_the_mathematics_is_documented_alike(module):
     """Otherwise the comments of one tree drift from its code, as they do in every copied file."""
 

@@ -59,7 +59,7 @@ def test_every_kind_of_draw_depends_on_seed_and_step():
 
 def test_no_two_streams_are_one():
     """Otherwise validation uses the noise of training, or the sampler's z is its x_T."""
-    assert len(NAMES) == 9
+    assert len(NAMES) == 13
     assert len(set(NAMES)) == len(NAMES)
     draws = [streams.generator(0, name).standard_normal(100) for name in NAMES]
     assert len(np.unique(draws)) == 100 * len(NAMES)

@@ -10,7 +10,7 @@ from typing import Any, NoReturn, TypeVar
 
 import tyro
 
-from ddpm_shared import checkpoint, runs
+from ddpm_shared import checkpoint, datasets, runs
 from ddpm_shared import config as configs
 from ddpm_shared.config import Config
 from ddpm_shared.errors import UserError, choice
@@ -28,6 +28,8 @@ CHANGEABLE = {
     "training.max_steps",
     "training.sample_every",
     "training.sample_images",
+    "training.evaluate_every",
+    "training.evaluate_images",
     "training.checkpoint_every",
     "training.keep_checkpoints",
 }
@@ -166,31 +168,25 @@ def config_differences(a: dict[str, Any], b: dict[str, Any], prefix: str = "") -
 
 
 @dataclass(frozen=True)
-class SampleCommand:
-    """Draw images from a checkpoint of either framework: samples.npz (`images`, uint8 [N, 28, 28, 1]) and grid.png."""
+class NetworkCommand:
+    """What the commands share that put questions to a trained network."""
 
     checkpoint: str = "latest"
     """A .safetensors file, a run folder (its newest checkpoint), or the newest run of this framework."""
     num_images: int = 64
-    """How many images to draw."""
+    """How many images."""
     seed: int = 0
-    """Seed of the noise; image i of a seed is the same in any batch and in both frameworks."""
-    sampler: str = "ancestral"
-    """The sampling algorithm."""
-    steps: int | None = None
-    """Sampling steps; the ancestral sampler takes as many as the model was trained with (the default)."""
+    """Seed of the noise; image i of a seed gets the same in any batch and in both frameworks."""
     batch_size: int = 64
-    """Images drawn at once."""
+    """Images at once."""
     out: str | None = None
-    """Where to write (default: runs/samples/<utc>-<framework>)."""
+    """Where to write (default: runs/<kind>/<utc>-<framework>)."""
     overwrite: bool = False
-    """Replace the samples in --out."""
+    """Replace the results in --out."""
     raw: bool = False
     """Use the weights themselves, not their moving average."""
     clip_x_0: bool = True
     """Clip the predicted x_0 to [-1, 1] at every step."""
-    gif: bool = False
-    """Write denoising.gif, the first images on their way from noise, as well."""
     precision: configs.Precision = "fp32"
     """Arithmetic of the network."""
     device: configs.Device = "auto"
@@ -200,6 +196,44 @@ class SampleCommand:
         for name in ("num_images", "batch_size"):
             configs.require(getattr(self, name) >= 1, configs.flag(name), getattr(self, name), "must be 1 or more")
         configs.require(self.seed >= 0, "--seed", self.seed, "must be 0 or more")
+
+
+@dataclass(frozen=True)
+class SampleCommand(NetworkCommand):
+    """Draw images from a checkpoint of either framework: samples.npz (`images`, uint8 [N, 28, 28, 1]) and grid.png."""
+
+    out: str | None = None
+    """Where to write (default: runs/samples/<utc>-<framework>)."""
+    sampler: str = "ancestral"
+    """The sampling algorithm."""
+    steps: int | None = None
+    """Sampling steps; the ancestral sampler takes as many as the model was trained with (the default)."""
+    gif: bool = False
+    """Write denoising.gif, the first images on their way from noise, as well."""
+
+
+@dataclass(frozen=True)
+class BoundCommand(NetworkCommand):
+    """Bits per dimension: an upper bound on the mean -log2 p(x_0) of test images, by a checkpoint of either framework.
+
+    The network was trained on the simplified loss, which weighs the terms of the bound otherwise and buys pictures
+    with bits. Writes bits_per_dim.json and bits_per_dim.png, the terms over t.
+    """
+
+    num_images: int = 500
+    """How many images: the first of the test set. A multiple of --stride."""
+    stride: int = 10
+    """Image i is asked at the times i mod stride + 0, stride, 2 stride ... only; 1 asks every image at every time."""
+    out: str | None = None
+    """Where to write (default: runs/bits-per-dim/<utc>-<framework>)."""
+    dataset: configs.Dataset | None = None
+    """Whose test images (default: the one that the run was trained on)."""
+    data_dir: str | None = None
+    """A folder with the four IDX files of the full set (default: the run's)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        configs.require(self.stride >= 1, "--stride", self.stride, "must be 1 or more")
 
 
 @dataclass(frozen=True)
@@ -214,6 +248,20 @@ class SamplePlan:
     out: Path
 
 
+@dataclass(frozen=True)
+class BoundPlan:
+    """A checked BoundCommand."""
+
+    framework: str
+    command: BoundCommand
+    checkpoint: checkpoint.Checkpoint
+    config: Config  # as in SamplePlan
+    prefix: str
+    out: Path
+    test: datasets.Split
+    other_data: bool  # the run was trained on another training set than that beside `test`
+
+
 def parse_sample(framework: str, argv: Sequence[str] | None) -> SamplePlan:
     """Read the sampling flags of the tree of `framework` and load the weights that they name.
 
@@ -222,16 +270,46 @@ def parse_sample(framework: str, argv: Sequence[str] | None) -> SamplePlan:
     """
     command = parse(SampleCommand, argv, f"{TREES[framework]}.inference")
     choice("sampler", command.sampler, ("ancestral",))
-    path = _resumed_file(command.checkpoint, framework, None)
-    prefix = "model" if command.raw else "ema"
-    loaded = checkpoint.load(path, (prefix,))
+    loaded, config, prefix = _network(framework, command)
     timesteps = loaded.config.diffusion.timesteps
     if command.steps not in (None, timesteps):
         raise UserError(
-            f"--steps {command.steps}: the ancestral sampler takes the {timesteps} steps that {path} was trained with"
+            f"--steps {command.steps}: the ancestral sampler takes the {timesteps} steps that "
+            f"{loaded.path} was trained with"
         )
-    out = Path(command.out) if command.out else runs.new_folder("samples", framework)
-    if (out / "samples.npz").exists() and not command.overwrite:
-        raise UserError(f"{out} already holds samples: choose another --out, or replace them with --overwrite")
-    config = dataclasses.replace(loaded.config, precision=command.precision, device=command.device)
+    out = _results_folder(framework, command, "samples", "samples.npz")
     return SamplePlan(framework, dataclasses.replace(command, steps=timesteps), loaded, config, prefix, out)
+
+
+def parse_bound(framework: str, argv: Sequence[str] | None) -> BoundPlan:
+    """Read the flags of the evaluation of the tree of `framework`, and load the weights and images that they name.
+
+    Raises:
+        UserError: a value that is wrong or does not fit the checkpoint or the data.
+    """
+    command = parse(BoundCommand, argv, f"{TREES[framework]}.evaluate")
+    number, stride = command.num_images, command.stride
+    configs.require(number % stride == 0, "--num-images", number, f"must be a multiple of --stride {stride}")
+    loaded, config, prefix = _network(framework, command)
+    timesteps = config.diffusion.timesteps
+    configs.require(stride <= timesteps, "--stride", stride, f"{loaded.path} was trained with {timesteps} steps only")
+    out = _results_folder(framework, command, "bits-per-dim", "bits_per_dim.json")
+    train, test = datasets.load(command.dataset or config.data.dataset, command.data_dir or config.data.data_dir)
+    configs.require(number <= len(test.images), "--num-images", number, f"{test.name} has {len(test.images)} to test")
+    other_data = train.sha256 != loaded.dataset_sha256
+    return BoundPlan(framework, command, loaded, config, prefix, out, test, other_data)
+
+
+def _network(framework: str, command: NetworkCommand) -> tuple[checkpoint.Checkpoint, Config, str]:
+    prefix = "model" if command.raw else "ema"
+    loaded = checkpoint.load(_resumed_file(command.checkpoint, framework, None), (prefix,))
+    config = dataclasses.replace(loaded.config, precision=command.precision, device=command.device)
+    return loaded, config, prefix
+
+
+def _results_folder(framework: str, command: NetworkCommand, kind: str, result: str) -> Path:
+    out = Path(command.out) if command.out else runs.new_folder(kind, framework)
+    if (out / result).exists() and not command.overwrite:
+        what = kind.replace("-", " ")
+        raise UserError(f"{out} already holds {what}: choose another --out, or replace them with --overwrite")
+    return out

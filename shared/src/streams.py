@@ -25,6 +25,10 @@ VALIDATION_T = "validation/t"
 VALIDATION_EPS = "validation/eps"
 SAMPLE_X_T = "sample/x_T"  # step = 0
 SAMPLE_Z = "sample/z"  # step = t
+BOUND_EPS = "bound/eps"  # step = t
+EVALUATION_SUBSET = "evaluation/subset"  # of the real images
+EVALUATION_KID = "evaluation/kid"  # step = subset
+EVALUATION_CORRUPTION = "evaluation/corruption"
 PARAMETERS = "parameters/"  # followed by the parameter's name
 
 

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ddpm_shared import reference
+from ddpm_shared import reference, reference_bound
 from ddpm_shared.batches import Arrays
 from ddpm_shared.config import Config, Device, DiffusionConfig, Precision
 
@@ -93,6 +93,7 @@ class Oracle(Side):
 
     name = "oracle"
     engine = reference
+    bound = reference_bound
 
     def __init__(self, torch: Any) -> None:
         self.precision, self.device_name, self.kept = "fp64", "cpu", {}

@@ -69,3 +69,15 @@ CHAIN = Tolerance(fp64=5e-12, fp32=3e-4)
 # (4e-5) in float32.
 GRID_OF_4 = Tolerance(fp64=0.0, fp32=3.2e-4)
 GRID_OF_13 = Tolerance(fp64=0.0, fp32=1e-4)
+# Elementwise. 1.6e-15 and 1.8e-7: one formula of one constant, the last alphas_cumprod.
+PRIOR = Tolerance(fp64=1e-13, fp32=1e-6)
+# 3.8e-15 and 2.7e-6: a pixel on the edge of its bin moves by the rounding of x_0, which is 1e-5 of sigma.
+DECODER = Tolerance(fp64=1e-13, fp32=2e-5)
+# Elementwise. 3.7e-12 at t = 0, which inherits most from the schedule. 2.1e-4: in float32 the two means, of order 1,
+# cancel to a thousandth; the commands therefore compute all but the network in float64.
+BOUND_TERMS = Tolerance(fp64=2e-11, fp32=2e-3)
+# Elementwise, in float64 but for the network. 2.6e-12 at t = 0; 8.2e-6, squares of errors of the network's noise that
+# are a hundredth of it.
+TRAINED_TERMS = Tolerance(fp64=2e-11, fp32=5e-5)
+# 2.6e-12 and 1.6e-8: a sum of a thousand of these terms, whose roundings cancel; the decoder's term is half of it.
+BITS_PER_DIM = Tolerance(fp64=2e-11, fp32=5e-7)

@@ -1,0 +1,109 @@
+"""Bits per dimension: the variational bound on an image's -log2 p(x_0), term by term. Noise and t are arguments.
+
+    -log p(x_0) <= KL(q(x_t | x_0) || N(0, I)) at t = T - 1                 the prior
+                   + sum over t > 0 of KL(q(x_prev | x_t, x_0) || p(x_prev | x_t))
+                   - log p(x_0 | x_t) at t = 0                              the decoder
+
+It holds on average over the noise. Every term is divided by the number of dimensions and by log 2. Meant for float64:
+a term is a small difference, and a pixel's probability the difference of two numbers that may be tiny.
+
+Mirror: ddpm_tf.bound. Letters and equations as in engine.py.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from ddpm_torch.engine import EpsModel, Schedule, predict_x_0, q_posterior, q_sample
+
+HALF_BIN = 1 / 255  # neighbouring grey levels are 2/255 apart in [-1, 1]
+FLOOR = 1e-12  # of a pixel's probability, as in the released code: none costs more than 40 bits
+
+
+def prior_bits_per_dim(schedule: Schedule, x_0: Tensor) -> Tensor:
+    """What the last x_t still tells of x_0: the divergence of q(x_t | x_0) at t = T - 1 from N(0, I).
+
+    KL = (mean^2 + variance - 1 - log variance) / 2, mean = sqrt(alphas_cumprod) x_0, variance = 1 - alphas_cumprod
+
+    Args:
+        schedule: of the forward process.
+        x_0: [B, C, H, W] images in [-1, 1].
+
+    Returns:
+        [B], bits per dimension.
+
+    Source: Ho et al. 2020, eq. 5, L_T.
+    Mirror: ddpm_tf.bound.prior_bits_per_dim.
+    """
+    alphas_cumprod = schedule.alphas_cumprod[-1]
+    return _bits_per_dim(0.5 * (alphas_cumprod * x_0**2 - alphas_cumprod - torch.log1p(-alphas_cumprod)))
+
+
+def discretized_gaussian_log_likelihood(x_0: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
+    """How likely each pixel is, if a Gaussian is rounded to the nearest of 256 grey levels.
+
+    p(x_0) = Phi((x_0 - mean + 1/255) / sigma) - Phi((x_0 - mean - 1/255) / sigma), Phi the normal distribution function
+
+    The bin of x_0 = -1 reaches down to -infinity, that of x_0 = 1 up to +infinity, so all 256 add up to 1. Phi is
+    exact, where the released code approximates it by tanh; p is 1e-12 at least, as there.
+
+    Args:
+        x_0: [B, C, H, W] images whose values are grey levels, in [-1, 1].
+        mean: [B, C, H, W].
+        log_variance: broadcast to them.
+
+    Returns:
+        log p, [B, C, H, W], in nats.
+
+    Source: Ho et al. 2020, eq. 13.
+    Mirror: ddpm_tf.bound.discretized_gaussian_log_likelihood.
+    """
+    sigma = torch.exp(0.5 * log_variance)
+    lowest, highest = x_0 < -0.999, x_0 > 0.999
+    # By symmetry any bin may lie in the lower tail, where Phi is small and has its digits; in the upper it is nearly 1.
+    off = x_0 - mean
+    off = torch.where(lowest, off, torch.where(highest, -off, -torch.abs(off)))
+    beyond = _normal_cdf((off - HALF_BIN) / sigma)
+    beyond = torch.where(lowest | highest, torch.zeros_like(beyond), beyond)
+    return torch.log(torch.clamp(_normal_cdf((off + HALF_BIN) / sigma) - beyond, min=FLOOR))
+
+
+def variational_bound_term(
+    schedule: Schedule, eps_model: EpsModel, x_0: Tensor, t: Tensor, eps: Tensor, clip_x_0: bool = True
+) -> Tensor:
+    """The term of the bound that belongs to t, of each image at its own t: a divergence, or the decoder at t = 0.
+
+    KL = (mean(x_0, x_t) - mean(x_0_pred, x_t))^2 / (2 variance), since both Gaussians have the posterior's variance
+
+    Args:
+        schedule: of the forward process.
+        eps_model: the network.
+        x_0: [B, C, H, W] images in [-1, 1].
+        t: [B] integer, 0 .. T - 1.
+        eps: [B, C, H, W] standard normal noise, which takes x_0 to x_t.
+        clip_x_0: clip the implied x_0 to [-1, 1], as the sampler does.
+
+    Returns:
+        [B], bits per dimension.
+
+    Source: Ho et al. 2020, eq. 5, L_{t-1} and L_0, with the sampler's variance, at t = 0, where it is 0, the next.
+    Mirror: ddpm_tf.bound.variational_bound_term.
+    """
+    x_t = q_sample(schedule, x_0, t, eps)
+    x_0_pred = predict_x_0(schedule, x_t, t, eps_model(x_t, t))
+    if clip_x_0:
+        x_0_pred = torch.clamp(x_0_pred, -1.0, 1.0)
+    mean, _, log_variance = q_posterior(schedule, x_0, x_t, t)
+    mean_pred, _, _ = q_posterior(schedule, x_0_pred, x_t, t)
+    divergence = 0.5 * (mean - mean_pred) ** 2 * torch.exp(-log_variance)
+    decoder = -discretized_gaussian_log_likelihood(x_0, mean_pred, log_variance)
+    return _bits_per_dim(torch.where((t > 0)[:, None, None, None], divergence, decoder))
+
+
+def _normal_cdf(z: Tensor) -> Tensor:
+    return 0.5 * torch.erfc(-math.sqrt(0.5) * z)
+
+
+def _bits_per_dim(nats: Tensor) -> Tensor:
+    return nats.flatten(1).mean(1) / math.log(2.0)  # [B, C, H, W] -> [B]

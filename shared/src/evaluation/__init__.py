@@ -1,0 +1,123 @@
+"""How good are images of Fashion-MNIST? evaluation.json and evaluation.png, the same whatever framework drew them.
+
+    python -m ddpm_shared.evaluation SAMPLES.npz [--reference {train,test}] [--out DIR]
+
+samples.py reads the images, extractor.py turns them into features, metrics.py and neighbours.py make numbers of these,
+judge.py lays them beside real images, and picture.py draws. docs/evaluation.md tells what each number sees and misses.
+"""
+
+import hashlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, get_args
+
+import tyro
+
+from ddpm_shared import cli, datasets, files
+from ddpm_shared.config import Dataset
+from ddpm_shared.errors import choice
+from ddpm_shared.evaluation import inception, picture, samples
+from ddpm_shared.evaluation.extractor import SPACE, Extractor
+from ddpm_shared.evaluation.judge import Judge, SplitName, notes, require_enough
+
+Record = dict[str, Any]
+
+SCHEMA_VERSION = 1  # of evaluation.json
+
+
+@dataclass(frozen=True)
+class Command:
+    """Judge images against real ones: print a table, write evaluation.json and evaluation.png."""
+
+    samples: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="SAMPLES")]
+    """A samples.npz, the folder of one, or a run folder with samples/samples.npz in it."""
+    reference: SplitName = "train"
+    """The real images to compare with; the other split makes the floor."""
+    out: str | None = None
+    """Where to write (default: the folder evaluation/ beside the samples or in the run folder)."""
+    dataset: Dataset = "auto"
+    """The full Fashion-MNIST, its subset in the package, or (auto) the full set if it can be had."""
+    data_dir: str | None = None
+    """A folder with the four IDX files of the full set."""
+    extractor: str | None = None
+    """Another feature extractor as ONNX (default: the classifier in the package)."""
+    inception_weights: str | None = None
+    """Compute FID with Inception's features as well, from torch-fidelity's file of weights."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Judge as the flags say. Returns 0; raises UserError on bad input, OSError on a full disk."""
+    command = cli.parse(Command, argv, "ddpm_shared.evaluation")
+    choice("reference", command.reference, get_args(SplitName))
+    file = samples.find(command.samples)
+    pixels, origin = samples.read(file)
+    require_enough(len(pixels))
+    extractor = Extractor(Path(command.extractor) if command.extractor else None)
+    train, test = datasets.load(command.dataset, command.data_dir)
+    judge = Judge(train, test, command.reference, extractor)
+
+    began = time.perf_counter()
+    by_inception = inception.fid(judge, pixels, Path(command.inception_weights)) if command.inception_weights else None
+    scores = judge.scores(extractor(pixels))
+    floor = judge.floor(len(pixels))
+    index, distances = judge.nearest(pixels)
+    memorised = judge.memorised(pixels, distances)
+    evaluation = {
+        "schema_version": SCHEMA_VERSION,
+        "created_utc": datetime.now(UTC).isoformat(timespec="seconds"),
+        "samples": {"path": str(file), "sha256": hashlib.sha256(file.read_bytes()).hexdigest(), "origin": origin},
+        "feature_space": SPACE,
+        "extractor_sha256": extractor.sha256,
+        "reference": {
+            "name": judge.reference.name,
+            "split": judge.reference.split,
+            "num_images": len(judge.reference.images),
+            "sha256": judge.reference.sha256,
+        },
+        **scores,
+        "fid_floor": floor["fid_fashion"],
+        "floor": floor | {"split": judge.other.split},
+        "memorised": memorised,
+        "inception": by_inception,
+        "notes": notes(len(pixels), memorised, floor),
+        "seconds": time.perf_counter() - began,
+    }
+    out = Path(command.out) if command.out else _beside(Path(command.samples))
+    files.write_json(out / "evaluation.json", evaluation)
+    distances_of = distances, judge.honest_distances()
+    drawn = picture.draw(evaluation, pixels, judge.reference, distances_of, train.images[index])
+    files.write_atomically(out / "evaluation.png", drawn)
+    print(f"{text(evaluation)}\n\n{out / 'evaluation.json'}, {out / 'evaluation.png'}")
+    return 0
+
+
+def _beside(given: Path) -> Path:
+    return (given if given.is_dir() else given.parent) / "evaluation"
+
+
+def text(evaluation: Record) -> str:
+    """The numbers as a table, what they are, and the notes."""
+    floor, reference, memorised = evaluation["floor"], evaluation["reference"], evaluation["memorised"]
+    rows = [("", "images", "floor", "better"), ("number of images", evaluation["num_images"], floor["num_images"], "")]
+    rows += [(name, evaluation[key], floor[key], better) for key, name, better in picture.ROWS]
+    rows.append(("  spread of KID", evaluation["kid_fashion_std"], floor["kid_fashion_std"], ""))
+    cells = [[f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in cells]
+    close = memorised["share_closer_than_1_percent_of_test_images"]
+    lines += [
+        "",
+        f"{evaluation['feature_space']}, extractor {evaluation['extractor_sha256'][:12]};",
+        f"against {reference['num_images']:,} {reference['split']} images of {reference['name']}; "
+        f"the floor: as many real {floor['split']} images.",
+        f"Nearest training image: {memorised['median_distance']:.1f} grey levels away (median), of test images "
+        f"{memorised['median_distance_of_test_images']:.1f}; {close:.1%} of the images are nearer than 99 % of those.",
+    ]
+    if by_inception := evaluation["inception"]:
+        lines.append(
+            f"FID by Inception: {by_inception['fid']:.4g}, floor {by_inception['fid_floor']}; {by_inception['rule']}"
+        )
+    return "\n".join([*lines, *evaluation["notes"]])

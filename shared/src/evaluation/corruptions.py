@@ -1,0 +1,128 @@
+"""What each number sees and misses, on real images that were spoilt in known ways: the table of docs/evaluation.md.
+
+python -m ddpm_shared.evaluation.corruptions [--num-images 2000] [--out DIR]
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageFilter
+
+from ddpm_shared import cli, datasets, files, images, runs, streams
+from ddpm_shared.config import Dataset, require
+from ddpm_shared.datasets import CLASS_NAMES, Split
+from ddpm_shared.evaluation.judge import Judge, require_enough
+from ddpm_shared.evaluation.picture import ROWS
+from ddpm_shared.images import Pixels
+
+Record = dict[str, Any]
+
+BLUR = 1.0  # pixels, standard deviation
+NOISE = 20.0  # grey levels, standard deviation
+MISSING = CLASS_NAMES.index("Trouser")
+REPEATS = 10
+SHIFT = 2  # pixels
+SHOWN = 10  # images of each in the picture
+
+
+def _random(order: int = 0) -> np.random.Generator:
+    return streams.generator(0, streams.EVALUATION_CORRUPTION, order)
+
+
+def blurred(pixels: Pixels) -> Pixels:
+    """Each image under a Gaussian blur of BLUR pixels."""
+    filtered = (Image.fromarray(image[..., 0]).filter(ImageFilter.GaussianBlur(BLUR)) for image in pixels)
+    return np.stack([np.asarray(image)[..., None] for image in filtered])
+
+
+def noisy(pixels: Pixels) -> Pixels:
+    """Gaussian noise of NOISE grey levels on every pixel."""
+    return np.clip(np.rint(pixels + _random().normal(0, NOISE, pixels.shape)), 0, 255).astype(np.uint8)
+
+
+def moved(pixels: Pixels) -> Pixels:
+    """Each image SHIFT pixels further down and to the right."""
+    return np.pad(pixels, ((0, 0), (SHIFT, 0), (SHIFT, 0), (0, 0)))[:, :-SHIFT, :-SHIFT]
+
+
+def mirrored(pixels: Pixels) -> Pixels:
+    """Each image left to right."""
+    return np.ascontiguousarray(pixels[:, :, ::-1])
+
+
+def spoilt(train: Split, test: Split, count: int) -> dict[str, Pixels]:
+    """Sets of `count` images by what was done to them, the first being real test images as they are."""
+    order = _random(1).permutation(len(test.images))
+    real = test.images[order[:count]]
+    kept = order[test.labels[order] != MISSING]
+    return {
+        "test images": real,
+        f"blurred by {BLUR:g} pixel": blurred(real),
+        f"noise of {NOISE:g} grey levels": noisy(real),
+        f"no {CLASS_NAMES[MISSING].lower()}s": test.images[kept[:count]],
+        f"each image {REPEATS} times": real[: count // REPEATS].repeat(REPEATS, axis=0),
+        "copied training images": train.images[_random(2).permutation(len(train.images))[:count]],
+        "mirrored": mirrored(real),
+        f"moved by {SHIFT} pixels": moved(real),
+    }
+
+
+def table(judge: Judge, sets: dict[str, Pixels]) -> dict[str, Record]:
+    """The scores of each set, and the share of its images that are closer to training images than real ones are."""
+    rows = {}
+    for name, pixels in sets.items():
+        _, distances = judge.nearest(pixels, f"nearest, {name}")
+        rows[name] = judge.scores(judge.extractor(pixels, f"features, {name}")) | judge.memorised(pixels, distances)
+    return rows
+
+
+def markdown(rows: dict[str, Record]) -> str:
+    """The table as Markdown."""
+    heads = [*(name for _, name, _ in ROWS), "closer than real", "copies"]
+    lines = [f"| | {' | '.join(heads)} |", "|---" * (1 + len(heads)) + "|"]
+    for name, row in rows.items():
+        cells = [f"{row[key]:.3g}" for key, _, _ in ROWS]
+        cells.append(f"{row['share_closer_than_1_percent_of_test_images']:.0%}")
+        cells.append(f"{row['copies_of_training_images'] + row['copies_of_each_other']:,}")
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Command:
+    """Judge real images that were spoilt in known ways: print a table, write corruptions.json and corruptions.png."""
+
+    num_images: int = 2000
+    """Images of each kind."""
+    out: str | None = None
+    """Where to write (default: runs/corruptions/<utc>-<dataset>)."""
+    dataset: Dataset = "auto"
+    """The full Fashion-MNIST, its subset in the package, or (auto) the full set if it can be had."""
+    data_dir: str | None = None
+    """A folder with the four IDX files of the full set."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Spoil and judge as the flags say. Returns 0; raises UserError on bad input."""
+    command = cli.parse(Command, argv, "ddpm_shared.evaluation.corruptions")
+    require_enough(command.num_images)
+    train, test = datasets.load(command.dataset, command.data_dir)
+    most = int(np.count_nonzero(test.labels != MISSING))
+    require(
+        command.num_images <= most, "--num-images", command.num_images, f"there are {most} without the class left out"
+    )
+    sets = spoilt(train, test, command.num_images)
+    rows = table(Judge(train, test), sets)
+    out = Path(command.out) if command.out else runs.new_folder("corruptions", train.name)
+    files.write_json(out / "corruptions.json", {"reference": train.name, "rows": rows})
+    shown = np.concatenate([pixels[:: len(pixels) // SHOWN][:SHOWN] for pixels in sets.values()])
+    images.write_png(out / "corruptions.png", images.grid(shown, columns=SHOWN))
+    print(f"{markdown(rows)}\n\n{out / 'corruptions.json'}, {out / 'corruptions.png'}, a row for each")
+    return 0
+
+
+if __name__ == "__main__":
+    cli.guard(main)

@@ -1,0 +1,85 @@
+"""What the judge sees with: a small classifier of Fashion-MNIST, as ONNX, run by onnxruntime.
+
+One network outside both frameworks, so that the same pixels get the same features, and every number made of them is the
+same to the last digit, whatever drew the images. pytorch/tools/train_fashion_classifier.py made the file.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from ddpm_shared.errors import UserError
+from ddpm_shared.images import Pixels
+
+SPACE = "128 features of a classifier of Fashion-MNIST, each of variance 1 (not those of Inception on ImageNet)"
+SHIPPED = Path(__file__).resolve().parent.parent / "embedded" / "fashion-classifier.onnx"
+DIMENSIONS = 128
+BATCH = 250
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the classifier sees in N images."""
+
+    features: NDArray[
+        np.float32
+    ]  # [N, 128], the inputs of its last layer, of mean 0 and variance 1 over the training images
+    probabilities: NDArray[np.float32]  # [N, 10], of the classes
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def take(self, chosen: NDArray[np.int64] | slice) -> "Seen":
+        """Some of the images."""
+        return Seen(self.features[chosen], self.probabilities[chosen])
+
+
+class Extractor:
+    """The classifier, loaded.
+
+    Args:
+        path: an ONNX file that turns `images` [N, 28, 28, 1] uint8 into `features` [N, 128] and `logits` [N, 10]
+            (default: the one in the package).
+
+    Raises:
+        UserError: no such file, or another one.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        way_out = "name another file" if path else "the installed package is damaged, install ddpm-duet again"
+        path = path or SHIPPED
+        try:
+            data = path.read_bytes()
+            self.session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+        except OSError as error:
+            raise UserError(f"cannot read the feature extractor {path}: {error.strerror}; {way_out}") from None
+        except Exception as error:  # onnxruntime's own kinds, for what is not ONNX or asks for more than it has
+            reason = str(error).strip().splitlines()[-1]
+            raise UserError(f"{path} is not a feature extractor ({reason}): {way_out}") from None
+        found = {value.name for value in self.session.get_outputs()}
+        if found != {"features", "logits"}:
+            raise UserError(f"{path} is not a feature extractor (it computes {', '.join(sorted(found))}): {way_out}")
+        self.sha256 = hashlib.sha256(data).hexdigest()
+
+    def __call__(self, pixels: Pixels, description: str = "features") -> Seen:
+        """Look at [N, 28, 28, 1] uint8 images, under a progress bar of that name.
+
+        An image's features depend on nothing but the image: batches have one size, the last one being filled up.
+        """
+        features, logits = np.empty((len(pixels), DIMENSIONS), np.float32), np.empty((len(pixels), 10), np.float32)
+        batch = np.zeros((BATCH, *pixels.shape[1:]), np.uint8)
+        with tqdm(total=len(pixels), desc=description, unit="img", leave=False) as bar:
+            for first in range(0, len(pixels), BATCH):
+                given = pixels[first : first + BATCH]
+                batch[: len(given)] = given
+                found = self.session.run(["features", "logits"], {"images": batch})
+                rows = slice(first, first + len(given))
+                features[rows], logits[rows] = (values[: len(given)] for values in found)
+                bar.update(len(given))
+        exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return Seen(features, exponentials / exponentials.sum(axis=1, keepdims=True))

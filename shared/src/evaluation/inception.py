@@ -1,0 +1,156 @@
+"""Features of the Inception network that published FIDs are computed with, for who has its weights.
+
+    a, b = (moments(inception_features(images, weights)) for images in (samples, test_images))
+    fid = frechet_distance(a, b)
+
+The network is torch-fidelity's (Obukhov et al. 2020), an optional package; its weights are a file of 95 MB. This
+module imports PyTorch only when asked for features, and only by name: ddpm_shared knows no framework.
+"""
+
+import contextlib
+import hashlib
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from ddpm_shared.errors import UserError
+from ddpm_shared.evaluation.judge import Judge
+from ddpm_shared.evaluation.kept import kept
+from ddpm_shared.evaluation.metrics import Moments, frechet_distance, moments
+from ddpm_shared.images import Pixels
+
+URL = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
+SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"  # of that file
+FEATURES = 2048
+AT_LEAST = FEATURES  # images; fewer leave the covariance singular
+BATCH = 32
+RULE = (
+    "grey repeated into three channels, resized from 28 x 28 to 299 x 299 by the bilinear interpolation of TensorFlow "
+    "1 (corners not aligned, no half pixel), scaled to [-1, 1) as (x - 128) / 128; the 2048 features of the last "
+    "pooling of torch-fidelity's FeatureExtractorInceptionV3"
+)
+
+
+@contextlib.contextmanager
+def bare_package(name: str) -> Iterator[None]:
+    """Modules of the package can be imported in the block without its __init__ being run; then all is as before.
+
+    torch_fidelity's __init__ imports torchvision, which its Inception has no use for, and whose ordinary wheel does not
+    load beside PyTorch's CPU build ("operator torchvision::nms does not exist").
+
+    Raises:
+        ModuleNotFoundError: the package is not installed.
+    """
+
+    def loaded() -> dict[str, Any]:
+        return {key: module for key, module in sys.modules.items() if key.partition(".")[0] == name}
+
+    spec = importlib.util.find_spec(name)
+    if spec is None:
+        raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+    before = loaded()
+    for key in before:
+        del sys.modules[key]
+    sys.modules[name] = importlib.util.module_from_spec(spec)  # knows its folder, and has not run
+    try:
+        yield
+    finally:
+        for key in loaded():
+            del sys.modules[key]
+        sys.modules.update(before)
+
+
+def _extractor(weights: Path) -> Any:
+    """The network with its weights: uint8 tensor [B, 3, H, W] -> (float32 tensor [B, 2048],)."""
+    try:
+        with weights.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UserError(f"cannot read the Inception weights {weights} ({error.strerror}): download {URL}") from None
+    if found != SHA256:  # also because torch-fidelity unpickles the file, which can run any code
+        raise UserError(f"{weights} has SHA-256 {found}, not {SHA256} of the Inception weights: download {URL}")
+    try:
+        with bare_package("torch_fidelity"):
+            network = importlib.import_module("torch_fidelity.feature_extractor_inceptionv3")
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"FID by Inception needs {error.name}, which is not installed: pip install torch, then "
+            "pip install --no-deps torch-fidelity"
+        ) from None
+    return network.FeatureExtractorInceptionV3("inception", [str(FEATURES)], feature_extractor_weights_path=weights)
+
+
+def inception_features(
+    pixels: Pixels, weights: Path, on_batch: Callable[[int], object] = lambda n: None
+) -> NDArray[np.float64]:
+    """The features of every image, by the RULE, on the CPU.
+
+    Args:
+        pixels: [N, 28, 28, 1] uint8, N >= 2048.
+        weights: the file from URL; only its SHA256 is taken.
+        on_batch: told how many images are done since it was last told; for a progress bar.
+
+    Returns:
+        [N, 2048], computed in float32.
+
+    Raises:
+        UserError: fewer images than features; a missing or other file; PyTorch or torch-fidelity not installed.
+
+    Source: Szegedy et al. 2015 (arXiv:1512.00567) is the network, Heusel et al. 2017 (arXiv:1706.08500) its use.
+    """
+    if len(pixels) < AT_LEAST:
+        raise UserError(
+            f"FID by Inception needs {AT_LEAST} images or more, got {len(pixels)}: fewer than its features leave "
+            "their covariance singular"
+        )
+    network = _extractor(weights)
+    torch = importlib.import_module("torch")
+    features = np.empty((len(pixels), FEATURES))
+    with torch.inference_mode():
+        for start in range(0, len(pixels), BATCH):
+            batch = pixels[start : start + BATCH].transpose(0, 3, 1, 2).repeat(3, axis=1)  # [B, 3, 28, 28]
+            (pooled,) = network(torch.from_numpy(batch))
+            features[start : start + BATCH] = pooled.numpy()
+            on_batch(len(batch))
+    return features
+
+
+def fid(against: Judge, pixels: Pixels, weights: Path) -> dict[str, Any]:
+    """FID by Inception of images against the reference, and its floor; the reference's moments are kept.
+
+    Args:
+        against: the real images.
+        pixels: [N, 28, 28, 1] uint8, N >= 2048.
+        weights: as for inception_features.
+
+    Returns:
+        What stands under `inception` in evaluation.json. The floor is None where fewer than 2,048 real images are left
+        for it.
+
+    Raises:
+        UserError: as inception_features.
+    """
+
+    def features(images: Pixels, description: str) -> NDArray[np.float64]:
+        with tqdm(total=len(images), desc=f"Inception, {description}", unit="img", leave=False) as bar:
+            return inception_features(images, weights, bar.update)
+
+    seen = moments(features(pixels, "images"))
+    reference = against.reference
+    hashes = reference.sha256, SHA256
+    real = Moments(**kept("inception", hashes, lambda: moments(features(reference.images, "reference"))._asdict()))
+    others = against.other.images[: len(pixels)]
+    return {
+        "fid": frechet_distance(seen, real),
+        "fid_floor": frechet_distance(moments(features(others, "floor")), real) if len(others) >= AT_LEAST else None,
+        "floor_images": len(others),
+        "weights_sha256": SHA256,
+        "rule": RULE,
+    }

@@ -1,0 +1,146 @@
+"""The judge: how images compare with real ones, and how other real images would.
+
+A distance between two sets is not 0 even if both are real, and grows as the sets shrink. So every number has its floor:
+the same number for as many real images of the other split, which nothing that learned from the one can be expected to
+beat.
+"""
+
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from ddpm_shared import streams
+from ddpm_shared.datasets import CLASS_NAMES, Split
+from ddpm_shared.errors import UserError
+from ddpm_shared.evaluation import metrics, neighbours
+from ddpm_shared.evaluation.extractor import DIMENSIONS, Extractor, Seen
+from ddpm_shared.evaluation.kept import Arrays, kept
+from ddpm_shared.images import Pixels
+
+Record = dict[str, Any]
+SplitName = Literal["train", "test"]
+
+NEIGHBOUR_IMAGES = 10_000  # at most so many of each set in precision, recall, density and coverage
+CLOSE = 0.01  # the share of test images that are as near to a training image as what is called close
+
+
+class Judge:
+    """Real images to hold others against, looked at once.
+
+    Args:
+        train: the training images.
+        test: the test images.
+        reference: which of the two others are compared with; the remaining one makes the floor.
+        extractor: the eyes (default: the classifier in the package).
+
+    Raises:
+        UserError: no extractor.
+    """
+
+    def __init__(
+        self, train: Split, test: Split, reference: SplitName = "train", extractor: Extractor | None = None
+    ) -> None:
+        self.extractor = extractor or Extractor()
+        self.train, self.test = train, test
+        self.reference, self.other = (train, test) if reference == "train" else (test, train)
+        self.reference_seen, self.other_seen = self._look_at(self.reference), self._look_at(self.other)
+        self.moments = metrics.moments(self.reference_seen.features)
+
+    def _look_at(self, split: Split) -> Seen:
+        def compute() -> Arrays:
+            return vars(self.extractor(split.images, f"features, {split.split}"))
+
+        return Seen(**kept("features", (split.sha256, self.extractor.sha256), compute))
+
+    def scores(self, seen: Seen) -> Record:
+        """Every number that the features give, for images that `self.extractor` has seen.
+
+        Raises:
+            UserError: fewer images than features.
+        """
+        require_enough(count := len(seen))
+        matched = min(count, len(self.reference_seen), NEIGHBOUR_IMAGES)
+        real = self.reference_seen.take(_chosen(len(self.reference_seen), matched))
+        near = metrics.neighbour_metrics(real.features, seen.features[:matched])
+        kid = metrics.kernel_distance(seen.features, self.reference_seen.features)
+        return {
+            "num_images": count,
+            "fid_fashion": metrics.frechet_distance(metrics.moments(seen.features), self.moments),
+            "kid_fashion": kid.mean,
+            "kid_fashion_std": kid.std,
+            "inception_score_fashion": metrics.inception_score(seen.probabilities),
+            "precision": near.precision,
+            "recall": near.recall,
+            "density": near.density,
+            "coverage": near.coverage,
+            "class_histogram": np.bincount(seen.probabilities.argmax(1), minlength=len(CLASS_NAMES)).tolist(),
+        }
+
+    def floor(self, count: int) -> Record:
+        """The scores of `count` real images of the other split, or of all of it where it has fewer."""
+        return self.scores(self.other_seen.take(_chosen(len(self.other_seen), min(count, len(self.other_seen)))))
+
+    def nearest(
+        self, pixels: Pixels, description: str = "nearest training images"
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Index and distance of each image's nearest training image, under a progress bar of that name."""
+        with tqdm(total=len(pixels), desc=description, unit="img", leave=False) as bar:
+            return neighbours.nearest(pixels, self.train.images, bar.update)
+
+    def honest_distances(self) -> NDArray[np.float64]:
+        """How far each test image is from its nearest training image, [N]."""
+
+        def compute() -> Arrays:
+            return {"distance": self.nearest(self.test.images, "nearest, test images")[1]}
+
+        return kept("nearest", (self.train.sha256, self.test.sha256), compute)["distance"]
+
+    def memorised(self, pixels: Pixels, distance: NDArray[np.float64]) -> Record:
+        """Whether images are copies: of training images, nearly or exactly, or of each other.
+
+        Args:
+            pixels: [N, 28, 28, 1] uint8.
+            distance: [N] of each to its nearest training image.
+        """
+        honest = self.honest_distances()
+        return {
+            "median_distance": float(np.median(distance)),
+            "median_distance_of_test_images": float(np.median(honest)),
+            "share_closer_than_1_percent_of_test_images": float(np.mean(distance < np.quantile(honest, CLOSE))),
+            "copies_of_training_images": int(neighbours.copies(pixels, self.train.images).sum()),
+            "copies_of_test_images": int(neighbours.copies(pixels, self.test.images).sum()),
+            "copies_of_each_other": len(pixels) - len({image.tobytes() for image in pixels}),
+        }
+
+
+def require_enough(count: int) -> None:
+    """Raise UserError if there are fewer images than features."""
+    if count < DIMENSIONS:
+        raise UserError(
+            f"{count} images are too few for a judgement: the covariance of {DIMENSIONS} features needs {DIMENSIONS} "
+            "images, and numbers worth comparing need 2,000: draw more with --num-images"
+        )
+
+
+def notes(count: int, memorised: Record, floor: Record) -> list[str]:
+    """What a reader of the numbers of `count` images must know before believing them, in sentences."""
+    said = []
+    for split in ("training", "test"):
+        if copies := memorised[f"copies_of_{split}_images"]:
+            which = "All" if copies == count else f"{copies:,} of the {count:,}"
+            said.append(f"{which} images are {split} images, copied exactly: what is judged here was not drawn.")
+    if repeated := memorised["copies_of_each_other"]:
+        said.append(f"{repeated:,} of the {count:,} images repeat another one exactly.")
+    if floor["num_images"] < count:
+        said.append(
+            f"The floor is that of {floor['num_images']:,} real images, all there are, and so a little higher than "
+            f"that of {count:,} would be."
+        )
+    return said
+
+
+def _chosen(available: int, count: int) -> NDArray[np.int64]:
+    """`count` of the indices below `available`, the same ones every time."""
+    return streams.generator(0, streams.EVALUATION_SUBSET).permutation(available)[:count]

@@ -1,0 +1,36 @@
+"""What is computed of the real images once, kept in the user's cache under the hash of all that it depends on."""
+
+import contextlib
+import hashlib
+import io
+import zipfile
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddpm_shared import datasets, files
+
+Arrays = dict[str, NDArray[Any]]
+
+
+def kept(what: str, hashes: tuple[str, ...], compute: Callable[[], Arrays]) -> Arrays:
+    """compute(), or what it returned the last time.
+
+    Args:
+        what: begins the name of the file.
+        hashes: SHA-256 of the data and of the network that the result depends on.
+        compute: returns the arrays.
+    """
+    key = hashlib.sha256(" ".join(hashes).encode()).hexdigest()
+    path = datasets.cache_dir().parent / "evaluation" / f"{what}-{key[:32]}.npz"
+    broken = OSError, ValueError, EOFError, zipfile.BadZipFile
+    with contextlib.suppress(*broken), path.open("rb") as file, np.load(file) as found:  # none there, or not whole
+        return dict(found)
+    arrays = compute()
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, **arrays)
+    with contextlib.suppress(OSError):  # no room: then it is computed anew the next time
+        files.write_atomically(path, buffer.getvalue())
+    return arrays

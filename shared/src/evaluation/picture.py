@@ -1,0 +1,127 @@
+"""evaluation.png: the samples, real images, every number beside its floor, and the nearest training images."""
+
+import io
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from ddpm_shared import images
+from ddpm_shared.datasets import CLASS_NAMES, Split
+from ddpm_shared.images import Pixels
+
+Record = dict[str, Any]
+
+SAMPLE, REAL = "#d55e00", "#0072b2"  # told apart by every kind of colour vision (Okabe and Ito 2008)
+SHOWN = 64  # images of a grid
+
+# What is in the table: key, name, which way is better.
+ROWS = (
+    ("fid_fashion", "Fréchet distance (FID)", "lower"),
+    ("kid_fashion", "kernel distance (KID)", "lower"),
+    ("inception_score_fashion", "inception score, of 10", "higher"),
+    ("precision", "precision", "higher"),
+    ("recall", "recall", "higher"),
+    ("density", "density", "higher"),
+    ("coverage", "coverage", "higher"),
+)
+
+
+def draw(
+    evaluation: Record,
+    samples: Pixels,
+    real: Split,
+    distances: tuple[NDArray[np.float64], NDArray[np.float64]],
+    nearest: Pixels,
+) -> bytes:
+    """The picture as a PNG file.
+
+    Args:
+        evaluation: as in evaluation.json.
+        samples: [N, 28, 28, 1] uint8.
+        real: what they were judged against.
+        distances: [N] and [K], of the samples and of the test images to their nearest training images.
+        nearest: [N, 28, 28, 1], those training images.
+    """
+    figure = Figure(figsize=(13.5, 9.6), layout="constrained")
+    figure.suptitle(
+        f"{evaluation['num_images']:,} images against the {len(real.images):,} {real.split} images of {real.name}\n"
+        f"seen through {evaluation['feature_space']}",
+        fontsize=12,
+    )
+    axes = figure.subplots(2, 3)
+    _grid(axes[0, 0], samples[:SHOWN], "the images", SAMPLE)
+    _grid(axes[0, 1], real.images[:SHOWN], f"real {real.split} images", REAL)
+    _table(axes[0, 2], evaluation)
+    _classes(axes[1, 0], evaluation, real.labels)
+    _distances(axes[1, 1], *distances)
+    _pairs(axes[1, 2], samples, nearest, distances[0])
+    if evaluation["notes"]:
+        figure.supxlabel("\n".join(evaluation["notes"]), fontsize=11, fontweight="bold")
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=100)
+    return buffer.getvalue()
+
+
+def _show(axes: Axes, pixels: Pixels) -> None:
+    axes.imshow(pixels[..., 0], cmap="gray", vmin=0, vmax=255)
+    axes.axis("off")
+
+
+def _grid(axes: Axes, pixels: Pixels, title: str, colour: str) -> None:
+    _show(axes, images.grid(pixels))
+    axes.set_title(title, color=colour)
+
+
+def _table(axes: Axes, evaluation: Record) -> None:
+    floor = evaluation["floor"]
+    cells = [[name, f"{evaluation[key]:.3g}", f"{floor[key]:.3g}", better] for key, name, better in ROWS]
+    for column, of in ((1, evaluation), (2, floor)):
+        cells[1][column] += f" ± {of['kid_fashion_std']:.1g}"
+    heads = ["", "these", f"{floor['num_images']:,} real", "better"]
+    table = axes.table(cells, colLabels=heads, loc="center", cellLoc="right", colWidths=[0.4, 0.23, 0.23, 0.14])
+    table.auto_set_font_size(False)
+    table.set_fontsize(9)
+    table.scale(1, 1.7)
+    for (row, column), cell in table.get_celld().items():
+        cell.set_edgecolor("#dddddd")
+        cell.get_text().set_color({(0, 1): SAMPLE, (0, 2): REAL}.get((row, column), "black"))
+        if column == 0:
+            cell.get_text().set_horizontalalignment("left")
+    axes.axis("off")
+    axes.set_title("the numbers, and their floor")
+
+
+def _classes(axes: Axes, evaluation: Record, real_labels: NDArray[np.uint8]) -> None:
+    place = np.arange(len(CLASS_NAMES))
+    shares = (
+        (np.array(evaluation["class_histogram"]) / evaluation["num_images"], SAMPLE, "these, as classified", -0.2),
+        (np.bincount(real_labels, minlength=len(place)) / len(real_labels), REAL, "real, as labelled", 0.2),
+    )
+    for share, colour, label, offset in shares:
+        axes.barh(place + offset, 100 * share, 0.38, color=colour, label=label)
+    axes.set_yticks(place, CLASS_NAMES)
+    axes.invert_yaxis()
+    axes.set_xlabel("% of the images")
+    axes.set_title("classes")
+    axes.legend(fontsize=8)
+
+
+def _distances(axes: Axes, of_samples: NDArray[np.float64], of_test: NDArray[np.float64]) -> None:
+    bins = np.linspace(0, max(of_samples.max(), np.quantile(of_test, 0.999)), 60)
+    for distance, colour, label in ((of_samples, SAMPLE, "these"), (of_test, REAL, "test images")):
+        axes.hist(distance, bins.tolist(), density=True, histtype="step", linewidth=1.6, color=colour, label=label)
+    axes.set_xlabel("root-mean-square difference to the nearest training image, grey levels")
+    axes.set_yticks([])
+    axes.set_title("copied? distances to the training images")
+    axes.legend(fontsize=8)
+
+
+def _pairs(axes: Axes, samples: Pixels, nearest: Pixels, distance: NDArray[np.float64]) -> None:
+    """The samples that are nearest to a training image in every other column, and that image to their right."""
+    closest = np.argsort(distance, kind="stable")[: SHOWN // 2]
+    pairs = np.stack([samples[closest], nearest[closest]], axis=1).reshape(-1, *samples.shape[1:])
+    _show(axes, images.grid(pairs, columns=8))
+    axes.set_title("the most alike: image | training image")

@@ -1,0 +1,301 @@
+"""The judge: what it reads and refuses, what it says of real images, and that each number moves the right way."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from ddpm_shared import datasets, evaluation
+from ddpm_shared.errors import UserError
+from ddpm_shared.evaluation import corruptions, inception, samples
+from ddpm_shared.evaluation.extractor import DIMENSIONS, SHIPPED, Extractor
+from ddpm_shared.evaluation.judge import Judge
+from ddpm_shared.evaluation.kept import kept
+
+SPLITS = {split.split: split for split in datasets.load(datasets.EMBEDDED)}
+DATA = ["--dataset", datasets.EMBEDDED]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory):
+    """A cache folder of our own, shared by the tests of this file so that the real images are looked at once."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("cache")
+        patch.setenv("DDPM_DUET_CACHE", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def judge():
+    return Judge(SPLITS["train"], SPLITS["test"])
+
+
+def npz(folder, images, **more):
+    file = folder / "samples.npz"
+    np.savez(file, images=images, **more)
+    return file
+
+
+# --- The extractor ------------------------------------------------------------------------------------------
+
+
+def test_the_shipped_classifier_knows_the_classes_and_is_small(judge):
+    """Otherwise its features say little of clothes, or the package is heavier than promised."""
+    found = judge.other_seen.probabilities.argmax(1)
+    assert np.mean(found == SPLITS["test"].labels) >= 0.935
+    assert SHIPPED.stat().st_size <= 2_000_000
+
+
+def test_features_have_mean_0_and_variance_1_on_training_images(judge):
+    """Otherwise distances have no unit. The embedded images are a sixth of those that the file was scaled on."""
+    features = judge.reference_seen.features
+    assert np.abs(features.mean(0)).max() < 0.05
+    assert np.abs(features.std(0) - 1).max() < 0.05
+
+
+def test_features_depend_on_the_image_alone():
+    """Otherwise a set's scores depend on the order of its images or on how many there are."""
+    extractor, pixels = Extractor(), SPLITS["test"].images[:300]
+    forwards, backwards, few = extractor(pixels), extractor(pixels[::-1]), extractor(pixels[:7])
+    np.testing.assert_array_equal(forwards.features, backwards.features[::-1])
+    np.testing.assert_array_equal(forwards.probabilities[:7], few.probabilities)
+
+
+def test_a_missing_or_foreign_extractor_is_one_sentence(tmp_path):
+    """Otherwise a damaged package ends in a traceback of onnxruntime."""
+    with pytest.raises(UserError, match=r"cannot read the feature extractor .*: No such file"):
+        Extractor(tmp_path / "none.onnx")
+    (tmp_path / "broken.onnx").write_bytes(b"no network")
+    with pytest.raises(UserError, match=r"broken.onnx is not a feature extractor"):
+        Extractor(tmp_path / "broken.onnx")
+
+
+# --- What is kept -------------------------------------------------------------------------------------------
+
+
+def test_real_images_are_looked_at_once(judge, monkeypatch):
+    """Otherwise every judgement begins with half a minute on the same 70,000 images."""
+    monkeypatch.setattr(onnxruntime, "InferenceSession", None)
+    again = Judge(SPLITS["train"], SPLITS["test"], extractor=judge.extractor)
+    np.testing.assert_array_equal(again.moments.covariance, judge.moments.covariance)
+
+
+def test_what_is_kept_depends_on_every_hash_and_survives_damage(tmp_path, monkeypatch):
+    """Otherwise another data set or extractor is judged by old features, or a broken file stops every judgement."""
+    monkeypatch.setenv("DDPM_DUET_CACHE", str(tmp_path))
+    calls = []
+
+    def compute():
+        calls.append(None)
+        return {"value": np.arange(3.0)}
+
+    kept("thing", ("a", "b"), compute)
+    kept("thing", ("a", "b"), compute)
+    assert len(calls) == 1
+    kept("thing", ("a", "c"), compute)
+    kept("other", ("a", "b"), compute)
+    assert len(calls) == 3
+    for file in (tmp_path / "evaluation").iterdir():
+        file.write_bytes(file.read_bytes()[:50])
+    np.testing.assert_array_equal(kept("thing", ("a", "b"), compute)["value"], np.arange(3.0))
+    assert len(calls) == 4
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(tmp_path, monkeypatch):
+    """Otherwise a read-only home folder makes judging impossible."""
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("DDPM_DUET_CACHE", str(tmp_path / "file"))
+    assert kept("thing", ("a",), lambda: {"value": np.ones(1)})["value"] == 1
+
+
+# --- What is judged -----------------------------------------------------------------------------------------
+
+
+def test_real_test_images_are_as_good_as_the_floor(judge):
+    """Otherwise the floor is not what real images get, and nothing can be compared with it."""
+    floor, half = judge.floor(2000), judge.floor(1000)
+    assert floor["num_images"] == 2000
+    assert floor["fid_fashion"] < half["fid_fashion"] < 2  # it falls with n
+    assert abs(floor["kid_fashion"]) < 3 * floor["kid_fashion_std"] + 0.01
+    assert 0.75 < floor["precision"] <= 1
+    assert 0.75 < floor["recall"] <= 1
+    assert 0.9 < floor["density"] < 1.1
+    assert floor["coverage"] == pytest.approx(1 - 2**-5, abs=0.03)
+    assert sum(floor["class_histogram"]) == 2000
+
+
+def test_the_floor_of_more_images_than_there_are_is_that_of_all(judge):
+    """Otherwise 50,000 samples cannot be judged."""
+    assert judge.floor(50_000) == judge.floor(len(SPLITS["test"].images))
+
+
+# What chance moves: real images against other real images, 1,500 of each.
+MARGIN = {
+    "fid_fashion": 0.3,
+    "kid_fashion": 0.01,
+    "inception_score_fashion": 0.1,
+    "precision": 0.05,
+    "recall": 0.05,
+    "coverage": 0.05,
+}
+
+
+def test_each_number_moves_the_right_way(judge):
+    """Otherwise docs/evaluation.md tells what is not so, and a worse model may get a better number."""
+    rows = list(corruptions.table(judge, corruptions.spoilt(SPLITS["train"], SPLITS["test"], 1500)).values())
+    real, blurred, noisy, no_trousers, repeated, copied, mirrored, moved = rows
+
+    def worse(row, *keys):
+        for key in keys:
+            loss = row[key] - real[key] if key.startswith(("fid", "kid")) else real[key] - row[key]
+            assert loss > MARGIN[key], (key, real[key], row[key])
+
+    def unmoved(row, *keys):
+        for key in keys:
+            assert abs(row[key] - real[key]) <= MARGIN[key], (key, real[key], row[key])
+
+    every = tuple(MARGIN)
+    for row in (blurred, noisy):
+        worse(row, *every)
+    worse(mirrored, "fid_fashion", "kid_fashion")
+    worse(no_trousers, "fid_fashion", "kid_fashion", "inception_score_fashion", "recall", "coverage")
+    unmoved(no_trousers, "precision")
+    assert no_trousers["class_histogram"][corruptions.MISSING] < 0.02 * 1500
+    worse(repeated, "fid_fashion", "recall", "coverage")
+    unmoved(repeated, "precision")
+    assert repeated["copies_of_each_other"] == 1350
+    unmoved(copied, "precision", "recall", "coverage")  # they see nothing wrong with copies ...
+    assert copied["fid_fashion"] <= real["fid_fashion"] + MARGIN["fid_fashion"]
+    assert copied["copies_of_training_images"] == 1500  # ... which is why they are counted
+    assert copied["share_closer_than_1_percent_of_test_images"] == 1
+    assert real["copies_of_training_images"] == real["copies_of_each_other"] == 0
+    assert real["share_closer_than_1_percent_of_test_images"] == pytest.approx(0.01, abs=0.005)
+    worse(moved, "fid_fashion")
+
+
+# --- The command line ---------------------------------------------------------------------------------------
+
+CONTRACT = {
+    *("fid_fashion", "fid_floor", "kid_fashion", "kid_fashion_std", "inception_score_fashion", "precision", "recall"),
+    *("density", "coverage", "class_histogram", "num_images", "extractor_sha256", "reference"),
+}
+
+
+@pytest.mark.parametrize("reference", ["train", "test"])
+def test_the_command_writes_what_is_promised(tmp_path, capsys, reference):
+    """Otherwise what reads evaluation.json breaks, or nobody can see the summary."""
+    file = npz(tmp_path, SPLITS["test"].images[:400], origin=np.array('{"seed": 3}'))
+    out = tmp_path / "out"
+    assert evaluation.main([str(file), "--reference", reference, "--out", str(out), *DATA]) == 0
+    found = json.loads((out / "evaluation.json").read_text())
+    assert set(found) >= CONTRACT
+    split = SPLITS[reference]
+    assert found["reference"] == {
+        "name": datasets.EMBEDDED,
+        "split": reference,
+        "num_images": len(split.images),
+        "sha256": split.sha256,
+    }
+    assert found["num_images"] == sum(found["class_histogram"]) == 400
+    assert found["fid_floor"] == found["floor"]["fid_fashion"] > 0
+    assert found["floor"]["split"] != reference
+    assert found["samples"]["origin"] == {"seed": 3}
+    assert "not those of Inception" in found["feature_space"]
+    assert (out / "evaluation.png").read_bytes()[:4] == b"\x89PNG"
+    told = capsys.readouterr().out
+    assert "Fréchet distance" in told
+    assert "All images are test images" in told  # a set compared with real images is noticed
+
+
+def test_the_same_images_get_the_same_numbers(tmp_path):
+    """Otherwise the two frameworks' samples cannot be compared to the last digit."""
+    file = npz(tmp_path, SPLITS["train"].images[:300])
+    told = []
+    for name in ("a", "b"):
+        evaluation.main([str(file), "--out", str(tmp_path / name), *DATA])
+        told.append(json.loads((tmp_path / name / "evaluation.json").read_text()))
+        for key in ("created_utc", "seconds"):
+            told[-1].pop(key)
+    assert told[0] == told[1]
+
+
+def test_a_run_folder_stands_for_its_samples(tmp_path):
+    """Otherwise `make evaluate RUN=...` needs the path of a file that the user did not name."""
+    (tmp_path / "samples").mkdir()
+    file = npz(tmp_path / "samples", SPLITS["train"].images[:200])
+    assert samples.find(tmp_path) == samples.find(tmp_path / "samples") == samples.find(file) == file
+    evaluation.main([str(tmp_path), *DATA])
+    assert (tmp_path / "evaluation" / "evaluation.json").is_file()
+
+
+def test_floats_are_taken_as_the_samplers_write_pixels(tmp_path):
+    """Otherwise a tensor saved by hand gets other numbers than its pixels."""
+    pixels = SPLITS["test"].images[:5]
+    images, _ = samples.read(npz(tmp_path, pixels.astype(np.float32) / 127.5 - 1))
+    np.testing.assert_array_equal(images, pixels)
+
+
+def test_inception_is_asked_where_its_weights_are_given(tmp_path, monkeypatch, judge):
+    """Otherwise --inception-weights is a flag without effect; the network is stubbed, the arithmetic is not."""
+    random = np.random.default_rng(0)
+    monkeypatch.setattr(inception, "AT_LEAST", 100)
+    monkeypatch.setattr(
+        inception, "inception_features", lambda pixels, weights, on: random.normal(size=(len(pixels), 9))
+    )
+    found = inception.fid(judge, SPLITS["test"].images[:400], tmp_path / "weights.pth")
+    assert 0 < found["fid"] < 1
+    assert 0 < found["fid_floor"] < 1
+    assert found["weights_sha256"] == inception.SHA256
+    assert "299" in found["rule"]
+
+
+REFUSED = {
+    "shape": (np.zeros((200, 32, 32, 1), np.uint8), r"shape \[200, 32, 32, 1\], but must have \[N, 28, 28, 1\]"),
+    "channels first": (np.zeros((200, 1, 28, 28), np.uint8), r"channels last"),
+    "flat": (np.zeros((200, 784), np.uint8), r"must have \[N, 28, 28, 1\]"),
+    "floats to 255": (np.full((200, 28, 28, 1), 255.0), r"from 0 to 255, but floats must be in \[-1, 1\]"),
+    "floats from 0": (np.eye(28)[None, :, :, None].repeat(200, 0), r"from 0 to 1, but -1 is black here"),
+    "NaN": (np.full((200, 28, 28, 1), np.nan), r"floats must be in \[-1, 1\]"),
+    "integers": (np.zeros((200, 28, 28, 1), np.int64), "images is int64, but must be uint8"),
+    "too few": (np.zeros((DIMENSIONS - 1, 28, 28, 1), np.uint8), "127 images are too few"),
+    "none": (np.zeros((0, 28, 28, 1), np.uint8), "0 images are too few"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_images_that_cannot_be_judged_are_refused(tmp_path, case):
+    """Otherwise a wrong number is written, which is worse than none."""
+    images, message = REFUSED[case]
+    with pytest.raises(UserError, match=message):
+        evaluation.main([str(npz(tmp_path, images)), "--out", str(tmp_path / "out"), *DATA])
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_no_file_of_images_is_refused(tmp_path):
+    """Otherwise a mistyped path ends in a traceback."""
+    with pytest.raises(UserError, match=r"there is no .*nowhere: give a samples.npz"):
+        samples.find(tmp_path / "nowhere")
+    with pytest.raises(UserError, match=r"holds no samples.npz: draw images first, by make sample-torch"):
+        samples.find(tmp_path)
+    np.savez(tmp_path / "other.npz", pixels=np.zeros(3))
+    with pytest.raises(UserError, match="holds no array `images`"):
+        samples.read(tmp_path / "other.npz")
+    for content in (b"", b"PK\x03\x04 cut off", b"\x93NUMPY"):
+        (tmp_path / "bad.npz").write_bytes(content)
+        with pytest.raises(UserError, match=r"is not a whole .npz file"):
+            samples.read(tmp_path / "bad.npz")
+    np.save(tmp_path / "bare.npy", np.zeros((200, 28, 28, 1), np.uint8))
+    with pytest.raises(UserError, match=r"is not a whole .npz file"):
+        samples.read(tmp_path / "bare.npy")
+
+
+def test_bad_input_is_one_sentence_without_a_traceback(tmp_path):
+    """Otherwise a user sees our code, not the mistake."""
+    command = [sys.executable, "-m", "ddpm_shared.evaluation", str(tmp_path)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("error: ")
+    assert ended.stderr.count("\n") == 1
