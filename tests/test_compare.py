@@ -89,6 +89,21 @@ def metrics(
     }
 
 
+SCORES = {
+    **{"num_images": 256, "fid_fashion": 1.25, "kid_fashion": -0.1, "kid_fashion_std": 0.01},
+    **{"inception_score_fashion": 8.5, "precision": 0.5, "recall": 0.25, "density": 1.5, "coverage": 1.0},
+    **{"class_histogram": [256, *[0] * 9]},
+}
+
+
+def judged(values: Record, fid: float = 1.25) -> Record:
+    """A copy of `values`, a run of two steps, with an evaluation at the end."""
+    made = {"step": 2, "epoch": 1, "extractor_sha256": "c" * 64, "floor": SCORES, "wall_s": 99.0}
+    record = made | SCORES | {"fid_fashion": fid}
+    best = {"step": 2, "fid_fashion": fid, "checkpoint": "checkpoints/best.safetensors"}
+    return put(put(values, "history.evaluations", [record]), "evaluation", record | {"best": best})
+
+
 def run(values: Record, name: str = "run") -> compare.Run:
     return compare.Run(Path(name), values)
 
@@ -151,7 +166,10 @@ def test_the_schema_is_a_schema() -> None:
     jsonschema.Draft202012Validator.check_schema(compare.schema())
 
 
-@pytest.mark.parametrize("key", ["history.steps.0", "history.epochs.0", "history", "dataset", ""])
+RECORDS = ["history.steps.0", "history.epochs.0", "history.evaluations.0", "history.evaluations.0.floor", "dataset", ""]
+
+
+@pytest.mark.parametrize("key", [*RECORDS, "history", "evaluation.best"])
 def test_records_are_exactly_the_contract(tmp_path: Path, key: str) -> None:
     """Otherwise the frameworks' files could grow apart, key by key, without anyone noticing."""
 
@@ -161,21 +179,25 @@ def test_records_are_exactly_the_contract(tmp_path: Path, key: str) -> None:
         found: Record = values
         return found
 
-    for index, name in enumerate(record(A)):
-        shorter = copy.deepcopy(A)
+    whole = judged(A)
+    compare.read_run(write(tmp_path / "whole", whole))
+    for index, name in enumerate(record(whole)):
+        if (key, name) == ("history", "evaluations"):  # runs of earlier versions have none
+            continue
+        shorter = copy.deepcopy(whole)
         del record(shorter)[name]
         with pytest.raises(UserError, match=f"'{name}' is a required property"):
             compare.read_run(write(tmp_path / f"without {index}", shorter))
-    longer = copy.deepcopy(A)
+    longer = copy.deepcopy(whole)
     record(longer)["mood"] = "good"
     with pytest.raises(UserError, match="'mood' was unexpected"):
         compare.read_run(write(tmp_path / "more", longer))
 
 
-@pytest.mark.parametrize("key", ["config.new", "environment.new", "final.new", "evaluation.fid"])
+@pytest.mark.parametrize("key", ["config.new", "environment.new", "final.new", "evaluation.new"])
 def test_records_that_may_grow_may_grow(tmp_path: Path, key: str) -> None:
     """Otherwise a new setting or a score would make all files unreadable."""
-    compare.read_run(write(tmp_path / "run", put(A, key, 1.5)))
+    compare.read_run(write(tmp_path / "run", put(judged(A), key, 1.5)))
 
 
 def first_step(key: str, value: Any) -> Record:
@@ -307,6 +329,25 @@ def test_images_per_s_is_that_of_training(wall_s: list[float], ends: list[int], 
     assert run_records.images_per_s(run(metrics(losses=[1.0] * len(wall_s), ends=ends, wall_s=wall_s))) == expected
 
 
+def test_the_last_judgement_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Otherwise one compares losses where the quality of the samples is known, or the files of old runs are refused.
+
+    A is as runs were written before there was a judge.
+    """
+    folders = [write(tmp_path / "a", A), write(tmp_path / "b", judged(B, fid=1.25))]
+    out = tmp_path / "out"
+    assert compare.main([*folders, "--out", str(out)]) == 0
+    result = json.loads((out / "comparison.json").read_text())
+    told = [(each["fid_fashion"], each["fid_images"]) for each in result["runs"]]
+    assert told == [(None, None), (1.25, 256)]
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["fid", "fashion", "none", "1.25"] in rows
+    assert ["fid", "images", "none", "256"] in rows
+    page = re.sub(r"\s+", " ", (out / "report.html").read_text())
+    assert '<th scope="row">fid fashion</th> <td>–</td> <td>1.25</td>' in page
+    assert '<th scope="row">fid images</th> <td>–</td> <td>256</td>' in page
+
+
 # Like with like.
 
 
@@ -362,6 +403,8 @@ def test_every_difference_is_named() -> None:
         ("data.dataset", "fashion-mnist"),  # "auto" found the same bytes
         ("training.sample_every", 0),
         ("training.sample_images", 4),
+        ("training.evaluate_every", 1),
+        ("training.evaluate_images", 500),
         ("training.checkpoint_every", 7),
         ("training.keep_checkpoints", 1),
     ],

@@ -50,6 +50,8 @@ UNUSUAL = Config(
         validation_images=5,
         sample_every=0,
         sample_images=7,
+        evaluate_every=10,
+        evaluate_images=200,
         checkpoint_every=8,
         keep_checkpoints=9,
     ),
@@ -238,6 +240,12 @@ BETAS = "--beta-start, --beta-end"
         (TrainingConfig, {"validation_images": 0}, "--validation-images 0: must be 1 or more"),
         (TrainingConfig, {"warmup_steps": -1}, "--warmup-steps -1: must be 0 or more"),
         (TrainingConfig, {"sample_every": -1}, "--sample-every -1: must be 0 or more"),
+        (TrainingConfig, {"evaluate_every": -1}, "--evaluate-every -1: must be 0 or more"),
+        (
+            TrainingConfig,
+            {"evaluate_images": 127},
+            "--evaluate-images 127: must be 128 or more, as many as the judge has features",
+        ),
         (TrainingConfig, {"learning_rate": 0.0}, "--learning-rate 0.0: must be positive and finite"),
         (TrainingConfig, {"learning_rate": float("inf")}, "--learning-rate inf: must be positive and finite"),
         (TrainingConfig, {"max_grad_norm": NAN}, "--max-grad-norm nan: must be positive and finite"),
@@ -264,6 +272,7 @@ def test_a_value_out_of_range_is_refused(kind, values, message):
         (ModelConfig, {"channel_mults": (1,), "attention_resolutions": (28,)}),
         (TrainingConfig, {"epochs": 1, "max_steps": 1, "batch_size": 1, "validation_images": 1}),
         (TrainingConfig, {"warmup_steps": 0, "sample_every": 0, "ema_decay": 0.0}),
+        (TrainingConfig, {"evaluate_every": 0, "evaluate_images": 128}),
     ],
 )
 def test_the_ends_of_the_ranges_are_allowed(kind, values):
@@ -501,6 +510,8 @@ def test_a_resumed_run_may_go_further_and_elsewhere(written):
         "--data-dir": "/data",
         "--sample-every": "0",
         "--sample-images": "3",
+        "--evaluate-every": "2",
+        "--evaluate-images": "500",
         "--checkpoint-every": "7",
         "--keep-checkpoints": "1",
     }

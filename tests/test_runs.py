@@ -42,6 +42,18 @@ def epoch_record(epoch, loss=LOSS):
     return {"epoch": epoch, "step": 2 * epoch, "train_loss": loss, "validation_loss": loss, "images_per_s": 1 / 7}
 
 
+SCORES = {
+    **{"fid_fashion": LOSS, "kid_fashion": -1 / 3, "kid_fashion_std": 1 / 7, "inception_score_fashion": 8.5},
+    **{"precision": 0.5, "recall": 0.25, "density": 1.5, "coverage": 1.0, "class_histogram": [256] + 9 * [0]},
+}
+
+
+def evaluation_record(epoch, fid=LOSS, num_images=256, extractor="cd" * 32):
+    scores = SCORES | {"num_images": num_images}
+    made = {"step": 2 * epoch, "epoch": epoch, "extractor_sha256": extractor, "floor": scores}
+    return made | scores | {"fid_fashion": fid}
+
+
 def write_steps(run, first, last):
     """Two steps an epoch."""
     for step in range(first, last + 1):
@@ -60,6 +72,10 @@ def events(folder):
 
 def metrics(folder):
     return json.loads((folder / "metrics.json").read_text())
+
+
+def best(folder):
+    return metrics(folder)["evaluation"]["best"]
 
 
 def numbers(history):
@@ -105,6 +121,7 @@ def test_metrics_json_keeps_the_contract(folder, framework):
     run = new_run(folder, framework=framework)
     jsonschema.validate(metrics(folder), compare.schema())  # before the first step as well
     write_steps(run, 1, 3)
+    run.record_evaluation(evaluation_record(1))
     run.finish("failed", 3, "why")
     found = metrics(folder)
     jsonschema.validate(found, compare.schema())
@@ -121,10 +138,16 @@ def test_metrics_json_keeps_the_contract(folder, framework):
         "num_images": 6,
         "sha256": "ab" * 32,
     }
-    for kind, record in [("steps", step_record(1)), ("epochs", epoch_record(1))]:
+    for kind, record in [
+        ("steps", step_record(1)),
+        ("epochs", epoch_record(1)),
+        ("evaluations", evaluation_record(1)),
+    ]:
         first = found["history"][kind][0]
         assert first.keys() == record.keys() | {"wall_s"}
         assert {key: first[key] for key in record} == record  # floats to the last bit
+    told = {"best": {"step": 2, "fid_fashion": LOSS, "checkpoint": None}}
+    assert found["evaluation"] == found["history"]["evaluations"][0] | told
     final = found["final"]
     assert {key: final[key] for key in final if key != "wall_s"} == {
         "step": 3,
@@ -172,6 +195,8 @@ def test_nan_is_never_written(folder, bad):
         run.record_step(step_record(3, bad))
     with pytest.raises(ValueError, match="not JSON compliant"):
         run.record_epoch(epoch_record(2, bad))
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        run.record_evaluation(evaluation_record(1, bad))
     assert (folder / "metrics.jsonl").read_bytes() == before
     run.finish("failed", 2)  # the good records can still be written
     assert numbers(metrics(folder)["history"]) == [[1, 2], [1]]
@@ -184,10 +209,13 @@ def test_the_log_replays_to_the_same_records(folder):
     """Otherwise a resumed run goes on from another history than the one that was recorded."""
     run = new_run(folder)
     write_steps(run, 1, 5)
+    for epoch in (1, 2):
+        run.record_evaluation(evaluation_record(epoch))
     assert runs.read_history(folder, 5) == run.history
     assert numbers(runs.read_history(folder, 3)) == [[1, 2, 3], [1]]
+    assert [record["step"] for record in runs.read_history(folder, 3)["evaluations"]] == [2]
     assert numbers(runs.read_history(folder, 0)) == [[], []]
-    assert runs.read_history(folder / "nowhere", 5) == {"steps": [], "epochs": []}
+    assert runs.read_history(folder / "nowhere", 5) == {"steps": [], "epochs": [], "evaluations": []}
 
 
 def test_a_resumption_takes_back_what_came_after_its_checkpoint(folder):
@@ -196,17 +224,21 @@ def test_a_resumption_takes_back_what_came_after_its_checkpoint(folder):
     run.began -= 1000  # seconds
     write_steps(run, 1, 2)
     path = save(run, 2)
-    write_steps(run, 3, 5)  # and then it died
+    write_steps(run, 3, 5)
+    run.record_evaluation(evaluation_record(2))  # and then it died
 
     again = new_run(folder, checkpoint.load(path))
     assert numbers(again.history) == [[1, 2], [1]]
     again.record_step(step_record(3, loss=7.0))
     again.record_step(step_record(4, loss=8.0))
     again.record_epoch(epoch_record(2, loss=9.0))
+    again.record_evaluation(evaluation_record(2, fid=6.0))
+    again.write_metrics("running")
     history = runs.read_history(folder, 4)
     assert history == again.history == metrics(folder)["history"]
     assert [record["loss"] for record in history["steps"]] == [LOSS, LOSS, 7.0, 8.0]
     assert [record["train_loss"] for record in history["epochs"]] == [LOSS, 9.0]
+    assert [record["fid_fashion"] for record in history["evaluations"]] == [6.0]
     # Append-only: what was taken back is still in the log.
     assert [event["step"] for event in events(folder) if event["event"] == "step"] == [1, 2, 3, 4, 5, 3, 4]
     assert {"event": "resume", "step": 2, "checkpoint": str(path), "framework": "torch"} in events(folder)
@@ -260,6 +292,7 @@ def test_a_run_that_goes_on_in_a_new_folder_brings_its_history(folder, tmp_path)
     """Otherwise a run that one framework began and the other ended has only half of its losses."""
     run = new_run(folder)
     write_steps(run, 1, 4)
+    run.record_evaluation(evaluation_record(1))
     path = save(run, 4)
     write_steps(run, 5, 6)
     before = {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
@@ -270,6 +303,7 @@ def test_a_run_that_goes_on_in_a_new_folder_brings_its_history(folder, tmp_path)
     new.finish("completed", 5)
     assert new.history["steps"][:4] == run.history["steps"][:4]
     assert new.history["epochs"] == run.history["epochs"][:2]
+    assert new.history["evaluations"] == run.history["evaluations"]
     assert runs.read_history(branch, 9) == new.history == metrics(branch)["history"]
     assert metrics(branch)["framework"] == "tensorflow"
     assert {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()} == before
@@ -310,6 +344,95 @@ def test_files_of_later_steps_do_not_push_out_the_new_one(folder):
     save(again, 3)
     assert checkpoint.load(runs.latest_checkpoint(folder)).step == 3
     assert not (folder / "checkpoints" / "step_00000002.safetensors").exists()
+
+
+# --- The best checkpoint ------------------------------------------------------------------------------------
+
+
+def keep_best(run, epoch, fid):
+    """What training does with an evaluation that is the best so far."""
+    run.save_best(2 * epoch, {"model/x": np.full(2, 2 * epoch, np.float32)})
+    run.record_evaluation(evaluation_record(epoch, fid))
+
+
+@pytest.mark.parametrize(
+    ("evaluations", "epoch"),
+    [
+        ([(1, 3.0), (2, 1.0), (3, 2.0)], 2),
+        ([(1, 3.0), (2, 3.0)], 1),  # no better than the first
+        ([(1, 1.0, 500), (2, 3.0), (3, 2.0, 500), (4, 4.0)], 2),  # more images alone make it smaller
+        ([(1, 1.0, 256, "ef" * 32), (2, 3.0)], 2),  # and another network anything
+    ],
+)
+def test_the_best_is_the_lowest_of_those_that_compare(evaluations, epoch):
+    """Otherwise the checkpoint that is kept is one that was judged by fewer images, not one that draws better."""
+    assert runs.best_evaluation([evaluation_record(*each) for each in evaluations])["epoch"] == epoch
+
+
+def test_the_best_checkpoint_outlives_the_others(folder):
+    """Otherwise the weights that drew the best samples are gone by the end of the run that tells of them."""
+    run = new_run(folder)
+    write_steps(run, 1, 2)
+    keep_best(run, 1, 2.0)
+    for step in (2, 3, 4, 5):
+        save(run, step)
+    run.record_evaluation(evaluation_record(2, 3.0))
+    run.finish("completed", 5)
+    assert best(folder) == {"step": 2, "fid_fashion": 2.0, "checkpoint": "checkpoints/best.safetensors"}
+    loaded = checkpoint.load(folder / "checkpoints" / "best.safetensors")
+    assert (loaded.step, loaded.tensors["model/x"].tolist()) == (2, [2, 2])
+    assert {"event": "checkpoint", "step": 2, "file": "best.safetensors"} in events(folder)
+    assert runs.latest_checkpoint(folder).name == "step_00000005.safetensors"
+
+    again = new_run(folder, checkpoint.load(runs.latest_checkpoint(folder)))
+    assert best(folder)["checkpoint"] == "checkpoints/best.safetensors"
+    keep_best(again, 3, 1.0)
+    again.finish("completed", 6)
+    assert best(folder) == {"step": 6, "fid_fashion": 1.0, "checkpoint": "checkpoints/best.safetensors"}
+
+
+def test_a_run_that_went_back_does_not_call_the_file_of_a_later_step_its_best(folder):
+    """Otherwise metrics.json gives one state's score for another's."""
+    run = new_run(folder)
+    write_steps(run, 1, 2)
+    keep_best(run, 1, 2.0)
+    path = save(run, 2)
+    write_steps(run, 3, 4)
+    keep_best(run, 2, 1.0)  # in the place of step 2
+    again = new_run(folder, checkpoint.load(path))
+    assert best(folder) == {"step": 2, "fid_fashion": 2.0, "checkpoint": None}
+    assert checkpoint.load(folder / "checkpoints" / "best.safetensors").step == 4  # nothing is lost
+    keep_best(again, 2, 1.0)
+    again.finish("completed", 4)
+    assert best(folder) == {"step": 4, "fid_fashion": 1.0, "checkpoint": "checkpoints/best.safetensors"}
+
+
+def test_a_run_that_goes_on_in_a_new_folder_names_no_file_that_stayed_behind(folder, tmp_path):
+    """Otherwise a program that opens the best checkpoint that metrics.json names finds none."""
+    run = new_run(folder)
+    write_steps(run, 1, 2)
+    keep_best(run, 1, 2.0)
+    branch = tmp_path / "branch"
+    new = new_run(branch, checkpoint.load(folder / "checkpoints" / "best.safetensors"))
+    assert numbers(new.history) == [[1, 2], [1]]
+    assert best(branch) == {"step": 2, "fid_fashion": 2.0, "checkpoint": None}
+    keep_best(new, 2, 1.0)
+    new.finish("completed", 4)
+    assert best(branch)["checkpoint"] == "checkpoints/best.safetensors"
+
+
+def test_a_damaged_best_checkpoint_is_no_reason_not_to_go_on(folder):
+    """Otherwise a file that nothing needs keeps a run from being resumed."""
+    run = new_run(folder)
+    write_steps(run, 1, 2)
+    keep_best(run, 1, 2.0)
+    path = save(run, 2)
+    (folder / "checkpoints" / "best.safetensors").write_bytes(b"half a file")
+    new_run(folder, checkpoint.load(path))
+    assert best(folder)["checkpoint"] is None
+
+
+# --- Folders ------------------------------------------------------------------------------------------------
 
 
 def test_a_new_folder_is_not_yet_taken(tmp_path, monkeypatch):

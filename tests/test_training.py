@@ -23,8 +23,9 @@ import pytest
 from numpy.testing import assert_allclose
 from PIL import Image
 
-from ddpm_shared import checkpoint, cli, compare, datasets, files, runs
+from ddpm_shared import checkpoint, cli, compare, datasets, files, images, runs, training
 from ddpm_shared.errors import UserError
+from ddpm_shared.evaluation import judge
 
 # 4 steps an epoch, 8 in all; checkpoints after 3, 6 and 8, so that an epoch's end and a checkpoint are two things.
 STEPS, STEPS_PER_EPOCH = 8, 4
@@ -39,12 +40,18 @@ FLAGS = [
 CROSS_FRAMEWORK = 5e-7
 
 
+@pytest.fixture(scope="module")
+def embedded():
+    """The embedded images, all of them."""
+    return datasets.load(datasets.EMBEDDED)
+
+
 @pytest.fixture(scope="module", autouse=True)
-def data():
+def data(embedded):
     """The embedded images, cut to 64 and 30, for the whole file."""
     cut = [
         dataclasses.replace(split, images=split.images[:number], labels=split.labels[:number])
-        for split, number in zip(datasets.load(datasets.EMBEDDED), (64, 30), strict=True)
+        for split, number in zip(embedded, (64, 30), strict=True)
     ]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(datasets, "load", lambda name, data_dir=None: tuple(cut))
@@ -81,12 +88,26 @@ def last_tensors(folder):
     return checkpoint.load(runs.latest_checkpoint(folder)).tensors
 
 
-def assert_same_result(folder, other):
-    """Losses, epochs, pictures and all state, to the last bit."""
-    assert without_times(folder) == without_times(other)
-    ours, theirs = last_tensors(folder), last_tensors(other)
+def best(folder):
+    """The checkpoint that metrics.json names as the best, once it is the one that it says it is."""
+    told = metrics(folder)["evaluation"]["best"]
+    found = checkpoint.load(folder / told["checkpoint"])
+    assert found.step == told["step"]
+    return found
+
+
+def assert_same_state(ours, theirs):
     assert ours.keys() == theirs.keys()
     assert [name for name in ours if ours[name].tobytes() != theirs[name].tobytes()] == []
+
+
+def assert_same_result(folder, other):
+    """Losses, epochs, evaluations, pictures and all state, to the last bit."""
+    assert without_times(folder) == without_times(other)
+    assert_same_state(last_tensors(folder), last_tensors(other))
+    if metrics(other)["evaluation"]:
+        assert metrics(folder)["evaluation"]["best"] == metrics(other)["evaluation"]["best"]
+        assert_same_state(best(folder).tensors, best(other).tensors)
     pictures = [{p.name: p.read_bytes() for p in (run / "samples").iterdir()} for run in (folder, other)]
     assert pictures[0] == pictures[1]
 
@@ -142,9 +163,9 @@ def signal_in(tree, patch, method, call, number):
             kill_if(index == 1)
             yield batch
 
-    def sample(self, num_images, on_step):
+    def sample(self, num_images, on_step, first=0):
         calls.append(0)
-        return original(self, num_images, lambda t: (kill_if(t == 10), on_step(t)))
+        return original(self, num_images, lambda t: (kill_if(t == 10), on_step(t)), first)
 
     patch.setattr(learner, method, locals()[method])
 
@@ -249,6 +270,74 @@ def test_a_run_that_diverges_fails_with_a_hint(tree, tmp_path, capfd):
     assert_failed(folder, message)
 
 
+def test_an_image_does_not_depend_on_how_many_are_drawn_at_once(tree):
+    """Otherwise the samples that are judged are not those that the same weights and seed give later.
+
+    No pixel is seen to differ; one level in one of a thousand is allowed, as in test_sampling.py.
+    """
+    learner = tree.train.Learner(cli.parse_train(tree.framework, FLAGS).config)
+    whole = learner.sample(5, lambda t: None)
+    seen = []
+    parts = [learner.sample(number, seen.append, first) for number, first in ((3, 0), (2, 3))]
+    assert seen == 2 * list(reversed(range(20)))
+    apart = np.abs(np.concatenate(parts).astype(int) - whole.astype(int))
+    assert apart.max() <= 1
+    assert apart.mean() <= 1e-3
+    assert len({image.tobytes() for image in whole}) == 5
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """Where the real judge keeps what it saw in the real images: once for the whole file."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def real_images(embedded, cache, monkeypatch):
+    """All the embedded images as the data set, for the judge, which 30 are not enough for."""
+    monkeypatch.setenv("DDPM_DUET_CACHE", str(cache))
+    monkeypatch.setattr(datasets, "load", lambda name, data_dir=None: embedded)
+    return embedded
+
+
+def test_samples_are_judged_while_training(tree, real_images, tmp_path):
+    """Otherwise --evaluate-every gives other numbers than judging the same samples by hand, or none."""
+    folder, out = tmp_path / "run", tmp_path / "out"
+    flags = ["--max-steps", 1, "--timesteps", 4, "--evaluate-every", 1, "--evaluate-images", 128]
+    assert train(tree, "--run-dir", folder, *flags) == 0
+    found = metrics(folder)
+    jsonschema.validate(found, compare.schema())
+    evaluation = found["evaluation"]
+    assert evaluation["best"] == {
+        "step": 1,
+        "fid_fashion": evaluation["fid_fashion"],
+        "checkpoint": "checkpoints/best.safetensors",
+    }
+    assert evaluation["fid_fashion"] > 20 * evaluation["floor"]["fid_fashion"]  # of noise, and of real images
+    draw = ["--checkpoint", str(folder / "checkpoints" / "best.safetensors"), "--num-images", "128", "--out", str(out)]
+    assert tree.inference.main([*draw, "--device", "cpu"]) == 0
+    with np.load(out / "samples.npz") as archive:
+        judged = judge.Judge(*real_images)
+        by_hand = judged.scores(judged.extractor(archive["images"]))
+    assert {key: evaluation[key] for key in by_hand} == by_hand
+    assert evaluation["floor"] == judged.floor(128)
+
+
+def test_black_images_are_judged(tree, real_images, tmp_path, monkeypatch):
+    """Otherwise a network that draws nothing yet ends its run by a NaN among the scores."""
+
+    class Black(Fake):
+        def sample(self, num_images, on_step, first=0):
+            return np.zeros((num_images, 28, 28, 1), np.uint8)
+
+    Fake.plan, Fake.calls = {}, []
+    monkeypatch.setattr(tree.train, "Learner", Black)
+    assert train(tree, "--run-dir", tmp_path / "run", "--max-steps", 1, "--evaluate-every", 1) == 0
+    found = metrics(tmp_path / "run")
+    jsonschema.validate(found, compare.schema())
+    assert sorted(found["evaluation"]["class_histogram"]) == [*[0] * 9, 256]
+
+
 @pytest.mark.parametrize("module", ["train", "inference"])
 def test_bad_input_is_one_sentence_without_a_traceback(tree, tmp_path, module):
     """Otherwise a typo shows the user a page of our code, or of TensorFlow's greetings."""
@@ -298,10 +387,13 @@ class Fake:
         batches = self._planned("validation_losses", [(len(pixels), float(self.state["model/x"][0]))])
         yield from batches
 
-    def sample(self, num_images, on_step):  # noqa: D102
+    def sample(self, num_images, on_step, first=0):  # noqa: D102
         self._planned("sample", None)
         on_step(0)
-        return np.zeros((num_images, 28, 28, 1), np.uint8)
+        pixels = np.zeros((num_images, 28, 28, 1), np.uint8)
+        pixels[:, 0, 0, 0] = range(first, first + num_images)
+        pixels[:, 0, 1, 0] = self.step
+        return pixels
 
     def tensors(self):  # noqa: D102
         return self._planned("tensors", self.state)
@@ -309,6 +401,42 @@ class Fake:
     def load(self, resumed):  # noqa: D102
         self.step = resumed.step
         self.state = {name: value.copy() for name, value in resumed.tensors.items()}
+
+
+class FakeJudge:
+    """A judge that goes by the step that drew the samples: `fids` holds what it says, `shown` what it was shown."""
+
+    fids: dict[int, float]
+    shown: list[images.Pixels]
+    sha256 = "cd" * 32
+
+    def __init__(self, train_split, test_split):
+        self.extractor = self
+
+    def __call__(self, pixels):  # noqa: D102
+        self.shown.append(pixels)
+        return pixels
+
+    def scores(self, seen):  # noqa: D102
+        return {
+            **{"num_images": len(seen), "fid_fashion": self.fids.get(int(seen[0, 0, 1, 0]), 9.5)},
+            **{"kid_fashion": -0.5, "kid_fashion_std": 0.1, "inception_score_fashion": 1.5, "precision": 0.5},
+            **{"recall": 0.25, "density": 1.5, "coverage": 1.0, "class_histogram": [len(seen), *[0] * 9]},
+        }
+
+    def floor(self, count):  # noqa: D102
+        return self.scores(np.zeros((count, 28, 28, 1), np.uint8)) | {"fid_fashion": 0.125}
+
+
+JUDGED = ("--evaluate-every", 1, "--evaluate-images", 150)
+
+
+@pytest.fixture
+def fids(monkeypatch):
+    """What FakeJudge, in the judge's place, says of the samples of each step."""
+    FakeJudge.fids, FakeJudge.shown = {}, []
+    monkeypatch.setattr(judge, "Judge", FakeJudge)
+    return FakeJudge.fids
 
 
 @pytest.fixture
@@ -417,7 +545,7 @@ def test_a_signal_does_not_wait_for_the_end_of_an_epoch(tree, fake, tmp_path, mo
 
     replacement = {
         "validation_losses": lambda self, pixels: hundred(),
-        "sample": lambda self, num_images, on_step: list(hundred(on_step)),
+        "sample": lambda self, num_images, on_step, first: list(hundred(on_step)),
     }[method]
     monkeypatch.setattr(fake, method, replacement)
     assert train(tree, "--run-dir", tmp_path / "run") == 130
@@ -496,6 +624,131 @@ def test_pictures_come_every_so_many_epochs_and_at_the_end(tree, fake, tmp_path,
     folder = tmp_path / "run"
     assert train(tree, "--run-dir", folder, "--epochs", 3, "--sample-every", every) == 0
     assert sorted(path.name for path in folder.glob("samples/*")) == [f"step_{step:08d}.png" for step in drawn]
+
+
+@pytest.mark.parametrize(("every", "judged"), [(1, [4, 8, 12]), (2, [8, 12]), (5, [12])])
+def test_samples_are_judged_every_so_many_epochs_and_at_the_end(tree, fake, fids, tmp_path, every, judged):
+    """Otherwise the last model has no score, or scores cost more time than was asked for."""
+    folder = tmp_path / "run"
+    assert train(tree, "--run-dir", folder, *JUDGED, "--epochs", 3, "--evaluate-every", every) == 0
+    found = metrics(folder)
+    jsonschema.validate(found, compare.schema())
+    evaluations = found["history"]["evaluations"]
+    assert [(record["step"], record["epoch"]) for record in evaluations] == [(step, step // 4) for step in judged]
+    assert found["evaluation"].items() >= evaluations[-1].items()
+    assert (evaluations[0]["num_images"], evaluations[0]["floor"]["num_images"]) == (150, 150)
+    assert (evaluations[0]["fid_fashion"], evaluations[0]["floor"]["fid_fashion"]) == (9.5, 0.125)
+    assert runs.read_history(folder, 12)["evaluations"] == evaluations
+
+
+def test_a_run_that_is_not_judged_needs_no_judge(tree, fake, tmp_path, monkeypatch):
+    """Otherwise every run waits for a classifier to look at 70,000 images, and fails where onnxruntime is broken."""
+    monkeypatch.setitem(sys.modules, "ddpm_shared.evaluation.judge", None)  # importing it raises ImportError
+    assert train(tree, "--run-dir", tmp_path / "run") == 0
+    found = metrics(tmp_path / "run")
+    assert (found["evaluation"], found["history"]["evaluations"]) == ({}, [])
+    with pytest.raises(ImportError):
+        train(tree, "--run-dir", tmp_path / "judged", *JUDGED)
+
+
+def test_real_images_that_are_too_few_are_refused_at_once(tree, fake, fids, tmp_path, monkeypatch):
+    """Otherwise a run trains for an epoch before it says that it cannot be judged."""
+
+    def floor(self, count):
+        raise UserError("30 images are too few")
+
+    monkeypatch.setattr(FakeJudge, "floor", floor)
+    with pytest.raises(UserError, match="30 images are too few"):
+        train(tree, "--run-dir", tmp_path / "run", *JUDGED)
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_is_shown_and_what_is_judged_are_drawn_once(tree, fake, fids, tmp_path):
+    """Otherwise the grid costs its time twice, is another picture in a run that is judged, or the judge sees less."""
+    plain, folder = tmp_path / "plain", tmp_path / "run"
+    assert train(tree, "--run-dir", plain) == 0
+    fake.calls.clear()
+    assert train(tree, "--run-dir", folder, *JUDGED) == 0
+    assert training.DRAWN_AT_ONCE == 64
+    assert Counter(fake.calls)["sample", 4] == 3  # 64, 64 and 22
+    assert [shown[:, 0, 0, 0].tolist() for shown in FakeJudge.shown] == 2 * [list(range(150))]
+    for name in ("step_00000004.png", "step_00000008.png"):
+        assert (folder / "samples" / name).read_bytes() == (plain / "samples" / name).read_bytes()
+    many = ["--sample-images", 200, "--max-steps", 4]
+    assert train(tree, "--run-dir", tmp_path / "many", *JUDGED, *many) == 0
+    assert len(FakeJudge.shown[-1]) == 150
+    pixels = images.grid(fake(None).sample(200, lambda t: None))
+    with Image.open(tmp_path / "many" / "samples" / "step_00000004.png") as picture:
+        assert picture.size == pixels.shape[1::-1]
+
+
+def test_the_best_checkpoint_is_kept_beside_the_last(tree, fake, fids, tmp_path, capsys):
+    """Otherwise the weights that drew the best samples are gone, or those are kept that drew the worst."""
+    fids.update({4: 2.0, 8: 1.03125, 12: 1.03125, 16: 31.25})
+    folder, shorter = tmp_path / "run", tmp_path / "shorter"
+    assert train(tree, "--run-dir", folder, *JUDGED, "--epochs", 4, "--keep-checkpoints", 1) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if "FID" in line]
+    assert lines == [
+        "epoch 1, step 4: FID (fashion features, 150 images) 2, floor 0.125, best so far",
+        "epoch 2, step 8: FID (fashion features, 150 images) 1.031, floor 0.125, best so far",
+        "epoch 3, step 12: FID (fashion features, 150 images) 1.031, floor 0.125, best 1.031 at step 8",
+        "epoch 4, step 16: FID (fashion features, 150 images) 31.25, floor 0.125, best 1.031 at step 8",
+    ]
+    assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == [
+        "best.safetensors",
+        "latest",
+        "step_00000016.safetensors",
+    ]
+    assert best(folder).step == 8
+    assert train(tree, "--run-dir", shorter) == 0
+    assert_same_state(best(folder).tensors, last_tensors(shorter))
+
+    branch = tmp_path / "branch"
+    assert resume(tree, folder / "checkpoints" / "best.safetensors", "--run-dir", str(branch)) == 0
+    assert_same_history(branch, folder)
+    assert metrics(branch)["evaluation"]["best"] == {"step": 8, "fid_fashion": 1.03125, "checkpoint": None}
+
+
+def test_a_judged_run_that_was_interrupted_or_died_ends_as_if_it_had_not(tree, fake, fids, tmp_path):
+    """Otherwise an epoch is judged twice or not at all, or the best checkpoint is not the one that it would be."""
+    fids.update({4: 3.0, 8: 2.0, 12: 2.5})
+    whole, folder = tmp_path / "whole", tmp_path / "run"
+    flags = [*JUDGED, "--epochs", 3, "--keep-checkpoints", 9]
+    assert train(tree, "--run-dir", whole, *flags) == 0
+    fake.calls.clear()
+
+    def stop_in_the_second_batch():
+        if fake.calls.count(("sample", 8)) == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    fake.plan["sample", 8] = stop_in_the_second_batch
+    assert train(tree, "--run-dir", folder, *flags) == 130
+    assert fake.calls.count(("sample", 8)) == 2  # not to the end of the drawing
+    assert [record["step"] for record in metrics(folder)["history"]["evaluations"]] == [4]
+    assert best(folder).step == 4
+    fake.plan.clear()
+    assert resume(tree, folder) == 0
+    assert_same_result(folder, whole)
+
+    die(folder, step=9, checkpoint_step=6)
+    assert checkpoint.load(folder / "checkpoints" / "best.safetensors").step == 8  # of what is taken back
+    fake.plan["train_step", 7] = lambda: os.kill(os.getpid(), signal.SIGINT)
+    assert resume(tree, folder) == 130
+    assert metrics(folder)["evaluation"]["best"] == {"step": 4, "fid_fashion": 3.0, "checkpoint": None}
+    fake.plan.clear()
+    assert resume(tree, folder) == 0
+    assert_same_result(folder, whole)
+
+
+def test_a_state_that_is_not_finite_is_not_kept_as_the_best(tree, fake, fids, tmp_path):
+    """Otherwise NaN takes the place of the best checkpoint, since its samples were judged before they were checked."""
+    fids.update({4: 2.0, 8: 1.0})
+    method, value = planted("state", 8)
+    fake.plan[method, 8] = value
+    folder = tmp_path / "run"
+    assert train(tree, "--run-dir", folder, *JUDGED, "--epochs", 3) == 1
+    assert_failed(folder, "the learner's state is not finite at step 8")
+    assert best(folder).step == 4
 
 
 def test_the_validation_loss_is_the_mean_over_images(tree, fake, tmp_path):
@@ -607,6 +860,15 @@ def test_a_batch_larger_than_the_data_is_refused(tree, fake, tmp_path):
         train(tree, "--run-dir", tmp_path / "run", "--batch-size", 65)
     assert not (tmp_path / "run").exists()
     assert train(tree, "--run-dir", tmp_path / "run", "--batch-size", 64) == 0
+
+
+def test_a_network_for_images_of_another_size_is_refused(tree, fake, tmp_path):
+    """Otherwise it learns from images that it was not built for, and draws others, which nothing can judge."""
+    with pytest.raises(
+        UserError, match=r"^--image-size 14, --image-channels 1: the images of .* have 28 x 28 x 1: leave"
+    ):
+        train(tree, "--run-dir", tmp_path / "run", "--image-size", 14)
+    assert not (tmp_path / "run").exists()
 
 
 def test_other_data_than_the_checkpoint_s_is_refused(tree, fake, tmp_path, monkeypatch, data):

@@ -149,6 +149,10 @@ class TrainingConfig:
     """Draw a grid of samples every so many epochs and at the end; 0: never."""
     sample_images: int = 16
     """Images in that grid."""
+    evaluate_every: int = 0
+    """Judge samples every so many epochs and at the end, and keep the checkpoint of the best; 0: never."""
+    evaluate_images: int = 256
+    """Images drawn for it."""
     checkpoint_every: int = 500
     """Write a checkpoint every so many steps and at the end."""
     keep_checkpoints: int = 3
@@ -160,8 +164,14 @@ class TrainingConfig:
         for name in ("max_steps", "validation_images"):
             value = getattr(self, name)
             require(value is None or value >= 1, flag(name), value, "must be 1 or more")
-        for name in ("warmup_steps", "sample_every"):
+        for name in ("warmup_steps", "sample_every", "evaluate_every"):
             require(getattr(self, name) >= 0, flag(name), getattr(self, name), "must be 0 or more")
+        require(
+            self.evaluate_images >= 128,
+            "--evaluate-images",
+            self.evaluate_images,
+            "must be 128 or more, as many as the judge has features",
+        )
         for name in ("learning_rate", "max_grad_norm"):
             value = getattr(self, name)
             require(0 < value < float("inf"), flag(name), value, "must be positive and finite")

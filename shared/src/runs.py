@@ -4,6 +4,7 @@ metrics.jsonl is append-only, one event a line; metrics.json is rewritten whole 
 `resume` at step k takes back the records after k, so a run that died between checkpoints is told once, not twice.
 """
 
+import contextlib
 import importlib.metadata
 import json
 import os
@@ -11,6 +12,7 @@ import platform
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,10 +25,12 @@ from ddpm_shared.errors import UserError
 
 SCHEMA_VERSION = 1
 RUNS = Path("runs")
-PACKAGES = ("ddpm-duet", "torch", "tensorflow", "keras", "numpy", "safetensors")
+PACKAGES = ("ddpm-duet", "torch", "tensorflow", "keras", "numpy", "safetensors", "onnxruntime")
+KINDS = ("step", "epoch", "evaluation")  # the events that make the history
+BEST = "best.safetensors"
 
 Record = dict[str, Any]
-History = dict[str, list[Record]]  # "steps" and "epochs"
+History = dict[str, list[Record]]  # "steps", "epochs" and "evaluations"
 
 
 def environment(device: str, threads: int) -> Record:
@@ -96,7 +100,7 @@ def latest_checkpoint(folder: Path) -> Path:
 
 def read_history(folder: Path, step: int) -> History:
     """The records in metrics.jsonl up to and with `step`; empty lists where there is no such file."""
-    history: History = {"steps": [], "epochs": []}
+    history = _no_history()
     path = folder / "metrics.jsonl"
     lines = path.read_text(errors="replace").splitlines(keepends=True) if path.is_file() else []
     for number, line in enumerate(lines, start=1):
@@ -107,15 +111,29 @@ def read_history(folder: Path, step: int) -> History:
             kind, at = event.pop("event"), event["step"]
             if kind == "resume":
                 history = _until(history, at)
-            elif kind in ("step", "epoch"):
-                history[kind + "s"].append(event)
+            elif kind in KINDS:
+                history[f"{kind}s"].append(event)
         except (ValueError, KeyError, TypeError, AttributeError):
             raise UserError(f"{path}, line {number} is not an event of a run: {line.strip()[:80]!r}") from None
     return _until(history, step)
 
 
+def _no_history() -> History:
+    return {f"{kind}s": [] for kind in KINDS}
+
+
 def _until(history: History, step: int) -> History:
     return {kind: [record for record in records if record["step"] <= step] for kind, records in history.items()}
+
+
+def best_evaluation(evaluations: Sequence[Record]) -> Record:
+    """The one of lowest FID, the first of equals, among those that compare with the last.
+
+    An FID depends on how many images it is taken over, and on the network that makes their features.
+    """
+    last = evaluations[-1]
+    alike = [each for each in evaluations if all(each[key] == last[key] for key in ("num_images", "extractor_sha256"))]
+    return min(alike, key=lambda each: each["fid_fashion"])
 
 
 class Run:
@@ -162,7 +180,8 @@ class Run:
         folder.mkdir(parents=True, exist_ok=True)
         files.write_json(folder / "config.json", to_dict(config))
         files.write_json(folder / "environment.json", environment)
-        self.history: History = {"steps": [], "epochs": []}
+        self.history = _no_history()
+        self.best_step = self._step_of_best()
         if resumed is None:
             self._append("start", {"step": 0})
         else:
@@ -179,10 +198,15 @@ class Run:
             os.truncate(log, len(whole[0]) + len(whole[1]))
             self._point_at(resumed.path)  # an older one than it pointed at, perhaps
         else:
-            for kind in ("steps", "epochs"):
-                for record in self.history[kind]:
-                    self._append(kind.removesuffix("s"), record)
+            for kind in KINDS:
+                for record in self.history[f"{kind}s"]:
+                    self._append(kind, record)
         self._append("resume", {"step": resumed.step, "checkpoint": str(resumed.path), "framework": self.framework})
+
+    def _step_of_best(self) -> int | None:
+        with contextlib.suppress(UserError):  # none there, or not one of ours
+            return checkpoint.load(self.folder / "checkpoints" / BEST, prefixes=()).step
+        return None
 
     @property
     def wall_s(self) -> float:
@@ -198,10 +222,28 @@ class Run:
         self._record("epoch", record)
         self.write_metrics("running")
 
+    def record_evaluation(self, record: Record) -> None:
+        """Append what the judge said of samples; `wall_s` is added."""
+        self._record("evaluation", record)
+
     def save_checkpoint(self, step: int, tensors: Tensors) -> Path:
         """Write checkpoints/step_<step>.safetensors, point `latest` at it, remove all but the newest few."""
         folder = self.folder / "checkpoints"
         path = folder / f"step_{step:08d}.safetensors"
+        self._write_checkpoint(path, step, tensors)
+        self._point_at(path)
+        # Files of later steps may lie there when the run went back to an earlier one: they count for nothing.
+        written = sorted(old for old in folder.glob("step_*.safetensors") if old <= path)
+        for old in written[: -self.config.training.keep_checkpoints]:
+            old.unlink()
+        return path
+
+    def save_best(self, step: int, tensors: Tensors) -> None:
+        """Write checkpoints/best.safetensors, beside those of save_checkpoint and outliving them."""
+        self._write_checkpoint(self.folder / "checkpoints" / BEST, step, tensors)
+        self.best_step = step
+
+    def _write_checkpoint(self, path: Path, step: int, tensors: Tensors) -> None:
         checkpoint.save(
             path,
             tensors,
@@ -210,13 +252,7 @@ class Run:
             config=self.config,
             dataset_sha256=self.data.sha256,
         )
-        self._point_at(path)
         self._append("checkpoint", {"step": step, "file": path.name})
-        # Files of later steps may lie there when the run went back to an earlier one: they count for nothing.
-        written = sorted(old for old in folder.glob("step_*.safetensors") if old <= path)
-        for old in written[: -self.config.training.keep_checkpoints]:
-            old.unlink()
-        return path
 
     def _point_at(self, path: Path) -> None:
         files.write_atomically(self.folder / "checkpoints" / "latest", path.name.encode() + b"\n")
@@ -242,14 +278,24 @@ class Run:
             "status": status,
             "history": self.history,
             "final": final | ({"message": message} if message else {}),
-            "evaluation": {},
+            "evaluation": self._evaluation(),
         }
         files.write_json(self.folder / "metrics.json", metrics)
+
+    def _evaluation(self) -> Record:
+        """The newest evaluation, and the best with the file of its state, if that is here; {} before the first."""
+        if not self.history["evaluations"]:
+            return {}
+        best = best_evaluation(self.history["evaluations"])
+        # A run that went back, or into another folder, may find the file of a later step there, or none.
+        file = f"checkpoints/{BEST}" if best["step"] == self.best_step else None
+        told = {"step": best["step"], "fid_fashion": best["fid_fashion"], "checkpoint": file}
+        return self.history["evaluations"][-1] | {"best": told}
 
     def _record(self, kind: str, record: Record) -> None:
         record = record | {"wall_s": self.wall_s}
         self._append(kind, record)  # first, since it refuses NaN
-        self.history[kind + "s"].append(record)
+        self.history[f"{kind}s"].append(record)
 
     def _append(self, kind: str, record: Record) -> None:
         line = json.dumps({"event": kind} | record, allow_nan=False)

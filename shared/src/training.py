@@ -21,6 +21,8 @@ from ddpm_shared.errors import UserError
 from ddpm_shared.images import Pixels
 from ddpm_shared.interruption import Interrupted, StopSignals
 
+DRAWN_AT_ONCE = 64  # images, so that drawing takes no more memory than a training step of the default batch size
+
 
 class Learner(Protocol):
     """What a tree brings: the network with its average and optimizer, on a device."""
@@ -35,8 +37,8 @@ class Learner(Protocol):
     def validation_losses(self, pixels: Pixels) -> Iterator[tuple[int, float]]:
         """Number of images and mean loss of each batch of `pixels`, with the averaged weights."""
 
-    def sample(self, num_images: int, on_step: Callable[[int], None]) -> Pixels:
-        """Draw images with the averaged weights, calling on_step(t) after each step."""
+    def sample(self, num_images: int, on_step: Callable[[int], None], first: int = 0) -> Pixels:
+        """Draw the images from `first` on with the averaged weights, calling on_step(t) after each step."""
 
     def tensors(self) -> Tensors:
         """All state, under a checkpoint's names."""
@@ -92,7 +94,7 @@ class TrainingLoop:
         test_split: images for the validation loss.
 
     Raises:
-        UserError: a batch larger than the data set.
+        UserError: a batch larger than the data set; images of another shape than the network's; no judge of samples.
     """
 
     def __init__(self, framework: str, config: Config, train_split: Split, test_split: Split) -> None:
@@ -106,7 +108,15 @@ class TrainingLoop:
                 f"--batch-size {settings.batch_size} is more than the {len(self.train_pixels)} training images: "
                 "choose a smaller one"
             )
+        size, channels = config.model.image_size, config.model.image_channels
+        if self.train_pixels.shape[1:] != (size, size, channels):
+            raise UserError(
+                f"--image-size {size}, --image-channels {channels}: the images of {train_split.name} have "
+                f"{' x '.join(map(str, self.train_pixels.shape[1:]))}: leave the flags out"
+            )
         self.total = min(settings.epochs * self.steps_per_epoch, settings.max_steps or sys.maxsize)
+        # Now, since looking at all real images takes a while: later it would come between two steps.
+        self.judge = _judge(train_split, test_split, settings.evaluate_images) if settings.evaluate_every else None
 
     def run(self, learner: Learner, run: runs.Run, step: int) -> int:
         """Train from `step` to the end and return the exit code, as in train()."""
@@ -188,8 +198,6 @@ class TrainingLoop:
             self.stop.check()
             count, total = count + batch, total + batch * loss
         self._require_finite(math.isfinite(total), "validation loss", self.step)
-        if self.settings.sample_every and (self.step == self.total or self.epoch % self.settings.sample_every == 0):
-            self._draw()
         record = {
             "epoch": self.epoch,
             "step": self.step,
@@ -197,11 +205,12 @@ class TrainingLoop:
             "validation_loss": total / count,
             "images_per_s": images_per_s,
         }
-        self.books.record_epoch(record)
         self.bar.write(
             f"epoch {self.epoch}, step {self.step}: train loss {record['train_loss']:.5f}, "
             f"validation loss {record['validation_loss']:.5f}"
         )
+        self._sample()
+        self.books.record_epoch(record)
 
     def _watched(self, batches: Iterator[tuple[int, float]], name: str, total: int) -> Iterator[tuple[int, float]]:
         with tqdm(total=total, desc=name, unit="img", leave=False) as bar:
@@ -209,23 +218,59 @@ class TrainingLoop:
                 bar.update(batch[0])
                 yield batch
 
-    def _draw(self) -> None:
-        with tqdm(total=self.config.diffusion.timesteps, desc="samples", unit="step", leave=False) as bar:
+    def _sample(self) -> None:
+        """Draw what this epoch is to show and what the judge is to see: both begin with image 0 of the run's seed."""
+        shown = self.settings.sample_images if self._due(self.settings.sample_every) else 0
+        judged = self.settings.evaluate_images if self._due(self.settings.evaluate_every) else 0
+        if shown or judged:
+            pixels = self._draw(max(shown, judged), "judged samples" if judged else "samples")
+        if shown:
+            path = self.books.folder / "samples" / f"step_{self.step:08d}.png"
+            images.write_png(path, images.grid(pixels[:shown]))
+        if judged:
+            self._evaluate(pixels[:judged])
 
-            def on_step(t: int) -> None:
-                bar.update()
-                self.stop.check()
+    def _due(self, every: int) -> bool:
+        return every > 0 and (self.step == self.total or self.epoch % every == 0)
 
-            pixels = self.learner.sample(self.settings.sample_images, on_step)
-        images.write_png(self.books.folder / "samples" / f"step_{self.step:08d}.png", images.grid(pixels))
+    def _draw(self, count: int, name: str) -> Pixels:
+        drawn = []
+        total = count * self.config.diffusion.timesteps
+        with tqdm(total=total, desc=name, unit="step", unit_scale=True, leave=False) as bar:
+            for first in range(0, count, DRAWN_AT_ONCE):
+                number = min(DRAWN_AT_ONCE, count - first)
+
+                def on_step(t: int, number: int = number) -> None:
+                    bar.update(number)
+                    self.stop.check()
+
+                drawn.append(self.learner.sample(number, on_step, first))
+        return np.concatenate(drawn)
+
+    def _evaluate(self, pixels: Pixels) -> None:
+        """Have samples judged, and keep the state that drew them if none before it drew better ones."""
+        assert self.judge is not None
+        record: runs.Record = {"step": self.step, "epoch": self.epoch} | self.judge(pixels)
+        best = runs.best_evaluation([*self.books.history["evaluations"], record])
+        if best is record:
+            self.books.save_best(self.step, self._state())
+        self.books.record_evaluation(record)
+        known = "best so far" if best is record else f"best {best['fid_fashion']:.4g} at step {best['step']}"
+        self.bar.write(
+            f"epoch {self.epoch}, step {self.step}: FID (fashion features, {len(pixels)} images) "
+            f"{record['fid_fashion']:.4g}, floor {record['floor']['fid_fashion']:.4g}, {known}"
+        )
 
     def _save(self) -> None:
         if self.step and self.step != self.saved:
-            tensors = self.learner.tensors()
-            finite = all(np.isfinite(value).all() for value in tensors.values())
-            self._require_finite(finite, "learner's state", self.step)  # before it takes the place of a good one
-            self.books.save_checkpoint(self.step, tensors)
+            self.books.save_checkpoint(self.step, self._state())
             self.saved = self.step
+
+    def _state(self) -> Tensors:
+        tensors = self.learner.tensors()
+        finite = all(np.isfinite(value).all() for value in tensors.values())
+        self._require_finite(finite, "learner's state", self.step)  # before it takes the place of a good one
+        return tensors
 
     def _require_finite(self, finite: bool, what: str, step: int) -> None:
         if not finite:
@@ -237,3 +282,12 @@ class TrainingLoop:
     def _bar(self) -> "tqdm[NoReturn]":
         batch = self.settings.batch_size
         return tqdm(total=self.total * batch, initial=self.step * batch, desc=self.framework, unit="img")
+
+
+def _judge(train_split: Split, test_split: Split, num_images: int) -> Callable[[Pixels], runs.Record]:
+    """A function: `num_images` samples -> what the run records of them, which the floor for so many is part of."""
+    from ddpm_shared.evaluation.judge import Judge  # here: it needs onnxruntime, and most runs do not need it
+
+    judge = Judge(train_split, test_split)
+    always = {"extractor_sha256": judge.extractor.sha256, "floor": judge.floor(num_images)}
+    return lambda pixels: judge.scores(judge.extractor(pixels)) | always

@@ -110,9 +110,18 @@ class Learner:
             x_0, t, eps = to_batch(arrays, self.config.precision)
             yield len(x_0), float(diffusion_loss(self.schedule, self.ema_eps_model, x_0, t, eps))
 
-    def sample(self, num_images: int, on_step: Callable[[int], None]) -> NDArray[np.uint8]:
-        """Draw [num_images, H, W, C] uint8 with the averaged weights, calling on_step(t) after each step."""
-        return sample(self.ema_eps_model, self.config, self.config.seed, num_images, on_step=lambda t, x: on_step(t))
+    def sample(self, num_images: int, on_step: Callable[[int], None], first: int = 0) -> NDArray[np.uint8]:
+        """The images first .. first + num_images - 1 of the run's seed, drawn at once with the averaged weights.
+
+        Args:
+            num_images: B.
+            on_step: called with t after each step.
+            first: index of the first image.
+
+        Returns:
+            [B, H, W, C] uint8.
+        """
+        return sample(self.ema_eps_model, self.config, self.config.seed, num_images, first, lambda t, x: on_step(t))
 
     def _state(self) -> tuple[list[tf.Variable], ...]:
         """What the four prefixes of a checkpoint stand for, each in the order of self.names."""

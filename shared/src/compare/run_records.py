@@ -98,6 +98,7 @@ def labels(count: int) -> list[str]:
 def summary(label: str, run: Run) -> Record:
     """What one run was and came to, as in the first table."""
     metrics, environment, final = run.metrics, run.metrics["environment"], run.metrics["final"]
+    evaluation = metrics["evaluation"]  # {} where the run was not judged
     return {
         "label": label,
         "path": str(run.path),
@@ -117,6 +118,8 @@ def summary(label: str, run: Run) -> Record:
         "last_loss": final["loss"],
         "train_loss": final["train_loss"],
         "validation_loss": final["validation_loss"],
+        "fid_fashion": evaluation.get("fid_fashion"),
+        "fid_images": evaluation.get("num_images"),
     }
 
 
