@@ -1,5 +1,6 @@
 """The judge: what it reads and refuses, what it says of real images, and that each number moves the right way."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import pytest
 
 from ddpm_shared import datasets, evaluation
 from ddpm_shared.errors import UserError
-from ddpm_shared.evaluation import corruptions, inception, samples
+from ddpm_shared.evaluation import corruptions, inception, metrics, samples
 from ddpm_shared.evaluation.extractor import DIMENSIONS, SHIPPED, Extractor
 from ddpm_shared.evaluation.judge import Judge
 from ddpm_shared.evaluation.kept import kept
@@ -238,18 +239,48 @@ def test_floats_are_taken_as_the_samplers_write_pixels(tmp_path):
     np.testing.assert_array_equal(images, pixels)
 
 
-def test_inception_is_asked_where_its_weights_are_given(tmp_path, monkeypatch, judge):
-    """Otherwise --inception-weights is a flag without effect; the network is stubbed, the arithmetic is not."""
-    random = np.random.default_rng(0)
-    monkeypatch.setattr(inception, "AT_LEAST", 100)
-    monkeypatch.setattr(
-        inception, "inception_features", lambda pixels, weights, on: random.normal(size=(len(pixels), 9))
+def test_fid_by_inception_goes_on_where_it_was_interrupted(monkeypatch, tmp_path):
+    """Otherwise hours of work on the real images are lost. The network is stubbed, all else is real."""
+    monkeypatch.setenv("DDPM_DUET_CACHE", str(tmp_path))
+    small = [dataclasses.replace(SPLITS[name], images=SPLITS[name].images[:600]) for name in ("train", "test")]
+    judge = Judge(*small)
+    asked = []
+
+    def features(network, pixels, on_batch):
+        if len(asked) == 5:
+            raise KeyboardInterrupt
+        asked.append(len(pixels))
+        on_batch(len(pixels))
+        return pixels.reshape(len(pixels), -1)[:, 300:309].astype(np.float64)
+
+    monkeypatch.setattr(inception, "AT_LEAST", 300)
+    monkeypatch.setattr(inception, "PART", 200)
+    monkeypatch.setattr(inception, "_extractor", lambda weights: None)
+    monkeypatch.setattr(inception, "_features", features)
+    with pytest.raises(KeyboardInterrupt):
+        inception.fid(judge, SPLITS["test"].images[600:1000], tmp_path)
+    assert asked == [400, 200, 200, 200, 200]  # the images, the reference, the first part of the floor
+    asked.clear()
+    found = inception.fid(judge, SPLITS["test"].images[600:1000], tmp_path)
+    assert asked == [400, 200]
+    seen, real, floor = (
+        metrics.moments(pixels.reshape(len(pixels), -1)[:, 300:309])
+        for pixels in (SPLITS["test"].images[600:1000], small[0].images, small[1].images[:400])
     )
-    found = inception.fid(judge, SPLITS["test"].images[:400], tmp_path / "weights.pth")
-    assert 0 < found["fid"] < 1
-    assert 0 < found["fid_floor"] < 1
+    assert found["fid"] == metrics.frechet_distance(seen, real)
+    assert found["fid_floor"] == metrics.frechet_distance(floor, real)
     assert found["weights_sha256"] == inception.SHA256
     assert "299" in found["rule"]
+
+
+def test_the_weights_of_inception_are_asked_for_before_the_work(tmp_path):
+    """Otherwise a mistyped path is told of after minutes."""
+    file = npz(tmp_path, SPLITS["train"].images[:2048])
+    with pytest.raises(UserError, match=r"cannot read the Inception weights .*none\.pth"):
+        evaluation.main([str(file), "--inception-weights", str(tmp_path / "none.pth"), *DATA])
+    file = npz(tmp_path, SPLITS["train"].images[:2047])
+    with pytest.raises(UserError, match="FID by Inception needs 2048 images or more, got 2047"):
+        evaluation.main([str(file), "--inception-weights", str(tmp_path / "none.pth"), *DATA])
 
 
 REFUSED = {

@@ -20,8 +20,8 @@ from ddpm_shared import cli, datasets, files
 from ddpm_shared.config import Dataset
 from ddpm_shared.errors import choice
 from ddpm_shared.evaluation import inception, picture, samples
-from ddpm_shared.evaluation.extractor import SPACE, Extractor
-from ddpm_shared.evaluation.judge import Judge, SplitName, notes, require_enough
+from ddpm_shared.evaluation.extractor import Extractor
+from ddpm_shared.evaluation.judge import Judge, SplitName, require_enough
 
 Record = dict[str, Any]
 
@@ -55,40 +55,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     file = samples.find(command.samples)
     pixels, origin = samples.read(file)
     require_enough(len(pixels))
+    weights = Path(command.inception_weights) if command.inception_weights else None
+    if weights:
+        inception.require_enough(len(pixels))
+        inception.check(weights)
     extractor = Extractor(Path(command.extractor) if command.extractor else None)
     train, test = datasets.load(command.dataset, command.data_dir)
     judge = Judge(train, test, command.reference, extractor)
 
     began = time.perf_counter()
-    by_inception = inception.fid(judge, pixels, Path(command.inception_weights)) if command.inception_weights else None
-    scores = judge.scores(extractor(pixels))
-    floor = judge.floor(len(pixels))
     index, distances = judge.nearest(pixels)
-    memorised = judge.memorised(pixels, distances)
     evaluation = {
         "schema_version": SCHEMA_VERSION,
         "created_utc": datetime.now(UTC).isoformat(timespec="seconds"),
         "samples": {"path": str(file), "sha256": hashlib.sha256(file.read_bytes()).hexdigest(), "origin": origin},
-        "feature_space": SPACE,
-        "extractor_sha256": extractor.sha256,
-        "reference": {
-            "name": judge.reference.name,
-            "split": judge.reference.split,
-            "num_images": len(judge.reference.images),
-            "sha256": judge.reference.sha256,
-        },
-        **scores,
-        "fid_floor": floor["fid_fashion"],
-        "floor": floor | {"split": judge.other.split},
-        "memorised": memorised,
-        "inception": by_inception,
-        "notes": notes(len(pixels), memorised, floor),
+        **judge.evaluate(pixels, distances),
+        "inception": inception.fid(judge, pixels, weights) if weights else None,
         "seconds": time.perf_counter() - began,
     }
     out = Path(command.out) if command.out else _beside(Path(command.samples))
     files.write_json(out / "evaluation.json", evaluation)
-    distances_of = distances, judge.honest_distances()
-    drawn = picture.draw(evaluation, pixels, judge.reference, distances_of, train.images[index])
+    of_both = distances, judge.honest_distances()
+    drawn = picture.draw(evaluation, pixels, judge.reference, of_both, train.images[index])
     files.write_atomically(out / "evaluation.png", drawn)
     print(f"{text(evaluation)}\n\n{out / 'evaluation.json'}, {out / 'evaluation.png'}")
     return 0
@@ -110,14 +98,12 @@ def text(evaluation: Record) -> str:
     close = memorised["share_closer_than_1_percent_of_test_images"]
     lines += [
         "",
-        f"{evaluation['feature_space']}, extractor {evaluation['extractor_sha256'][:12]};",
-        f"against {reference['num_images']:,} {reference['split']} images of {reference['name']}; "
-        f"the floor: as many real {floor['split']} images.",
-        f"Nearest training image: {memorised['median_distance']:.1f} grey levels away (median), of test images "
-        f"{memorised['median_distance_of_test_images']:.1f}; {close:.1%} of the images are nearer than 99 % of those.",
+        f"In the space of {evaluation['feature_space']};",
+        f"extractor {evaluation['extractor_sha256'][:12]}; against {reference['num_images']:,} images, the "
+        f"{reference['split']} split of {reference['name']}; floor: real images of the {floor['split']} split.",
+        f"Nearest training image: {memorised['median_distance']:.1f} grey levels away (median), that of test images "
+        f"{memorised['median_distance_of_test_images']:.1f}; {close:.1%} are nearer than 99 % of those are.",
     ]
     if by_inception := evaluation["inception"]:
-        lines.append(
-            f"FID by Inception: {by_inception['fid']:.4g}, floor {by_inception['fid_floor']}; {by_inception['rule']}"
-        )
+        lines.append(f"FID by Inception: {by_inception['fid']:.4g}, floor {by_inception['fid_floor']}.")
     return "\n".join([*lines, *evaluation["notes"]])

@@ -20,9 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from ddpm_shared.datasets import Split
 from ddpm_shared.errors import UserError
 from ddpm_shared.evaluation.judge import Judge
-from ddpm_shared.evaluation.kept import kept
+from ddpm_shared.evaluation.kept import Arrays, kept
 from ddpm_shared.evaluation.metrics import Moments, frechet_distance, moments
 from ddpm_shared.images import Pixels
 
@@ -31,6 +32,7 @@ SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"  # o
 FEATURES = 2048
 AT_LEAST = FEATURES  # images; fewer leave the covariance singular
 BATCH = 32
+PART = 1000  # images whose features are kept together
 RULE = (
     "grey repeated into three channels, resized from 28 x 28 to 299 x 299 by the bilinear interpolation of TensorFlow "
     "1 (corners not aligned, no half pixel), scaled to [-1, 1) as (x - 128) / 128; the 2048 features of the last "
@@ -67,8 +69,8 @@ def bare_package(name: str) -> Iterator[None]:
         sys.modules.update(before)
 
 
-def _extractor(weights: Path) -> Any:
-    """The network with its weights: uint8 tensor [B, 3, H, W] -> (float32 tensor [B, 2048],)."""
+def check(weights: Path) -> None:
+    """Raise UserError unless `weights` is the file from URL."""
     try:
         with weights.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
@@ -76,6 +78,11 @@ def _extractor(weights: Path) -> Any:
         raise UserError(f"cannot read the Inception weights {weights} ({error.strerror}): download {URL}") from None
     if found != SHA256:  # also because torch-fidelity unpickles the file, which can run any code
         raise UserError(f"{weights} has SHA-256 {found}, not {SHA256} of the Inception weights: download {URL}")
+
+
+def _extractor(weights: Path) -> Any:
+    """The network with its weights: uint8 tensor [B, 3, H, W] -> (float32 tensor [B, 2048],)."""
+    check(weights)
     try:
         with bare_package("torch_fidelity"):
             network = importlib.import_module("torch_fidelity.feature_extractor_inceptionv3")
@@ -105,12 +112,20 @@ def inception_features(
 
     Source: Szegedy et al. 2015 (arXiv:1512.00567) is the network, Heusel et al. 2017 (arXiv:1706.08500) its use.
     """
-    if len(pixels) < AT_LEAST:
+    require_enough(len(pixels))
+    return _features(_extractor(weights), pixels, on_batch)
+
+
+def require_enough(count: int) -> None:
+    """Raise UserError if there are fewer images than features."""
+    if count < AT_LEAST:
         raise UserError(
-            f"FID by Inception needs {AT_LEAST} images or more, got {len(pixels)}: fewer than its features leave "
+            f"FID by Inception needs {AT_LEAST} images or more, got {count}: fewer than its features leave "
             "their covariance singular"
         )
-    network = _extractor(weights)
+
+
+def _features(network: Any, pixels: Pixels, on_batch: Callable[[int], object]) -> NDArray[np.float64]:
     torch = importlib.import_module("torch")
     features = np.empty((len(pixels), FEATURES))
     with torch.inference_mode():
@@ -122,11 +137,14 @@ def inception_features(
     return features
 
 
-def fid(against: Judge, pixels: Pixels, weights: Path) -> dict[str, Any]:
-    """FID by Inception of images against the reference, and its floor; the reference's moments are kept.
+def fid(judge: Judge, pixels: Pixels, weights: Path) -> dict[str, Any]:
+    """FID by Inception of images against the judge's reference, and its floor.
+
+    It takes an hour for 20,000 images on two cores. The features of the reference are kept part by part, so that what
+    was interrupted goes on, and the next time is shorter.
 
     Args:
-        against: the real images.
+        judge: the real images.
         pixels: [N, 28, 28, 1] uint8, N >= 2048.
         weights: as for inception_features.
 
@@ -137,20 +155,31 @@ def fid(against: Judge, pixels: Pixels, weights: Path) -> dict[str, Any]:
     Raises:
         UserError: as inception_features.
     """
+    require_enough(len(pixels))
+    network = _extractor(weights)
 
-    def features(images: Pixels, description: str) -> NDArray[np.float64]:
-        with tqdm(total=len(images), desc=f"Inception, {description}", unit="img", leave=False) as bar:
-            return inception_features(images, weights, bar.update)
+    def of_split(split: Split, count: int) -> Moments:
+        parts = []
+        with tqdm(total=count, desc=f"Inception, {split.split}", unit="img", leave=False) as bar:
+            for first in range(0, count, PART):
+                part = split.images[first : first + PART]
 
-    seen = moments(features(pixels, "images"))
-    reference = against.reference
-    hashes = reference.sha256, SHA256
-    real = Moments(**kept("inception", hashes, lambda: moments(features(reference.images, "reference"))._asdict()))
-    others = against.other.images[: len(pixels)]
+                def compute(part: Pixels = part) -> Arrays:
+                    return {"features": _features(network, part, bar.update)}
+
+                parts.append(kept("inception", (split.sha256, SHA256, str(first)), compute)["features"])
+                bar.update(min(first + len(part), count) - bar.n)  # of what was kept
+        return moments(np.concatenate(parts)[:count])
+
+    with tqdm(total=len(pixels), desc="Inception, images", unit="img", leave=False) as bar:
+        seen = moments(_features(network, pixels, bar.update))
+    real = of_split(judge.reference, len(judge.reference.images))
+    floor_images = min(len(pixels), len(judge.other.images))
+    enough = floor_images >= AT_LEAST
     return {
         "fid": frechet_distance(seen, real),
-        "fid_floor": frechet_distance(moments(features(others, "floor")), real) if len(others) >= AT_LEAST else None,
-        "floor_images": len(others),
+        "fid_floor": frechet_distance(of_split(judge.other, floor_images), real) if enough else None,
+        "floor_images": floor_images,
         "weights_sha256": SHA256,
         "rule": RULE,
     }

@@ -15,7 +15,7 @@ from ddpm_shared import streams
 from ddpm_shared.datasets import CLASS_NAMES, Split
 from ddpm_shared.errors import UserError
 from ddpm_shared.evaluation import metrics, neighbours
-from ddpm_shared.evaluation.extractor import DIMENSIONS, Extractor, Seen
+from ddpm_shared.evaluation.extractor import DIMENSIONS, SPACE, Extractor, Seen
 from ddpm_shared.evaluation.kept import Arrays, kept
 from ddpm_shared.images import Pixels
 
@@ -96,6 +96,26 @@ class Judge:
             return {"distance": self.nearest(self.test.images, "nearest, test images")[1]}
 
         return kept("nearest", (self.train.sha256, self.test.sha256), compute)["distance"]
+
+    def evaluate(self, pixels: Pixels, distances: NDArray[np.float64]) -> Record:
+        """All that is said of images in evaluation.json; arguments and errors as in `scores` and `memorised`."""
+        scores, floor = self.scores(self.extractor(pixels)), self.floor(len(pixels))
+        memorised = self.memorised(pixels, distances)
+        return {
+            "feature_space": SPACE,
+            "extractor_sha256": self.extractor.sha256,
+            "reference": {
+                "name": self.reference.name,
+                "split": self.reference.split,
+                "num_images": len(self.reference.images),
+                "sha256": self.reference.sha256,
+            },
+            **scores,
+            "fid_floor": floor["fid_fashion"],
+            "floor": floor | {"split": self.other.split},
+            "memorised": memorised,
+            "notes": notes(len(pixels), memorised, floor),
+        }
 
     def memorised(self, pixels: Pixels, distance: NDArray[np.float64]) -> Record:
         """Whether images are copies: of training images, nearly or exactly, or of each other.

@@ -47,13 +47,13 @@ def draw(
     """
     figure = Figure(figsize=(13.5, 9.6), layout="constrained")
     figure.suptitle(
-        f"{evaluation['num_images']:,} images against the {len(real.images):,} {real.split} images of {real.name}\n"
+        f"{evaluation['num_images']:,} images against {len(real.images):,}, the {real.split} split of {real.name}\n"
         f"seen through {evaluation['feature_space']}",
         fontsize=12,
     )
     axes = figure.subplots(2, 3)
     _grid(axes[0, 0], samples[:SHOWN], "the images", SAMPLE)
-    _grid(axes[0, 1], real.images[:SHOWN], f"real {real.split} images", REAL)
+    _grid(axes[0, 1], real.images[:SHOWN], f"real images, {real.split} split", REAL)
     _table(axes[0, 2], evaluation)
     _classes(axes[1, 0], evaluation, real.labels)
     _distances(axes[1, 1], *distances)
