@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 
@@ -72,6 +73,16 @@ def test_a_missing_or_foreign_extractor_is_one_sentence(tmp_path):
     (tmp_path / "broken.onnx").write_bytes(b"no network")
     with pytest.raises(UserError, match=r"broken.onnx is not a feature extractor"):
         Extractor(tmp_path / "broken.onnx")
+    value = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [None, 7])
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Identity", ["x"], ["y"])],
+        "other",
+        [value],
+        [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [None, 7])],
+    )
+    onnx.save(onnx.helper.make_model(graph, ir_version=10), tmp_path / "other.onnx")
+    with pytest.raises(UserError, match=r"other.onnx is not a feature extractor \(it has {'x': \[7\], 'y': \[7\]}"):
+        Extractor(tmp_path / "other.onnx")
 
 
 # --- What is kept -------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Train the network that the judge sees with, shared/src/embedded/fashion-classifier.onnx, on the full Fashion-MNIST.
+"""Train the network that the judge sees with, shared/src/evaluation/classifier.onnx, on the full Fashion-MNIST.
 
     python pytorch/tools/train_fashion_classifier.py [--epochs N] [--seed N] [--data-dir DIR] [--out FILE]
 
@@ -24,7 +24,7 @@ from tqdm import tqdm
 from ddpm_shared import cli, datasets, streams
 from ddpm_shared.datasets import Split
 
-EMBEDDED = Path(__file__).resolve().parents[2] / "shared" / "src" / "embedded" / "fashion-classifier.onnx"
+SHIPPED = Path(__file__).resolve().parents[2] / "shared" / "src" / "evaluation" / "classifier.onnx"
 BATCH = 128
 SHIFT = 2  # pixels
 ERASED = (6, 14)  # height and width of what is erased from every second image, at least and below
@@ -145,7 +145,7 @@ def accuracy(path: Path, split: Split) -> float:
     return float(np.mean(found == split.labels))
 
 
-def main(epochs: int = 20, seed: int = 0, data_dir: str | None = None, out: Path = EMBEDDED) -> int:
+def main(epochs: int = 20, seed: int = 0, data_dir: str | None = None, out: Path = SHIPPED) -> int:
     """Train, write the file, and print its size, its hash and its accuracy.
 
     Args:

@@ -61,6 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         inception.check(weights)
     extractor = Extractor(Path(command.extractor) if command.extractor else None)
     train, test = datasets.load(command.dataset, command.data_dir)
+    out = Path(command.out) if command.out else _beside(Path(command.samples))
+    out.mkdir(parents=True, exist_ok=True)  # what cannot be written to should say so before the work
     judge = Judge(train, test, command.reference, extractor)
 
     began = time.perf_counter()
@@ -73,7 +75,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         "inception": inception.fid(judge, pixels, weights) if weights else None,
         "seconds": time.perf_counter() - began,
     }
-    out = Path(command.out) if command.out else _beside(Path(command.samples))
     files.write_json(out / "evaluation.json", evaluation)
     of_both = distances, judge.honest_distances()
     drawn = picture.draw(evaluation, pixels, judge.reference, of_both, train.images[index])
@@ -91,7 +92,6 @@ def text(evaluation: Record) -> str:
     floor, reference, memorised = evaluation["floor"], evaluation["reference"], evaluation["memorised"]
     rows = [("", "images", "floor", "better"), ("number of images", evaluation["num_images"], floor["num_images"], "")]
     rows += [(name, evaluation[key], floor[key], better) for key, name, better in picture.ROWS]
-    rows.append(("  spread of KID", evaluation["kid_fashion_std"], floor["kid_fashion_std"], ""))
     cells = [[f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in cells]
@@ -105,5 +105,8 @@ def text(evaluation: Record) -> str:
         f"{memorised['median_distance_of_test_images']:.1f}; {close:.1%} are nearer than 99 % of those are.",
     ]
     if by_inception := evaluation["inception"]:
-        lines.append(f"FID by Inception: {by_inception['fid']:.4g}, floor {by_inception['fid_floor']}.")
+        floor_told = (
+            f"{by_inception['fid_floor']:.4g}" if by_inception["fid_floor"] else "unknown, of too few real images"
+        )
+        lines.append(f"FID by Inception: {by_inception['fid']:.4g}, floor {floor_told}.")
     return "\n".join([*lines, *evaluation["notes"]])

@@ -81,10 +81,11 @@ def table(judge: Judge, sets: dict[str, Pixels]) -> dict[str, Record]:
 
 def markdown(rows: dict[str, Record]) -> str:
     """The table as Markdown."""
-    heads = [*(name for _, name, _ in ROWS), "closer than real", "copies"]
+    shown = [(key, name) for key, name, better in ROWS if better]
+    heads = [*(name for _, name in shown), "closer than real", "copies"]
     lines = [f"| | {' | '.join(heads)} |", "|---" * (1 + len(heads)) + "|"]
     for name, row in rows.items():
-        cells = [f"{row[key]:.3g}" for key, _, _ in ROWS]
+        cells = [f"{row[key]:.3g}" for key, _ in shown]
         cells.append(f"{row['share_closer_than_1_percent_of_test_images']:.0%}")
         cells.append(f"{row['copies_of_training_images'] + row['copies_of_each_other']:,}")
         lines.append(f"| {name} | {' | '.join(cells)} |")

@@ -17,19 +17,18 @@ from ddpm_shared.errors import UserError
 from ddpm_shared.images import Pixels
 
 SPACE = "128 features of a classifier of Fashion-MNIST, each of variance 1 (not those of Inception on ImageNet)"
-SHIPPED = Path(__file__).resolve().parent.parent / "embedded" / "fashion-classifier.onnx"
+SHIPPED = Path(__file__).with_name("classifier.onnx")
 DIMENSIONS = 128
+EXPECTED = {"images": [28, 28, 1], "features": [DIMENSIONS], "logits": [10]}  # inputs and outputs, of each image
 BATCH = 250
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What the classifier sees in N images."""
+    """What the classifier sees in N images: the inputs of its last layer, and the classes it takes them for."""
 
-    features: NDArray[
-        np.float32
-    ]  # [N, 128], the inputs of its last layer, of mean 0 and variance 1 over the training images
-    probabilities: NDArray[np.float32]  # [N, 10], of the classes
+    features: NDArray[np.float32]  # [N, 128], each of mean 0 and variance 1 over the training images
+    probabilities: NDArray[np.float32]  # [N, 10]
 
     def __len__(self) -> int:
         return len(self.features)
@@ -61,9 +60,9 @@ class Extractor:
         except Exception as error:  # onnxruntime's own kinds, for what is not ONNX or asks for more than it has
             reason = str(error).strip().splitlines()[-1]
             raise UserError(f"{path} is not a feature extractor ({reason}): {way_out}") from None
-        found = {value.name for value in self.session.get_outputs()}
-        if found != {"features", "logits"}:
-            raise UserError(f"{path} is not a feature extractor (it computes {', '.join(sorted(found))}): {way_out}")
+        found = {value.name: value.shape[1:] for value in [*self.session.get_inputs(), *self.session.get_outputs()]}
+        if found != EXPECTED:
+            raise UserError(f"{path} is not a feature extractor (it has {found}, not {EXPECTED}): {way_out}")
         self.sha256 = hashlib.sha256(data).hexdigest()
 
     def __call__(self, pixels: Pixels, description: str = "features") -> Seen:

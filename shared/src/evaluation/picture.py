@@ -21,6 +21,7 @@ SHOWN = 64  # images of a grid
 ROWS = (
     ("fid_fashion", "Fréchet distance (FID)", "lower"),
     ("kid_fashion", "kernel distance (KID)", "lower"),
+    ("kid_fashion_std", "    its spread", ""),
     ("inception_score_fashion", "inception score, of 10", "higher"),
     ("precision", "precision", "higher"),
     ("recall", "recall", "higher"),
@@ -78,8 +79,6 @@ def _grid(axes: Axes, pixels: Pixels, title: str, colour: str) -> None:
 def _table(axes: Axes, evaluation: Record) -> None:
     floor = evaluation["floor"]
     cells = [[name, f"{evaluation[key]:.3g}", f"{floor[key]:.3g}", better] for key, name, better in ROWS]
-    for column, of in ((1, evaluation), (2, floor)):
-        cells[1][column] += f" ± {of['kid_fashion_std']:.1g}"
     heads = ["", "these", f"{floor['num_images']:,} real", "better"]
     table = axes.table(cells, colLabels=heads, loc="center", cellLoc="right", colWidths=[0.4, 0.23, 0.23, 0.14])
     table.auto_set_font_size(False)
