@@ -73,14 +73,10 @@ def test_a_missing_or_foreign_extractor_is_one_sentence(tmp_path):
     (tmp_path / "broken.onnx").write_bytes(b"no network")
     with pytest.raises(UserError, match=r"broken.onnx is not a feature extractor"):
         Extractor(tmp_path / "broken.onnx")
-    value = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [None, 7])
-    graph = onnx.helper.make_graph(
-        [onnx.helper.make_node("Identity", ["x"], ["y"])],
-        "other",
-        [value],
-        [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [None, 7])],
-    )
-    onnx.save(onnx.helper.make_model(graph, ir_version=10), tmp_path / "other.onnx")
+    given, made = (onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [None, 7]) for name in "xy")
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Identity", ["x"], ["y"])], "other", [given], [made])
+    version = onnx.helper.make_opsetid("", 18)
+    onnx.save(onnx.helper.make_model(graph, ir_version=10, opset_imports=[version]), tmp_path / "other.onnx")
     with pytest.raises(UserError, match=r"other.onnx is not a feature extractor \(it has {'x': \[7\], 'y': \[7\]}"):
         Extractor(tmp_path / "other.onnx")
 
