@@ -66,6 +66,7 @@ bits-tf: $(STAMP)  ## bits per dimension in TensorFlow, with the same flags, fro
 
 .PHONY: evaluate
 evaluate: $(STAMP)  ## judge samples against real images: RUN=FOLDER, or RUN=samples.npz
+	@test -n "$(RUN)" || { echo "error: say what to judge: make evaluate RUN=runs/samples/..." >&2; exit 2; }
 	$(PY) -m ddpm_shared.evaluation $(RUN) $(ARGS)
 
 .PHONY: compare
