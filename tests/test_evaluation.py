@@ -106,10 +106,12 @@ def test_what_is_kept_depends_on_every_hash_and_survives_damage(tmp_path, monkey
     kept("thing", ("a", "c"), compute)
     kept("other", ("a", "b"), compute)
     assert len(calls) == 3
-    for file in (tmp_path / "evaluation").iterdir():
-        file.write_bytes(file.read_bytes()[:50])
-    np.testing.assert_array_equal(kept("thing", ("a", "b"), compute)["value"], np.arange(3.0))
-    assert len(calls) == 4
+    for damage in (lambda data: data[:50], lambda data: data[:90] + bytes(20) + data[110:], lambda data: b""):
+        for file in (tmp_path / "evaluation").iterdir():
+            file.write_bytes(damage(file.read_bytes()))
+        calls.clear()
+        np.testing.assert_array_equal(kept("thing", ("a", "b"), compute)["value"], np.arange(3.0))
+        assert len(calls) == 1
 
 
 def test_a_cache_that_cannot_be_written_is_done_without(tmp_path, monkeypatch):
@@ -182,6 +184,19 @@ def test_each_number_moves_the_right_way(judge):
     assert real["copies_of_training_images"] == real["copies_of_each_other"] == 0
     assert real["share_closer_than_1_percent_of_test_images"] == pytest.approx(0.01, abs=0.005)
     worse(moved, "fid_fashion")
+
+
+def test_the_table_of_corruptions_can_be_made_by_anybody(tmp_path, capsys):
+    """Otherwise the table of docs/evaluation.md has to be believed."""
+    assert corruptions.main(["--num-images", "128", "--out", str(tmp_path), *DATA]) == 0
+    rows = json.loads((tmp_path / "corruptions.json").read_text())["rows"]
+    assert len(rows) == 8
+    assert all(row["num_images"] == 128 for row in rows.values())
+    assert (tmp_path / "corruptions.png").read_bytes()[:4] == b"\x89PNG"
+    told = capsys.readouterr().out
+    assert all(f"| {name} | {row['fid_fashion']:.3g} |" in told for name, row in rows.items())
+    with pytest.raises(UserError, match="--num-images 1801: there are 1800 without the class left out"):
+        corruptions.main(["--num-images", "1801", "--out", str(tmp_path), *DATA])
 
 
 # --- The command line ---------------------------------------------------------------------------------------

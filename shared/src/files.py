@@ -1,9 +1,18 @@
 """Files that are either whole or not there."""
 
+import contextlib
+import io
 import json
 import os
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+BROKEN_NPZ = (OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile, zlib.error)  # TypeError: a bare .npy
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -30,3 +39,17 @@ def write_atomically(path: Path, data: bytes) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON, atomically. Floats round-trip exactly; NaN and infinities are refused."""
     write_atomically(path, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode())
+
+
+def write_npz(path: Path, **arrays: ArrayLike) -> None:
+    """Write named arrays as a compressed .npz file, atomically."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **arrays)
+    write_atomically(path, buffer.getvalue())
+
+
+def read_npz(path: Path) -> dict[str, NDArray[Any]] | None:
+    """The arrays of a .npz file; None where there is none, or not a whole one."""
+    with contextlib.suppress(*BROKEN_NPZ), path.open("rb") as file, np.load(file) as found:
+        return dict(found)
+    return None

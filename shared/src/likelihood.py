@@ -9,7 +9,6 @@ import io
 import json
 import sys
 import time
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,7 +101,7 @@ def run(plan: BoundPlan, bound: Bound) -> int:
                     found.seconds + time.perf_counter() - began,
                 )
                 if len(found.prior) < command.num_images:
-                    _write_npz(partial, found, origin)
+                    files.write_npz(partial, origin=origin, **vars(found))
     except Interrupted:
         kept = f"interrupted; {len(found.prior)} finished images are kept"
         print(f"{kept}: the same command with --out {plan.out} goes on", file=sys.stderr)
@@ -246,26 +245,14 @@ def _origin(plan: BoundPlan) -> str:
     )
 
 
-def _write_npz(path: Path, found: Found, origin: str) -> None:
-    buffer = io.BytesIO()
-    np.savez(buffer, prior=found.prior, terms=found.terms, seconds=found.seconds, origin=np.array(origin))
-    files.write_atomically(path, buffer.getvalue())
-
-
 def _finished(partial: Path, plan: BoundPlan, origin: str) -> Found:
     """What an interrupted run of the same command found, of no images where there is none."""
     blocks = -(-plan.config.diffusion.timesteps // plan.command.stride)
     nothing = Found(np.empty(0), np.empty((0, blocks)), 0.0)
-    if not partial.exists():
+    kept = files.read_npz(partial)
+    if kept is None or str(kept.get("origin")) != origin:
         return nothing
-    try:
-        with partial.open("rb") as file, np.load(file) as archive:
-            found = Found(archive["prior"], archive["terms"], float(archive["seconds"]))
-            same = str(archive["origin"]) == origin
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
-        return nothing
-    if not same:
-        return nothing
+    found = Found(kept["prior"], kept["terms"], float(kept["seconds"]))
     print(f"going on after the {len(found.prior)} images in {partial}")
     count = plan.command.num_images
     return Found(found.prior[:count], found.terms[:count], found.seconds)

@@ -1,9 +1,7 @@
 """The sampling run around the mathematics: batches, progress, pictures, interruption."""
 
-import io
 import json
 import sys
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -60,12 +58,12 @@ def run(plan: SamplePlan, draw: Draw) -> int:
 
                 pixels = np.concatenate([pixels, draw(first, count, on_step)])
                 if len(pixels) < command.num_images:
-                    _write_npz(partial, pixels, origin)
+                    files.write_npz(partial, images=pixels, origin=origin)
     except Interrupted:
         kept = f"interrupted; {len(pixels)} finished images are kept"
         print(f"{kept}: the same command with --out {plan.out} goes on", file=sys.stderr)
         return stop.exit_code
-    _write_npz(plan.out / "samples.npz", pixels, origin)
+    files.write_npz(plan.out / "samples.npz", images=pixels, origin=origin)
     partial.unlink(missing_ok=True)
     images.write_png(plan.out / "grid.png", images.grid(pixels[:GRID_IMAGES]))
     if frames:
@@ -93,24 +91,13 @@ def _origin(plan: SamplePlan) -> str:
     )
 
 
-def _write_npz(path: Path, pixels: Pixels, origin: str) -> None:
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, images=pixels, origin=np.array(origin))
-    files.write_atomically(path, buffer.getvalue())
-
-
 def _finished(partial: Path, plan: SamplePlan, origin: str) -> Pixels:
     """The images of an interrupted run of the same command, [n, H, W, C] with n = 0 where there is none."""
     size, channels = plan.checkpoint.config.model.image_size, plan.checkpoint.config.model.image_channels
     nothing = np.empty((0, size, size, channels), np.uint8)
-    if not partial.exists():
+    found = files.read_npz(partial)
+    if found is None or str(found.get("origin")) != origin:
         return nothing
-    try:
-        with partial.open("rb") as file, np.load(file) as archive:
-            pixels, found = archive["images"], str(archive["origin"])
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
-        return nothing
-    if found != origin:
-        return nothing
+    pixels = found["images"]
     print(f"going on after the {len(pixels)} images in {partial}")
     return pixels[: plan.command.num_images]

@@ -63,7 +63,7 @@ def spoilt(train: Split, test: Split, count: int) -> dict[str, Pixels]:
         f"blurred by {BLUR:g} pixel": blurred(real),
         f"noise of {NOISE:g} grey levels": noisy(real),
         f"no {CLASS_NAMES[MISSING].lower()}s": test.images[kept[:count]],
-        f"each image {REPEATS} times": real[: count // REPEATS].repeat(REPEATS, axis=0),
+        f"each image {REPEATS} times": real[np.arange(count) // REPEATS],
         "copied training images": train.images[_random(2).permutation(len(train.images))[:count]],
         "mirrored": mirrored(real),
         f"moved by {SHIFT} pixels": moved(real),

@@ -2,12 +2,9 @@
 
 import contextlib
 import hashlib
-import io
-import zipfile
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from ddpm_shared import datasets, files
@@ -25,12 +22,9 @@ def kept(what: str, hashes: tuple[str, ...], compute: Callable[[], Arrays]) -> A
     """
     key = hashlib.sha256(" ".join(hashes).encode()).hexdigest()
     path = datasets.cache_dir().parent / "evaluation" / f"{what}-{key[:32]}.npz"
-    broken = OSError, ValueError, EOFError, zipfile.BadZipFile
-    with contextlib.suppress(*broken), path.open("rb") as file, np.load(file) as found:  # none there, or not whole
-        return dict(found)
-    arrays = compute()
-    buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **arrays)
-    with contextlib.suppress(OSError):  # no room: then it is computed anew the next time
-        files.write_atomically(path, buffer.getvalue())
+    arrays = files.read_npz(path)
+    if arrays is None:
+        arrays = compute()
+        with contextlib.suppress(OSError):  # no room: then it is computed anew the next time
+            files.write_npz(path, **arrays)
     return arrays

@@ -1,12 +1,12 @@
 """Images to judge: the samples.npz of either framework, or anybody's array of the same kind."""
 
 import json
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ddpm_shared import files
 from ddpm_shared.errors import UserError
 from ddpm_shared.images import Pixels
 
@@ -48,7 +48,7 @@ def read(path: Path) -> tuple[Pixels, dict[str, Any]]:
             origin = json.loads(str(found["origin"])) if "origin" in found else {}
     except KeyError:
         raise UserError(f"{path} holds no array `images`: write one with np.savez(file, images=...)") from None
-    except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile):  # TypeError: a bare .npy
+    except files.BROKEN_NPZ:
         raise UserError(f"{path} is not a whole .npz file: write it again with np.savez(file, images=...)") from None
     if images.ndim != 4 or images.shape[1:] != SHAPE:
         raise UserError(
