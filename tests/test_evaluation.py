@@ -180,9 +180,9 @@ def test_each_number_moves_the_right_way(judge):
     unmoved(copied, "precision", "recall", "coverage")  # they see nothing wrong with copies ...
     assert copied["fid_fashion"] <= real["fid_fashion"] + MARGIN["fid_fashion"]
     assert copied["copies_of_training_images"] == 1500  # ... which is why they are counted
-    assert copied["share_closer_than_1_percent_of_test_images"] == 1
+    assert copied["share_closer_than_99_percent_of_test_images"] == 1
     assert real["copies_of_training_images"] == real["copies_of_each_other"] == 0
-    assert real["share_closer_than_1_percent_of_test_images"] == pytest.approx(0.01, abs=0.005)
+    assert real["share_closer_than_99_percent_of_test_images"] == pytest.approx(0.01, abs=0.005)
     worse(moved, "fid_fashion")
 
 

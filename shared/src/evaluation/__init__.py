@@ -95,7 +95,7 @@ def text(evaluation: Record) -> str:
     cells = [[f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in cells]
-    close = memorised["share_closer_than_1_percent_of_test_images"]
+    close = memorised["share_closer_than_99_percent_of_test_images"]
     lines += [
         "",
         f"In the space of {evaluation['feature_space']};",

@@ -86,7 +86,7 @@ def markdown(rows: dict[str, Record]) -> str:
     lines = [f"| | {' | '.join(heads)} |", "|---" * (1 + len(heads)) + "|"]
     for name, row in rows.items():
         cells = [f"{row[key]:.3g}" for key, _ in shown]
-        cells.append(f"{row['share_closer_than_1_percent_of_test_images']:.0%}")
+        cells.append(f"{row['share_closer_than_99_percent_of_test_images']:.0%}")
         cells.append(f"{row['copies_of_training_images'] + row['copies_of_each_other']:,}")
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)

@@ -23,7 +23,6 @@ Record = dict[str, Any]
 SplitName = Literal["train", "test"]
 
 NEIGHBOUR_IMAGES = 10_000  # at most so many of each set in precision, recall, density and coverage
-CLOSE = 0.01  # the share of test images that are as near to a training image as what is called close
 
 
 class Judge:
@@ -128,7 +127,7 @@ class Judge:
         return {
             "median_distance": float(np.median(distance)),
             "median_distance_of_test_images": float(np.median(honest)),
-            "share_closer_than_1_percent_of_test_images": float(np.mean(distance < np.quantile(honest, CLOSE))),
+            "share_closer_than_99_percent_of_test_images": float(np.mean(distance < np.quantile(honest, 0.01))),
             "copies_of_training_images": int(neighbours.copies(pixels, self.train.images).sum()),
             "copies_of_test_images": int(neighbours.copies(pixels, self.test.images).sum()),
             "copies_of_each_other": len(pixels) - len({image.tobytes() for image in pixels}),
