@@ -11,6 +11,7 @@ from ddpm_parity.sides import installed
 from ddpm_parity.suite import Suite
 from ddpm_parity.tf_side import TensorFlow
 from ddpm_parity.torch_side import Torch
+from ddpm_shared import cli
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,19 @@ def side_of(tree):
 def suite(both):
     """The parity suite; what its sides have computed is kept for all tests."""
     return Suite()
+
+
+@pytest.fixture
+def guarded(capfd):
+    """A function: main -> (exit code, stderr) of a command line."""
+
+    def run(main):
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as stopped:
+            cli.guard(main)
+        return stopped.value.code, capfd.readouterr().err
+
+    return run
 
 
 def pytest_terminal_summary(terminalreporter):

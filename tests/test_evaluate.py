@@ -18,7 +18,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 
 from ddpm_parity.sampling import TRAINED
-from ddpm_shared import checkpoint, cli, datasets, files, likelihood, runs, streams
+from ddpm_shared import checkpoint, datasets, files, likelihood, runs, streams
 from ddpm_shared.config import DiffusionConfig
 
 T = 20
@@ -57,14 +57,6 @@ def evaluate(tree, source, out, *argv):
     """What the command line writes."""
     assert command(tree, source, out, *argv) == 0
     return json.loads((out / "bits_per_dim.json").read_text())
-
-
-def guarded(main, capfd):
-    """(exit code, stderr) of a command line."""
-    capfd.readouterr()
-    with pytest.raises(SystemExit) as stopped:
-        cli.guard(main)
-    return stopped.value.code, capfd.readouterr().err
 
 
 # --- The bits of a network ----------------------------------------------------------------------------------
@@ -288,13 +280,13 @@ def test_other_training_data_are_told(tree, written, quick, tmp_path, capfd):
     assert f"{path} was trained on another training set than that of fashion-mnist-10k\n" in capfd.readouterr().out
 
 
-def test_an_interrupted_run_goes_on_where_it_stopped(tree, written, quick, tmp_path, capfd):
+def test_an_interrupted_run_goes_on_where_it_stopped(tree, written, quick, tmp_path, guarded, capfd):
     """Otherwise Ctrl-C in the last minute of an hour costs all of it, or changes the number."""
     made, plan = quick
     out, argv = tmp_path / "out", ["--batch-size", "3"]
     whole = evaluate(tree, written, tmp_path / "whole", *argv)
     plan[8] = signal.SIGINT  # a batch is five calls
-    code, err = guarded(lambda: command(tree, written, out, *argv), capfd)
+    code, err = guarded(lambda: command(tree, written, out, *argv))
     assert code == 130
     kept = f"interrupted; 3 finished images are kept: the same command with --out {out} goes on"
     assert err.rstrip("\n").rpartition("\n")[2] == kept
@@ -310,13 +302,13 @@ def test_an_interrupted_run_goes_on_where_it_stopped(tree, written, quick, tmp_p
 
 
 @pytest.mark.parametrize("change", ["--seed=1", "--raw", "--no-clip-x-0", "--precision=fp64", "--stride=2"])
-def test_another_command_s_terms_are_not_gone_on_with(tree, written, quick, tmp_path, capfd, change):
+def test_another_command_s_terms_are_not_gone_on_with(tree, written, quick, tmp_path, guarded, change):
     """Otherwise half of the images are asked with other weights or noise, or at other times."""
     made, plan = quick
     plan[6] = signal.SIGTERM
-    assert guarded(lambda: command(tree, written, tmp_path / "out", "--batch-size", "4"), capfd)[0] == 143
+    assert guarded(lambda: command(tree, written, tmp_path / "out", "--batch-size", "4"))[0] == 143
     plan[1] = signal.SIGTERM
-    code, err = guarded(lambda: command(tree, written, tmp_path / "out", "--batch-size", "4", change), capfd)
+    code, err = guarded(lambda: command(tree, written, tmp_path / "out", "--batch-size", "4", change))
     assert (code, "interrupted; 0 finished images" in err) == (143, True)
     assert made[-1].asked[0] == (0, TEST.images[0].tobytes())
 
@@ -330,19 +322,19 @@ def test_a_broken_partial_file_is_not_gone_on_with(tree, written, quick, tmp_pat
     assert not (out / "bits_per_dim.partial.npz").exists()
 
 
-def test_a_result_is_overwritten_only_when_told(tree, written, quick, tmp_path, capfd):
+def test_a_result_is_overwritten_only_when_told(tree, written, quick, tmp_path, guarded):
     """Otherwise a repeated command destroys an hour's work."""
     made, _ = quick
     out = tmp_path / "out"
     first = evaluate(tree, written, out)
-    code, err = guarded(lambda: command(tree, written, out, "--seed", "1"), capfd)
+    code, err = guarded(lambda: command(tree, written, out, "--seed", "1"))
     way_out = "choose another --out, or replace them with --overwrite"
     assert (code, err) == (2, f"error: {out} already holds bits per dim: {way_out}\n")
     assert len(made) == 1
     assert evaluate(tree, written, out, "--seed", "1", "--overwrite")["terms"] != first["terms"]
 
 
-def test_a_full_disk_keeps_what_was_asked(tree, written, quick, tmp_path, capfd, monkeypatch):
+def test_a_full_disk_keeps_what_was_asked(tree, written, quick, tmp_path, guarded, monkeypatch):
     """Otherwise a full disk ends in a traceback, or costs the terms that are already there."""
     made, _ = quick
     out, write = tmp_path / "out", files.write_atomically
@@ -354,18 +346,18 @@ def test_a_full_disk_keeps_what_was_asked(tree, written, quick, tmp_path, capfd,
 
     with monkeypatch.context() as patch:
         patch.setattr(files, "write_atomically", full)
-        code, err = guarded(lambda: command(tree, written, out, "--batch-size", "4"), capfd)
+        code, err = guarded(lambda: command(tree, written, out, "--batch-size", "4"))
     assert code == 1
     assert f"error: No space left on device ({out / 'bits_per_dim.json'}): free the space" in err
     evaluate(tree, written, out, "--batch-size", "4")
     assert made[-1].calls == 5
 
 
-def test_a_term_that_is_no_number_ends_the_run(tree, written, quick, tmp_path, capfd, monkeypatch):
+def test_a_term_that_is_no_number_ends_the_run(tree, written, quick, tmp_path, guarded, monkeypatch):
     """Otherwise a network that overflows ends, after an hour, in a file that is not JSON."""
     broken = lambda self, arrays: np.where(arrays[1] == 5, np.nan, 1.0)  # noqa: E731
     monkeypatch.setattr(tree.evaluate.Bound, "term", broken)
-    code, err = guarded(lambda: command(tree, written, tmp_path / "out"), capfd)
+    code, err = guarded(lambda: command(tree, written, tmp_path / "out"))
     assert code == 2
     message = "error: the term at t = 5 is not finite: take another checkpoint, or --precision fp64\n"
     assert err.endswith(message)
@@ -385,9 +377,9 @@ def test_a_term_that_is_no_number_ends_the_run(tree, written, quick, tmp_path, c
         (["--checkpoint", "latest"], "no run with a checkpoint in runs/"),
     ],
 )
-def test_what_does_not_fit_is_one_sentence(tree, written, quick, tmp_path, capfd, argv, message):
+def test_what_does_not_fit_is_one_sentence(tree, written, quick, tmp_path, guarded, argv, message):
     """Otherwise the user gets a traceback, or a number of other images or terms than were meant."""
-    code, err = guarded(lambda: command(tree, written, tmp_path / "out", *argv), capfd)
+    code, err = guarded(lambda: command(tree, written, tmp_path / "out", *argv))
     assert code == 2
     assert err.startswith("error: ")
     assert err.count("\n") == 1
@@ -407,9 +399,9 @@ def test_what_does_not_fit_is_one_sentence(tree, written, quick, tmp_path, capfd
         (["--number", "3"], "Unrecognized options: --number"),
     ],
 )
-def test_wrong_flags_are_refused(tree, written, quick, tmp_path, capfd, argv, message):
+def test_wrong_flags_are_refused(tree, written, quick, tmp_path, guarded, argv, message):
     """Otherwise a wrong value ends in a traceback, or counts something else than it says."""
-    code, err = guarded(lambda: command(tree, written, tmp_path / "out", *argv), capfd)
+    code, err = guarded(lambda: command(tree, written, tmp_path / "out", *argv))
     assert code == 2
     assert message in " ".join(err.split())
     assert "Traceback" not in err

@@ -277,13 +277,12 @@ def test_fid_by_inception_goes_on_where_it_was_interrupted(monkeypatch, tmp_path
 
     monkeypatch.setattr(inception, "AT_LEAST", 300)
     monkeypatch.setattr(inception, "PART", 200)
-    monkeypatch.setattr(inception, "_extractor", lambda weights: None)
-    monkeypatch.setattr(inception, "_features", features)
+    monkeypatch.setattr(inception, "features", features)
     with pytest.raises(KeyboardInterrupt):
-        inception.fid(judge, SPLITS["test"].images[600:1000], tmp_path)
+        inception.fid(judge, SPLITS["test"].images[600:1000], None)
     assert asked == [400, 200, 200, 200, 200]  # the images, the reference, the first part of the floor
     asked.clear()
-    found = inception.fid(judge, SPLITS["test"].images[600:1000], tmp_path)
+    found = inception.fid(judge, SPLITS["test"].images[600:1000], None)
     assert asked == [400, 200]
     seen, real, floor = (
         metrics.moments(pixels.reshape(len(pixels), -1)[:, 300:309])

@@ -81,7 +81,7 @@ def test_the_network_is_shown_what_the_rule_says(weights: Path, network: Any) ->
 
     hook = network.torch.nn.modules.module.register_module_forward_pre_hook(spy)
     try:
-        inception.inception_features(IMAGES, weights)
+        inception.features(inception.load(weights, 2048), IMAGES)
     finally:
         hook.remove()
     expected = [[(resized_by_tensorflow_1(image[..., 0].astype(float)) - 128) / 128] * 3 for image in IMAGES]
@@ -93,7 +93,7 @@ def test_the_network_is_shown_what_the_rule_says(weights: Path, network: Any) ->
 def test_the_features_are_those_of_the_last_pooling(weights: Path, network: Any) -> None:
     """Otherwise it would be another layer's FID, or one of images in another order."""
     told: list[int] = []
-    got = inception.inception_features(IMAGES, weights, told.append)
+    got = inception.features(inception.load(weights, 2048), IMAGES, told.append)
     assert got.shape == (5, 2048)
     assert got.dtype == np.float64
     assert told == [5]
@@ -108,10 +108,10 @@ def test_the_features_are_those_of_the_last_pooling(weights: Path, network: Any)
 
 def test_batches_do_not_matter(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Otherwise images at the end of a batch would be lost, repeated or put in another's place."""
-    at_once = inception.inception_features(IMAGES, weights)
+    at_once = inception.features(inception.load(weights, 2048), IMAGES)
     monkeypatch.setattr(inception, "BATCH", 2)
     told: list[int] = []
-    in_batches = inception.inception_features(IMAGES, weights, told.append)
+    in_batches = inception.features(inception.load(weights, 2048), IMAGES, told.append)
     assert told == [2, 2, 1]
     assert_allclose(in_batches, at_once, rtol=0, atol=1e-5 * at_once.max())
 
@@ -121,7 +121,7 @@ def test_a_broken_torchvision_is_no_obstacle(weights: Path, tmp_path: Path, monk
     (tmp_path / "torchvision.py").write_text('raise RuntimeError("operator torchvision::nms does not exist")\n')
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "torchvision", raising=False)
-    assert inception.inception_features(IMAGES[:1], weights).any()
+    assert inception.features(inception.load(weights, 2048), IMAGES[:1]).any()
 
 
 def test_a_package_is_bare_for_the_block_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,19 +171,19 @@ def test_fewer_images_than_features_are_refused() -> None:
     """Otherwise a singular covariance would give an FID that is rounding, after half an hour of waiting."""
     assert inception.AT_LEAST == inception.FEATURES == 2048
     with pytest.raises(UserError, match="needs 2048 images or more, got 2047"):
-        inception.inception_features(np.zeros((2047, 28, 28, 1), np.uint8), Path("absent.pth"))
+        inception.load(Path("absent.pth"), 2047)
 
 
 def test_a_missing_file_and_another_file_are_refused(tmp_path: Path) -> None:
     """Otherwise a half download would end in a traceback, or a file of malice be unpickled."""
-    pixels, path = np.zeros((2048, 28, 28, 1), np.uint8), tmp_path / "weights.pth"
+    path = tmp_path / "weights.pth"
     way_out = re.escape(f"download {inception.URL}")
     with pytest.raises(UserError, match=rf"cannot read .*weights.pth \(No such file or directory\): {way_out}"):
-        inception.inception_features(pixels, path)
+        inception.load(path, 2048)
     path.write_bytes(b"other")
     found = hashlib.sha256(b"other").hexdigest()
     with pytest.raises(UserError, match=rf"has SHA-256 {found}, not {inception.SHA256} .*: {way_out}"):
-        inception.inception_features(pixels, path)
+        inception.load(path, 2048)
     assert inception.SHA256.startswith(inception.URL[-12:-4]), "its name says how it begins"
 
 
@@ -202,4 +202,4 @@ def test_a_package_that_is_not_installed_is_named(
     else:
         monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=f"needs {missing}, which is not installed: .* --no-deps torch-fidelity"):
-        inception.inception_features(np.zeros((2048, 28, 28, 1), np.uint8), path)
+        inception.load(path, 2048)

@@ -15,7 +15,7 @@ import pytest
 from numpy.testing import assert_array_equal
 from PIL import Image
 
-from ddpm_shared import checkpoint, cli, files, images, runs
+from ddpm_shared import checkpoint, files, images, runs
 from ddpm_shared.config import Config, DataConfig, DiffusionConfig, ModelConfig
 from ddpm_shared.errors import UserError
 
@@ -85,14 +85,6 @@ def load(out):
 
 def levels_apart(a, b):
     return np.abs(a.astype(int) - b.astype(int))
-
-
-def guarded(main, capfd):
-    """(exit code, stderr) of a command line."""
-    capfd.readouterr()
-    with pytest.raises(SystemExit) as stopped:
-        cli.guard(main)
-    return stopped.value.code, capfd.readouterr().err
 
 
 # --- The pictures -------------------------------------------------------------------------------------------
@@ -229,7 +221,7 @@ def quick(tree, monkeypatch):
     return calls, plan
 
 
-def test_an_interrupted_run_goes_on_where_it_stopped(tree, written, tmp_path, capfd, monkeypatch):
+def test_an_interrupted_run_goes_on_where_it_stopped(tree, written, tmp_path, guarded, capfd, monkeypatch):
     """Otherwise Ctrl-C in the last minute of a thousand images costs all of them, or changes them."""
     real, calls, out = tree.inference.sample, [], tmp_path / "out"
 
@@ -241,7 +233,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(tree, written, tmp_path, ca
 
     monkeypatch.setattr(tree.inference, "sample", stopped)
     argv = ["--num-images", str(N), "--batch-size", "3"]
-    code, err = guarded(lambda: command(tree, written(tree), out, *argv), capfd)
+    code, err = guarded(lambda: command(tree, written(tree), out, *argv))
     assert code == 130
     kept = f"interrupted; 3 finished images are kept: the same command with --out {out} goes on"
     assert err.rstrip("\n").rpartition("\n")[2] == kept
@@ -254,12 +246,12 @@ def test_an_interrupted_run_goes_on_where_it_stopped(tree, written, tmp_path, ca
 
 
 @pytest.mark.parametrize("change", [["--seed", "1"], ["--raw"], ["--no-clip-x-0"], ["--precision", "fp64"]])
-def test_the_images_of_another_command_are_not_gone_on_with(tree, written, quick, tmp_path, capfd, change):
+def test_the_images_of_another_command_are_not_gone_on_with(tree, written, quick, tmp_path, guarded, change):
     """Otherwise half of the images are those of another seed or other weights."""
     calls, plan = quick
     argv = ["--num-images", "4", "--batch-size", "2"]
     plan[2, 2] = signal.SIGINT
-    assert guarded(lambda: command(tree, written(tree), tmp_path / "out", *argv), capfd)[0] == 130
+    assert guarded(lambda: command(tree, written(tree), tmp_path / "out", *argv))[0] == 130
     calls.clear()
     sample(tree, written(tree), tmp_path / "out", *argv, *change)
     assert calls == [(0, 2), (2, 2)]
@@ -275,12 +267,12 @@ def test_a_broken_partial_file_is_not_gone_on_with(tree, written, quick, tmp_pat
         assert not (out / "samples.partial.npz").exists()
 
 
-def test_a_movie_that_an_interruption_cost_is_told(tree, written, quick, tmp_path, capfd):
+def test_a_movie_that_an_interruption_cost_is_told(tree, written, quick, tmp_path, guarded, capfd):
     """Otherwise the user looks for a denoising.gif that is not there."""
     _, plan = quick
     argv = ["--num-images", "4", "--batch-size", "2", "--gif"]
     plan[2, 2] = signal.SIGTERM
-    assert guarded(lambda: command(tree, written(tree), tmp_path / "out", *argv), capfd)[0] == 143
+    assert guarded(lambda: command(tree, written(tree), tmp_path / "out", *argv))[0] == 143
     sample(tree, written(tree), tmp_path / "out", *argv)
     assert "no denoising.gif: its images were drawn before the interruption" in capfd.readouterr().out
     assert not (tmp_path / "out" / "denoising.gif").exists()
@@ -299,7 +291,7 @@ def test_samples_are_overwritten_only_when_told(tree, written, quick, tmp_path):
     assert len(sample(tree, written(tree), out, "--num-images", "3", "--overwrite")) == 3
 
 
-def test_a_full_disk_keeps_what_was_drawn(tree, written, quick, tmp_path, capfd, monkeypatch):
+def test_a_full_disk_keeps_what_was_drawn(tree, written, quick, tmp_path, guarded, monkeypatch):
     """Otherwise a full disk ends in a traceback, or costs the images that are already there."""
     calls, _ = quick
     out, argv = tmp_path / "out", ["--num-images", "4", "--batch-size", "2"]
@@ -312,7 +304,7 @@ def test_a_full_disk_keeps_what_was_drawn(tree, written, quick, tmp_path, capfd,
 
     with monkeypatch.context() as patch:
         patch.setattr(files, "write_atomically", full)
-        code, err = guarded(lambda: command(tree, written(tree), out, *argv), capfd)
+        code, err = guarded(lambda: command(tree, written(tree), out, *argv))
     assert code == 1
     assert f"error: No space left on device ({out / 'samples.npz'}): free the space" in err
     assert "Traceback" not in err
@@ -321,11 +313,11 @@ def test_a_full_disk_keeps_what_was_drawn(tree, written, quick, tmp_path, capfd,
     assert calls == [(2, 2)]
 
 
-def test_a_place_that_cannot_be_written_to_is_found_before_the_drawing(tree, written, quick, tmp_path, capfd):
+def test_a_place_that_cannot_be_written_to_is_found_before_the_drawing(tree, written, quick, tmp_path, guarded):
     """Otherwise hours of sampling end with: not a folder."""
     calls, _ = quick
     (tmp_path / "file").touch()
-    code, err = guarded(lambda: command(tree, written(tree), tmp_path / "file"), capfd)
+    code, err = guarded(lambda: command(tree, written(tree), tmp_path / "file"))
     assert code == 1
     assert err == f"error: File exists ({tmp_path / 'file'}): free the space or mend the path and run again\n"
     assert calls == []
@@ -375,9 +367,9 @@ def test_the_samples_say_where_they_come_from(tree, written, quick, tmp_path):
         (["--number", "3"], "Unrecognized options: --number"),
     ],
 )
-def test_wrong_flags_are_refused(tree, written, quick, tmp_path, capfd, argv, message):
+def test_wrong_flags_are_refused(tree, written, quick, tmp_path, guarded, argv, message):
     """Otherwise a wrong value ends in a traceback, or draws something else than it says."""
-    code, err = guarded(lambda: command(tree, written(tree), tmp_path / "out", *argv), capfd)
+    code, err = guarded(lambda: command(tree, written(tree), tmp_path / "out", *argv))
     assert code == 2
     assert message in " ".join(err.split())
     assert "Traceback" not in err
@@ -411,10 +403,10 @@ def broken_checkpoints(folder, written):
 @pytest.mark.parametrize(
     "fault", ["no run", "a run without checkpoint", "newest of none", "truncated", "not finite", "another network"]
 )
-def test_a_checkpoint_that_cannot_be_sampled_is_one_sentence(tree, written, quick, tmp_path, capfd, fault):
+def test_a_checkpoint_that_cannot_be_sampled_is_one_sentence(tree, written, quick, tmp_path, guarded, fault):
     """Otherwise the user gets a traceback, or images of a network with some random weights."""
     source, message = broken_checkpoints(tmp_path, written(tree))[fault]
-    code, err = guarded(lambda: command(tree, source, tmp_path / "out"), capfd)
+    code, err = guarded(lambda: command(tree, source, tmp_path / "out"))
     assert code == 2
     assert err.startswith("error: ")
     assert err.count("\n") == 1

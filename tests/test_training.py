@@ -447,14 +447,6 @@ def fake(tree, monkeypatch):
     return Fake
 
 
-def guarded(main, capfd):
-    """(exit code, stderr) of a command line."""
-    capfd.readouterr()
-    with pytest.raises(SystemExit) as stopped:
-        cli.guard(main)
-    return stopped.value.code, capfd.readouterr().err
-
-
 def last_line(text):
     return text.replace("\r", "\n").rstrip("\n").rpartition("\n")[2]
 
@@ -511,7 +503,7 @@ def test_nothing_that_is_not_finite_is_written(tree, fake, tmp_path, capfd, kind
 
 
 @pytest.mark.parametrize(("number", "name"), [(signal.SIGINT, "Ctrl-C"), (signal.SIGTERM, "SIGTERM")])
-def test_a_second_signal_acts_at_once(tree, fake, tmp_path, capfd, number, name):
+def test_a_second_signal_acts_at_once(tree, fake, tmp_path, guarded, number, name):
     """Otherwise a step that hangs can only be killed."""
 
     def twice():
@@ -521,7 +513,7 @@ def test_a_second_signal_acts_at_once(tree, fake, tmp_path, capfd, number, name)
     before = signal.getsignal(number)
     fake.plan["train_step", 5] = twice
     folder = tmp_path / "run"
-    code, err = guarded(lambda: train(tree, "--run-dir", folder), capfd)
+    code, err = guarded(lambda: train(tree, "--run-dir", folder))
     assert (code, last_line(err)) == (130, "interrupted")
     assert metrics(folder)["status"] == "interrupted"
     assert checkpoint.load(runs.latest_checkpoint(folder)).step == 3
@@ -554,7 +546,7 @@ def test_a_signal_does_not_wait_for_the_end_of_an_epoch(tree, fake, tmp_path, mo
 
 
 @pytest.mark.parametrize("moment", ["checkpoint", "metrics"])
-def test_a_full_disk_is_one_sentence_and_the_run_can_go_on(tree, fake, tmp_path, capfd, monkeypatch, moment):
+def test_a_full_disk_is_one_sentence_and_the_run_can_go_on(tree, fake, tmp_path, guarded, monkeypatch, moment):
     """Otherwise the user sees a traceback of ours for a fault of the disk, or loses the run to it."""
     whole, folder = tmp_path / "whole", tmp_path / "run"
     assert train(tree, "--run-dir", whole) == 0
@@ -569,7 +561,7 @@ def test_a_full_disk_is_one_sentence_and_the_run_can_go_on(tree, fake, tmp_path,
 
     with monkeypatch.context() as patch:
         patch.setattr(files, "write_atomically", full)
-        code, err = guarded(lambda: train(tree, "--run-dir", folder), capfd)
+        code, err = guarded(lambda: train(tree, "--run-dir", folder))
     path = folder / "checkpoints" / failing if moment == "checkpoint" else folder / failing
     assert code == 1
     assert last_line(err) == (f"error: No space left on device ({path}): free the space or mend the path and run again")
@@ -832,12 +824,12 @@ def test_a_checkpoint_without_its_run_folder_goes_on(tree, fake, tmp_path, step)
     ("argv", "difference"),
     [(["--seed", "5"], "seed was 0, now 5"), (["--learning-rate", "1"], "training.learning_rate was 0.0002, now 1.0")],
 )
-def test_a_resumed_run_with_other_settings_is_refused(tree, fake, tmp_path, capfd, argv, difference):
+def test_a_resumed_run_with_other_settings_is_refused(tree, fake, tmp_path, guarded, argv, difference):
     """Otherwise one run holds the results of two."""
     folder = tmp_path / "run"
     assert train(tree, "--run-dir", folder) == 0
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    code, err = guarded(lambda: resume(tree, folder, *argv), capfd)
+    code, err = guarded(lambda: resume(tree, folder, *argv))
     assert code == 2
     assert err.startswith(f"error: a resumed run computes what it began, but {difference}. Leave these flags out")
     assert err.count("\n") == 1

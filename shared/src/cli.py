@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -237,27 +238,43 @@ class BoundCommand(NetworkCommand):
 
 
 @dataclass(frozen=True)
-class SamplePlan:
-    """A checked SampleCommand."""
+class NetworkPlan:
+    """A checked NetworkCommand."""
 
     framework: str
-    command: SampleCommand
+    command: NetworkCommand
     checkpoint: checkpoint.Checkpoint
     config: Config  # the checkpoint's, with the precision and device of the command
     prefix: str  # which of the checkpoint's weights to use
     out: Path
 
+    def origin(self, **more: Any) -> str:
+        """What the network's answers depend on, to the last digit but the batch's, as JSON."""
+        return json.dumps(
+            {
+                "checkpoint": self.checkpoint.sha256,
+                "weights": self.prefix,
+                "seed": self.command.seed,
+                "clip_x_0": self.command.clip_x_0,
+                "precision": self.command.precision,
+                "framework": self.framework,
+            }
+            | more
+        )
+
 
 @dataclass(frozen=True)
-class BoundPlan:
+class SamplePlan(NetworkPlan):
+    """A checked SampleCommand."""
+
+    command: SampleCommand
+
+
+@dataclass(frozen=True)
+class BoundPlan(NetworkPlan):
     """A checked BoundCommand."""
 
-    framework: str
     command: BoundCommand
-    checkpoint: checkpoint.Checkpoint
-    config: Config  # as in SamplePlan
-    prefix: str
-    out: Path
     test: datasets.Split
     other_data: bool  # the run was trained on another training set than that beside `test`
 

@@ -100,6 +100,11 @@ class Split:
     labels: NDArray[np.uint8]  # [N], indices into CLASS_NAMES
     sha256: str  # of the decompressed images file
 
+    @property
+    def record(self) -> dict[str, str | int]:
+        """What JSON files say of it."""
+        return {"name": self.name, "split": self.split, "num_images": len(self.images), "sha256": self.sha256}
+
 
 class Found(NamedTuple):
     """One verified file: where it is and what it holds."""

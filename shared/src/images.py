@@ -4,12 +4,16 @@ import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from ddpm_shared import files
+
+if TYPE_CHECKING:  # matplotlib takes a third of a second, and most who write pictures draw no figure
+    from matplotlib.figure import Figure
 
 Pixels = NDArray[np.uint8]
 
@@ -53,6 +57,13 @@ def png(pixels: Pixels) -> bytes:
 def write_png(path: Path, pixels: Pixels) -> None:
     """Write [height, width, C] uint8 as PNG, atomically."""
     files.write_atomically(path, png(pixels))
+
+
+def write_figure(path: Path, figure: "Figure", dpi: int = 120) -> None:
+    """Write a figure of matplotlib as PNG, atomically."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi)
+    files.write_atomically(path, buffer.getvalue())
 
 
 def write_gif(path: Path, frames: Sequence[Pixels], seconds_a_frame: float = 0.08, hold: float = 2.0) -> None:

@@ -5,8 +5,6 @@ t = i mod stride, i mod stride + stride, ..., so that `stride` consecutive image
 The terms of a group add up to an unbiased estimate of the whole bound, and the groups' spread tells its standard error.
 """
 
-import io
-import json
 import sys
 import time
 from collections.abc import Callable
@@ -20,7 +18,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from ddpm_shared import files, runs, streams
+from ddpm_shared import files, images, runs, streams
 from ddpm_shared.batches import Arrays
 from ddpm_shared.cli import BoundPlan
 from ddpm_shared.errors import UserError
@@ -79,7 +77,7 @@ def run(plan: BoundPlan, bound: Bound) -> int:
     print(f"{plan.framework} {version} on {bound.device_name} | {plan.test.name}, {command.num_images:,} test images")
     if plan.other_data:
         print(f"{path} was trained on another training set than that of {plan.test.name}")
-    partial, origin = plan.out / PARTIAL, _origin(plan)
+    partial, origin = plan.out / PARTIAL, plan.origin(stride=command.stride, images=plan.test.sha256)
     found = _finished(partial, plan, origin)
     evaluations = timesteps / command.stride  # of the network for an image, on average
     total, done = (round(number * evaluations) for number in (command.num_images, len(found.prior)))
@@ -121,9 +119,7 @@ def run(plan: BoundPlan, bound: Bound) -> int:
         "environment": environment,
     }
     files.write_json(plan.out / "bits_per_dim.json", result)
-    buffer = io.BytesIO()
-    picture(result).savefig(buffer, format="png", dpi=120)
-    files.write_atomically(plan.out / "bits_per_dim.png", buffer.getvalue())
+    images.write_figure(plan.out / "bits_per_dim.png", picture(result))
     partial.unlink(missing_ok=True)
     print(f"{headline(result)}: {plan.out / 'bits_per_dim.json'}, {plan.out / 'bits_per_dim.png'}")
     return 0
@@ -226,23 +222,6 @@ def picture(result: Record) -> Figure:
         axes.grid(alpha=0.2, linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)
     return figure
-
-
-def _origin(plan: BoundPlan) -> str:
-    """What a term depends on, to the last digit but the batch's."""
-    command = plan.command
-    return json.dumps(
-        {
-            "checkpoint": plan.checkpoint.sha256,
-            "weights": plan.prefix,
-            "seed": command.seed,
-            "stride": command.stride,
-            "clip_x_0": command.clip_x_0,
-            "precision": command.precision,
-            "framework": plan.framework,
-            "images": plan.test.sha256,
-        }
-    )
 
 
 def _finished(partial: Path, plan: BoundPlan, origin: str) -> Found:

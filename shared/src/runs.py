@@ -169,12 +169,7 @@ class Run:
             "status": "running",
             "config": to_dict(config),
             "environment": environment,
-            "dataset": {
-                "name": data.name,
-                "split": data.split,
-                "num_images": len(data.images),
-                "sha256": data.sha256,
-            },
+            "dataset": data.record,
             "parameters": parameters,
         }
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,5 @@
 """The sampling run around the mathematics: batches, progress, pictures, interruption."""
 
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -39,7 +38,7 @@ def run(plan: SamplePlan, draw: Draw) -> int:
     timesteps = plan.checkpoint.config.diffusion.timesteps
     plan.out.mkdir(parents=True, exist_ok=True)  # what cannot be written to should say so before the drawing
     partial = plan.out / PARTIAL
-    origin = _origin(plan)
+    origin = plan.origin(sampler=command.sampler, steps=command.steps)
     pixels = _finished(partial, plan, origin)
     frames: list[Pixels] = []
     shown = {round(k * (timesteps - 1) / (GIF_FRAMES - 1)) for k in range(GIF_FRAMES)}
@@ -72,23 +71,6 @@ def run(plan: SamplePlan, draw: Draw) -> int:
         print("no denoising.gif: its images were drawn before the interruption; remove --out and run again for it")
     print(f"{len(pixels)} images: {plan.out / 'samples.npz'}, {plan.out / 'grid.png'}")
     return 0
-
-
-def _origin(plan: SamplePlan) -> str:
-    """What the images depend on, to the last pixel."""
-    command = plan.command
-    return json.dumps(
-        {
-            "checkpoint": plan.checkpoint.sha256,
-            "weights": plan.prefix,
-            "seed": command.seed,
-            "sampler": command.sampler,
-            "steps": command.steps,
-            "clip_x_0": command.clip_x_0,
-            "precision": command.precision,
-            "framework": plan.framework,
-        }
-    )
 
 
 def _finished(partial: Path, plan: SamplePlan, origin: str) -> Pixels:

@@ -6,7 +6,6 @@ The first run is the baseline that every other is compared with. run_records.py 
 and when it is rounding, verdict.py puts it in words, and charts.py, tables.py and report.py show it.
 """
 
-import io
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from typing import Annotated, Any
 import jsonschema
 import tyro
 
-from ddpm_shared import cli, files, runs
+from ddpm_shared import cli, files, images, runs
 from ddpm_shared.compare import charts, gaps, parity_table, report, sample_grids, verdict
 from ddpm_shared.compare.run_records import Run, labels, read_run, schema, summary
 from ddpm_shared.compare.tables import differences_told, text
@@ -187,9 +186,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     drawn = charts.curves(compared)
     page = report.render(comparison, drawn, [grid.pictures for grid in grids])
     files.write_atomically(out / "report.html", page.encode())
-    buffer = io.BytesIO()
-    charts.overview(drawn).savefig(buffer, format="png", dpi=120)
-    files.write_atomically(out / "loss.png", buffer.getvalue())
+    images.write_figure(out / "loss.png", charts.overview(drawn))
     print(f"{text(comparison)}\n\n{out / 'report.html'}, {out / 'comparison.json'}, {out / 'loss.png'}")
     return 0
 

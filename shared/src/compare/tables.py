@@ -5,8 +5,11 @@ from typing import Any
 
 from ddpm_shared.compare import verdict
 from ddpm_shared.compare.gaps import FIRST_STEPS, THRESHOLD
+from ddpm_shared.tables import aligned
 
 Record = dict[str, Any]
+
+DIGITS = 6
 
 
 def text(comparison: Record) -> str:
@@ -15,10 +18,10 @@ def text(comparison: Record) -> str:
     each_run = [["run", *(run["label"] for run in summaries)]]
     shown = [key for key in summaries[0] if key not in ("label", "message")]
     each_run += [[key.replace("_per_", "/").replace("_", " "), *(run[key] for run in summaries)] for key in shown]
-    tables = [*_table(each_run), ""]
+    tables = [*aligned(each_run, DIGITS), ""]
     for pair in pairs:
         heads = (f"{kind} {of}" for kind in ("train", "validation") for of in (pair["a"], pair["b"], "gap"))
-        tables += [*_table([["epoch", "step", *heads], *(list(row.values()) for row in pair["epochs"])]), ""]
+        tables += [*aligned([["epoch", "step", *heads], *(list(row.values()) for row in pair["epochs"])], DIGITS), ""]
     heads = (f"{kind} {pair['b']}" for pair in pairs for kind in ("loss", "gradient norm"))
     step_by_step = [["gap, step by step", *heads]]
     for name, key in {
@@ -32,17 +35,11 @@ def text(comparison: Record) -> str:
         "  before the first beyond": "leading_steps_within_rounding",
     }.items():
         step_by_step.append([name, *(pair[kind][key] for pair in pairs for kind in ("loss", "grad_norm"))])
-    tables += [*_table(step_by_step), ""]
+    tables += [*aligned(step_by_step, DIGITS), ""]
     for pair in pairs:
         if pair["differences"]:
             tables += [f"set up differently: {differences_told(pair['differences'], (pair['a'], pair['b']))}", ""]
     return "\n".join([*tables, "\n\n".join(map(verdict.words, pairs))])
-
-
-def _table(rows: Sequence[Sequence[Any]]) -> list[str]:
-    cells = [["none" if v is None else f"{v:.6g}" if isinstance(v, float) else str(v) for v in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return ["  ".join([row[0].ljust(widths[0]), *(map(str.rjust, row[1:], widths[1:]))]) for row in cells]
 
 
 def differences_told(differences: Mapping[str, Sequence[Any]], labels: tuple[str, str]) -> str:

@@ -16,12 +16,13 @@ from typing import Annotated, Any, get_args
 
 import tyro
 
-from ddpm_shared import cli, datasets, files
+from ddpm_shared import cli, datasets, files, images
 from ddpm_shared.config import Dataset
 from ddpm_shared.errors import choice
 from ddpm_shared.evaluation import inception, picture, samples
 from ddpm_shared.evaluation.extractor import Extractor
 from ddpm_shared.evaluation.judge import Judge, SplitName, require_enough
+from ddpm_shared.tables import aligned
 
 Record = dict[str, Any]
 
@@ -55,10 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     file = samples.find(command.samples)
     pixels, origin = samples.read(file)
     require_enough(len(pixels))
-    weights = Path(command.inception_weights) if command.inception_weights else None
-    if weights:
-        inception.require_enough(len(pixels))
-        inception.check(weights)
+    weights = command.inception_weights
+    network = inception.load(Path(weights), len(pixels)) if weights else None
     extractor = Extractor(Path(command.extractor) if command.extractor else None)
     train, test = datasets.load(command.dataset, command.data_dir)
     out = Path(command.out) if command.out else _beside(Path(command.samples))
@@ -72,13 +71,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         "created_utc": datetime.now(UTC).isoformat(timespec="seconds"),
         "samples": {"path": str(file), "sha256": hashlib.sha256(file.read_bytes()).hexdigest(), "origin": origin},
         **judge.evaluate(pixels, distances),
-        "inception": inception.fid(judge, pixels, weights) if weights else None,
+        "inception": inception.fid(judge, pixels, network) if network else None,
         "seconds": time.perf_counter() - began,
     }
     files.write_json(out / "evaluation.json", evaluation)
     of_both = distances, judge.honest_distances()
     drawn = picture.draw(evaluation, pixels, judge.reference, of_both, train.images[index])
-    files.write_atomically(out / "evaluation.png", drawn)
+    images.write_figure(out / "evaluation.png", drawn, dpi=100)
     print(f"{text(evaluation)}\n\n{out / 'evaluation.json'}, {out / 'evaluation.png'}")
     return 0
 
@@ -92,9 +91,7 @@ def text(evaluation: Record) -> str:
     floor, reference, memorised = evaluation["floor"], evaluation["reference"], evaluation["memorised"]
     rows = [("", "images", "floor", "better"), ("number of images", evaluation["num_images"], floor["num_images"], "")]
     rows += [(name, evaluation[key], floor[key], better) for key, name, better in picture.ROWS]
-    cells = [[f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in cells]
+    lines = aligned(rows, digits=4)
     close = memorised["share_closer_than_99_percent_of_test_images"]
     lines += [
         "",

@@ -1,6 +1,7 @@
 """Features of the Inception network that published FIDs are computed with, for who has its weights.
 
-    a, b = (moments(inception_features(images, weights)) for images in (samples, test_images))
+    network = load(weights, len(samples))
+    a, b = (moments(features(network, images)) for images in (samples, test_images))
     fid = frechet_distance(a, b)
 
 The network is torch-fidelity's (Obukhov et al. 2020), an optional package; its weights are a file of 95 MB. This
@@ -69,8 +70,23 @@ def bare_package(name: str) -> Iterator[None]:
         sys.modules.update(before)
 
 
-def check(weights: Path) -> None:
-    """Raise UserError unless `weights` is the file from URL."""
+def load(weights: Path, num_images: int) -> Any:
+    """The network with its weights, on the CPU: uint8 tensor [B, 3, H, W] -> (float32 tensor [B, 2048],).
+
+    Args:
+        weights: the file from URL; only its SHA256 is taken.
+        num_images: how many are to be judged.
+
+    Raises:
+        UserError: fewer images than features; a missing or other file; PyTorch or torch-fidelity not installed.
+
+    Source: Szegedy et al. 2015 (arXiv:1512.00567) is the network, Heusel et al. 2017 (arXiv:1706.08500) its use.
+    """
+    if num_images < AT_LEAST:
+        raise UserError(
+            f"FID by Inception needs {AT_LEAST} images or more, got {num_images}: fewer than its features leave "
+            "their covariance singular"
+        )
     try:
         with weights.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
@@ -78,11 +94,6 @@ def check(weights: Path) -> None:
         raise UserError(f"cannot read the Inception weights {weights} ({error.strerror}): download {URL}") from None
     if found != SHA256:  # also because torch-fidelity unpickles the file, which can run any code
         raise UserError(f"{weights} has SHA-256 {found}, not {SHA256} of the Inception weights: download {URL}")
-
-
-def _extractor(weights: Path) -> Any:
-    """The network with its weights: uint8 tensor [B, 3, H, W] -> (float32 tensor [B, 2048],)."""
-    check(weights)
     try:
         with bare_package("torch_fidelity"):
             network = importlib.import_module("torch_fidelity.feature_extractor_inceptionv3")
@@ -94,50 +105,29 @@ def _extractor(weights: Path) -> Any:
     return network.FeatureExtractorInceptionV3("inception", [str(FEATURES)], feature_extractor_weights_path=weights)
 
 
-def inception_features(
-    pixels: Pixels, weights: Path, on_batch: Callable[[int], object] = lambda n: None
-) -> NDArray[np.float64]:
-    """The features of every image, by the RULE, on the CPU.
+def features(network: Any, pixels: Pixels, on_batch: Callable[[int], object] = lambda n: None) -> NDArray[np.float64]:
+    """The features of every image, by the RULE.
 
     Args:
-        pixels: [N, 28, 28, 1] uint8, N >= 2048.
-        weights: the file from URL; only its SHA256 is taken.
+        network: of load().
+        pixels: [N, 28, 28, 1] uint8.
         on_batch: told how many images are done since it was last told; for a progress bar.
 
     Returns:
         [N, 2048], computed in float32.
-
-    Raises:
-        UserError: fewer images than features; a missing or other file; PyTorch or torch-fidelity not installed.
-
-    Source: Szegedy et al. 2015 (arXiv:1512.00567) is the network, Heusel et al. 2017 (arXiv:1706.08500) its use.
     """
-    require_enough(len(pixels))
-    return _features(_extractor(weights), pixels, on_batch)
-
-
-def require_enough(count: int) -> None:
-    """Raise UserError if there are fewer images than features."""
-    if count < AT_LEAST:
-        raise UserError(
-            f"FID by Inception needs {AT_LEAST} images or more, got {count}: fewer than its features leave "
-            "their covariance singular"
-        )
-
-
-def _features(network: Any, pixels: Pixels, on_batch: Callable[[int], object]) -> NDArray[np.float64]:
     torch = importlib.import_module("torch")
-    features = np.empty((len(pixels), FEATURES))
+    found = np.empty((len(pixels), FEATURES))
     with torch.inference_mode():
         for start in range(0, len(pixels), BATCH):
             batch = pixels[start : start + BATCH].transpose(0, 3, 1, 2).repeat(3, axis=1)  # [B, 3, 28, 28]
             (pooled,) = network(torch.from_numpy(batch))
-            features[start : start + BATCH] = pooled.numpy()
+            found[start : start + BATCH] = pooled.numpy()
             on_batch(len(batch))
-    return features
+    return found
 
 
-def fid(judge: Judge, pixels: Pixels, weights: Path) -> dict[str, Any]:
+def fid(judge: Judge, pixels: Pixels, network: Any) -> dict[str, Any]:
     """FID by Inception of images against the judge's reference, and its floor.
 
     It takes an hour for 20,000 images on two cores. The features of the reference are kept part by part, so that what
@@ -146,17 +136,12 @@ def fid(judge: Judge, pixels: Pixels, weights: Path) -> dict[str, Any]:
     Args:
         judge: the real images.
         pixels: [N, 28, 28, 1] uint8, N >= 2048.
-        weights: as for inception_features.
+        network: of load().
 
     Returns:
         What stands under `inception` in evaluation.json. The floor is None where fewer than 2,048 real images are left
         for it.
-
-    Raises:
-        UserError: as inception_features.
     """
-    require_enough(len(pixels))
-    network = _extractor(weights)
 
     def of_split(split: Split, count: int) -> Moments:
         parts = []
@@ -165,14 +150,14 @@ def fid(judge: Judge, pixels: Pixels, weights: Path) -> dict[str, Any]:
                 part = split.images[first : first + PART]
 
                 def compute(part: Pixels = part) -> Arrays:
-                    return {"features": _features(network, part, bar.update)}
+                    return {"features": features(network, part, bar.update)}
 
                 parts.append(kept("inception", (split.sha256, SHA256, str(first)), compute)["features"])
                 bar.update(min(first + len(part), count) - bar.n)  # of what was kept
         return moments(np.concatenate(parts)[:count])
 
     with tqdm(total=len(pixels), desc="Inception, images", unit="img", leave=False) as bar:
-        seen = moments(_features(network, pixels, bar.update))
+        seen = moments(features(network, pixels, bar.update))
     real = of_split(judge.reference, len(judge.reference.images))
     floor_images = min(len(pixels), len(judge.other.images))
     enough = floor_images >= AT_LEAST

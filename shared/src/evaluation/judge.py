@@ -103,12 +103,7 @@ class Judge:
         return {
             "feature_space": SPACE,
             "extractor_sha256": self.extractor.sha256,
-            "reference": {
-                "name": self.reference.name,
-                "split": self.reference.split,
-                "num_images": len(self.reference.images),
-                "sha256": self.reference.sha256,
-            },
+            "reference": self.reference.record,
             **scores,
             "fid_floor": floor["fid_fashion"],
             "floor": floor | {"split": self.other.split},

@@ -1,6 +1,5 @@
 """evaluation.png: the samples, real images, every number beside its floor, and the nearest training images."""
 
-import io
 from typing import Any
 
 import numpy as np
@@ -36,8 +35,8 @@ def draw(
     real: Split,
     distances: tuple[NDArray[np.float64], NDArray[np.float64]],
     nearest: Pixels,
-) -> bytes:
-    """The picture as a PNG file.
+) -> Figure:
+    """The picture.
 
     Args:
         evaluation: as in evaluation.json.
@@ -61,9 +60,7 @@ def draw(
     _pairs(axes[1, 2], samples, nearest, distances[0])
     if evaluation["notes"]:
         figure.supxlabel("\n".join(evaluation["notes"]), fontsize=11, fontweight="bold")
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=100)
-    return buffer.getvalue()
+    return figure
 
 
 def _show(axes: Axes, pixels: Pixels) -> None:
