@@ -97,9 +97,24 @@ types: $(STAMP)  ## static types
 	@ln -sfn ../../tests/parity build/types/ddpm_parity
 	$(VENV)/bin/mypy
 
-.PHONY: bench
-bench: $(STAMP)  ## time a training step and a forward pass in both frameworks, interleaved
-	$(PY) tests/benchmarks/steps.py $(ARGS)
+# Other people's networks, to be timed beside ours; the optional ones stay out of the environment (see peers.txt).
+BENCH_STAMP := $(VENV)/.installed-bench
+PEERS := build/peers
+
+$(BENCH_STAMP): $(STAMP)
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt $(PIP_ARGS) -e '.[bench]'
+	@touch $@
+
+$(PEERS)/.installed: tests/benchmarks/peers.txt $(BENCH_STAMP)
+	@rm -rf $(PEERS)
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --target $(PEERS) -r tests/benchmarks/peers.txt
+	@touch $@
+
+.PHONY: bench bench-peers
+bench: $(BENCH_STAMP)  ## speed and memory of both trees beside diffusers, in half an hour; ARGS=--quick in a minute
+	$(PY) tests/benchmarks/bench.py $(ARGS)
+bench-peers: $(PEERS)/.installed  ## the same with two more networks, installed into build/peers
+	$(PY) tests/benchmarks/bench.py --peers $(ARGS)
 
 .PHONY: clean
 clean:  ## remove the environment, caches and build files; runs/ stays

@@ -199,9 +199,8 @@ def quick(tree, monkeypatch):
                 os.kill(os.getpid(), plan.pop(self.calls))
             return super().term(arrays)
 
-    monkeypatch.setattr(tree.evaluate, "load_model", lambda loaded, prefix, config: prefix)
-    monkeypatch.setattr(tree.evaluate, "compiled", lambda model: model, raising=False)
-    monkeypatch.setattr(tree.evaluate, "Bound", Watched)
+    monkeypatch.setattr(tree.sampling, "load_model", lambda loaded, prefix, config: prefix)
+    monkeypatch.setattr(tree.bound, "Bound", Watched)
     monkeypatch.setattr(likelihood, "picture", lambda result: Figure(figsize=(1, 1)))
     return made, plan
 
@@ -356,7 +355,7 @@ def test_a_full_disk_keeps_what_was_asked(tree, written, quick, tmp_path, guarde
 def test_a_term_that_is_no_number_ends_the_run(tree, written, quick, tmp_path, guarded, monkeypatch):
     """Otherwise a network that overflows ends, after an hour, in a file that is not JSON."""
     broken = lambda self, arrays: np.where(arrays[1] == 5, np.nan, 1.0)  # noqa: E731
-    monkeypatch.setattr(tree.evaluate.Bound, "term", broken)
+    monkeypatch.setattr(tree.bound.Bound, "term", broken)
     code, err = guarded(lambda: command(tree, written, tmp_path / "out"))
     assert code == 2
     message = "error: the term at t = 5 is not finite: take another checkpoint, or --precision fp64\n"

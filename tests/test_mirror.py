@@ -13,14 +13,16 @@ MODULES = sorted(path.name for path in TREES["ddpm_torch"].glob("*.py"))
 # What one framework needs and the other does not, each with the reason.
 EXTRA_ARGUMENTS = {"device"}  # TensorFlow places tensors itself
 EXTRA_NAMES = {
-    # PyTorch's names and layouts are the canonical ones: only Keras needs a mapping, and a graph to be asked for.
+    # PyTorch's names and layouts are the canonical ones: only Keras needs a mapping. Its GroupNorm and its gradient of
+    # SiLU are slow.
     ("ddpm_tf", "model.py"): {
         "CANONICAL",
+        "GroupNorm",
         "LEAVES",
         "canonical_shape",
-        "compiled",
         "from_canonical",
         "named_parameters",
+        "silu",
         "to_canonical",
     }
 }

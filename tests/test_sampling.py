@@ -51,7 +51,7 @@ def written(tmp_path_factory):
         if tree.name not in made:
             made[tree.name] = folder = tmp_path_factory.mktemp(tree.name)
             path = folder / "checkpoints" / "step_00000009.safetensors"
-            learner = tree.train.Learner(CONFIG)
+            learner = tree.learner.Learner(CONFIG)
             shapes = {name: value.shape for name, value in learner.tensors().items()}
             known = {"framework": tree.framework, "step": 9, "config": CONFIG, "dataset_sha256": "ab" * 32}
             checkpoint.save(path, random_weights(shapes), **known)
@@ -215,15 +215,15 @@ def quick(tree, monkeypatch):
             LOADED[key] = load_model(loaded, prefix, config)
         return LOADED[key]
 
-    load_model = tree.inference.load_model
-    monkeypatch.setattr(tree.inference, "load_model", load_once)
-    monkeypatch.setattr(tree.inference, "sample", draw)
+    load_model = tree.sampling.load_model
+    monkeypatch.setattr(tree.sampling, "load_model", load_once)
+    monkeypatch.setattr(tree.sampling, "sample", draw)
     return calls, plan
 
 
 def test_an_interrupted_run_goes_on_where_it_stopped(tree, written, tmp_path, guarded, capfd, monkeypatch):
     """Otherwise Ctrl-C in the last minute of a thousand images costs all of them, or changes them."""
-    real, calls, out = tree.inference.sample, [], tmp_path / "out"
+    real, calls, out = tree.sampling.sample, [], tmp_path / "out"
 
     def stopped(model, config, seed, num_images, first, on_step, clip_x_0):
         calls.append((first, num_images))
@@ -231,7 +231,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(tree, written, tmp_path, gu
             os.kill(os.getpid(), signal.SIGINT)
         return real(model, config, seed, num_images, first, on_step, clip_x_0)
 
-    monkeypatch.setattr(tree.inference, "sample", stopped)
+    monkeypatch.setattr(tree.sampling, "sample", stopped)
     argv = ["--num-images", str(N), "--batch-size", "3"]
     code, err = guarded(lambda: command(tree, written(tree), out, *argv))
     assert code == 130
@@ -352,6 +352,7 @@ def test_the_samples_say_where_they_come_from(tree, written, quick, tmp_path):
         "steps": T,
         "clip_x_0": True,
         "precision": "fp32",
+        "compile": False,
         "framework": tree.framework,
     }
 

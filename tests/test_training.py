@@ -144,7 +144,7 @@ def finished(tmp_path_factory):
 
 def signal_in(tree, patch, method, call, number):
     """Have the process signal itself halfway through the call-th call of a method of the learner."""
-    learner = tree.train.Learner
+    learner = tree.learner.Learner
     original = getattr(learner, method)
     calls = []
 
@@ -275,7 +275,7 @@ def test_an_image_does_not_depend_on_how_many_are_drawn_at_once(tree):
 
     No pixel is seen to differ; one level in one of a thousand is allowed, as in test_sampling.py.
     """
-    learner = tree.train.Learner(cli.parse_train(tree.framework, FLAGS).config)
+    learner = tree.learner.Learner(cli.parse_train(tree.framework, FLAGS).config)
     whole = learner.sample(5, lambda t: None)
     seen = []
     parts = [learner.sample(number, seen.append, first) for number, first in ((3, 0), (2, 3))]
@@ -331,7 +331,7 @@ def test_black_images_are_judged(tree, real_images, tmp_path, monkeypatch):
             return np.zeros((num_images, 28, 28, 1), np.uint8)
 
     Fake.plan, Fake.calls = {}, []
-    monkeypatch.setattr(tree.train, "Learner", Black)
+    monkeypatch.setattr(tree.learner, "Learner", Black)
     assert train(tree, "--run-dir", tmp_path / "run", "--max-steps", 1, "--evaluate-every", 1) == 0
     found = metrics(tmp_path / "run")
     jsonschema.validate(found, compare.schema())
@@ -443,7 +443,7 @@ def fids(monkeypatch):
 def fake(tree, monkeypatch):
     """Fake in the place of the tree's Learner, with an empty plan."""
     Fake.plan, Fake.calls = {}, []
-    monkeypatch.setattr(tree.train, "Learner", Fake)
+    monkeypatch.setattr(tree.learner, "Learner", Fake)
     return Fake
 
 

@@ -12,10 +12,16 @@ Mirror: ddpm_tf.bound. Letters and equations as in engine.py.
 
 import math
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from ddpm_torch.engine import EpsModel, Schedule, predict_x_0, q_posterior, q_sample
+from ddpm_shared.batches import Arrays
+from ddpm_torch import utils
+from ddpm_torch.config import Config
+from ddpm_torch.data import to_batch, to_images
+from ddpm_torch.engine import EpsModel, Schedule, make_schedule, predict_x_0, q_posterior, q_sample
 
 HALF_BIN = 1 / 255  # neighbouring grey levels are 2/255 apart in [-1, 1]
 FLOOR = 1e-12  # of a pixel's probability, as in the released code: none costs more than 40 bits
@@ -99,6 +105,44 @@ def variational_bound_term(
     divergence = 0.5 * (mean - mean_pred) ** 2 * torch.exp(-log_variance)
     decoder = -discretized_gaussian_log_likelihood(x_0, mean_pred, log_variance)
     return _bits_per_dim(torch.where((t > 0)[:, None, None, None], divergence, decoder))
+
+
+class Bound:
+    """The terms of the variational bound of a network. All but the network computes in float64.
+
+    Args:
+        eps_model: the network, on the device and in the precision of `config`.
+        config: its diffusion process is used.
+        clip_x_0: as in variational_bound_term.
+
+    Mirror: ddpm_tf.bound.Bound.
+    """
+
+    def __init__(self, eps_model: EpsModel, config: Config, clip_x_0: bool = True) -> None:
+        self.device = utils.select_device(config.device)
+        self.dtype = utils.dtype(config.precision)
+        self.schedule = make_schedule(config.diffusion, torch.float64, self.device)
+        self.eps_model, self.clip_x_0 = eps_model, clip_x_0
+        self.device_name, self.threads = utils.device_name(self.device), utils.threads()
+
+    def prior(self, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """The term of the prior, [B] bits per dimension, of images [B, H, W, C] uint8."""
+        x_0 = to_images(pixels, torch.float64, self.device)
+        return prior_bits_per_dim(self.schedule, x_0).cpu().numpy()
+
+    @torch.no_grad()
+    def term(self, arrays: Arrays) -> NDArray[np.float64]:
+        """The term of each image at its t, [B] bits per dimension.
+
+        Args:
+            arrays: images [B, H, W, C] uint8, t [B] int32, eps [B, H, W, C] float64.
+        """
+
+        def eps_model(x_t: Tensor, t: Tensor) -> Tensor:
+            return self.eps_model(x_t.to(self.dtype), t).to(torch.float64)
+
+        x_0, t, eps = to_batch(arrays, "fp64", self.device)
+        return variational_bound_term(self.schedule, eps_model, x_0, t, eps, self.clip_x_0).cpu().numpy()
 
 
 def _normal_cdf(z: Tensor) -> Tensor:

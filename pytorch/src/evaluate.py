@@ -1,65 +1,18 @@
-"""Bits per dimension of a trained network: `python -m ddpm_torch.evaluate --help`. Mirror: ddpm_tf.evaluate.
-
-The Bound below is what the network is asked; ddpm_shared.likelihood asks it for every image and t.
-"""
+"""Bits per dimension of a trained network: `python -m ddpm_torch.evaluate --help`. Mirror: ddpm_tf.evaluate."""
 
 from collections.abc import Sequence
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
-
-from ddpm_shared import cli, likelihood
-from ddpm_shared.batches import Arrays
-from ddpm_torch import bound, utils
-from ddpm_torch.config import Config
-from ddpm_torch.data import to_batch, to_images
-from ddpm_torch.engine import EpsModel, make_schedule
-from ddpm_torch.inference import load_model
-
-
-class Bound:
-    """The terms of the variational bound of a network. All but the network computes in float64.
-
-    Args:
-        eps_model: the network, on the device and in the precision of `config`.
-        config: its diffusion process is used.
-        clip_x_0: as in bound.variational_bound_term.
-
-    Mirror: ddpm_tf.evaluate.Bound.
-    """
-
-    def __init__(self, eps_model: EpsModel, config: Config, clip_x_0: bool = True) -> None:
-        self.device = utils.select_device(config.device)
-        self.dtype = utils.dtype(config.precision)
-        self.schedule = make_schedule(config.diffusion, torch.float64, self.device)
-        self.eps_model, self.clip_x_0 = eps_model, clip_x_0
-        self.device_name, self.threads = utils.device_name(self.device), utils.threads()
-
-    def prior(self, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
-        """The term of the prior, [B] bits per dimension, of images [B, H, W, C] uint8."""
-        x_0 = to_images(pixels, torch.float64, self.device)
-        return bound.prior_bits_per_dim(self.schedule, x_0).cpu().numpy()
-
-    @torch.no_grad()
-    def term(self, arrays: Arrays) -> NDArray[np.float64]:
-        """The term of each image at its t, [B] bits per dimension.
-
-        Args:
-            arrays: images [B, H, W, C] uint8, t [B] int32, eps [B, H, W, C] float64.
-        """
-
-        def eps_model(x_t: Tensor, t: Tensor) -> Tensor:
-            return self.eps_model(x_t.to(self.dtype), t).to(torch.float64)
-
-        x_0, t, eps = to_batch(arrays, "fp64", self.device)
-        return bound.variational_bound_term(self.schedule, eps_model, x_0, t, eps, self.clip_x_0).cpu().numpy()
+from ddpm_shared import cli
+from ddpm_torch.config import FRAMEWORK
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The evaluation command line. Returns the exit code; raises UserError for bad input."""
-    plan = cli.parse_bound(utils.FRAMEWORK, argv)
+    plan = cli.parse_bound(FRAMEWORK, argv)
+    from ddpm_shared import likelihood  # not before the flags are read: the framework takes seconds
+    from ddpm_torch.bound import Bound
+    from ddpm_torch.sampling import load_model
+
     eps_model = load_model(plan.checkpoint, plan.prefix, plan.config)
     return likelihood.run(plan, Bound(eps_model, plan.config, plan.command.clip_x_0))
 

@@ -1,95 +1,17 @@
-"""Sampling: noise in, pictures out. `python -m ddpm_torch.inference --help`. Mirror: ddpm_tf.inference."""
+"""Sampling: `python -m ddpm_torch.inference --help`. Mirror: ddpm_tf.inference."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
-
-from ddpm_shared import checkpoint, cli, sampling, streams
-from ddpm_shared.checkpoint import Checkpoint
-from ddpm_torch import data, utils
-from ddpm_torch.config import Config
-from ddpm_torch.engine import EpsModel, make_schedule, p_sample_loop
-from ddpm_torch.model import UNet
-
-
-@torch.no_grad()
-def sample(
-    eps_model: EpsModel,
-    config: Config,
-    seed: int,
-    num_images: int,
-    first: int = 0,
-    on_step: Callable[[int, Tensor], None] = lambda t, x: None,
-    clip_x_0: bool = True,
-) -> NDArray[np.uint8]:
-    """Draw the images first .. first + num_images - 1 of `seed` by the ancestral sampler.
-
-    Args:
-        eps_model: the network, on the device and in the precision of `config`.
-        config: its diffusion process and image size are used.
-        seed: of x_T and z.
-        num_images: B, drawn at once.
-        first: index of the first image; an image depends on seed and index alone, not on B.
-        on_step: called with (t, x_prev [B, C, H, W]) after each step.
-        clip_x_0: as in engine.p_sample.
-
-    Returns:
-        [B, H, W, C] uint8.
-
-    Mirror: ddpm_tf.inference.sample.
-    """
-    dtype, device = utils.dtype(config.precision), utils.select_device(config.device)
-    size, channels = config.model.image_size, config.model.image_channels
-
-    def noise(stream: str, step: int) -> Tensor:
-        drawn = streams.normal(seed, stream, step, (num_images, size, size, channels), first)
-        return data.to_tensor(drawn, device).to(dtype)
-
-    schedule = make_schedule(config.diffusion, dtype, device)
-    x_T = noise(streams.SAMPLE_X_T, 0)  # noqa: N806 (the paper's capital T)
-    for t, x_prev in p_sample_loop(schedule, eps_model, x_T, lambda t: noise(streams.SAMPLE_Z, t), clip_x_0):
-        on_step(t, x_prev)
-    return data.to_pixels(x_prev)
-
-
-def load_model(loaded: Checkpoint, prefix: str, config: Config) -> UNet:
-    """The network of a checkpoint of either framework, on the device and in the precision of `config`.
-
-    Args:
-        loaded: with the tensors under `prefix`.
-        prefix: "ema" for the averaged weights, "model" for the weights themselves.
-        config: the checkpoint's, precision and device as wanted.
-
-    Raises:
-        UserError: the tensors do not fit the network.
-
-    Mirror: ddpm_tf.inference.load_model.
-    """
-    model = UNet(config.model, precision=config.precision).to(utils.select_device(config.device))
-    parameters = dict(model.named_parameters())
-    values = checkpoint.select(loaded, prefix, {name: tuple(p.shape) for name, p in parameters.items()})
-    with torch.no_grad():
-        for name, parameter in parameters.items():
-            parameter.copy_(torch.from_numpy(values[name]))
-    return model
+from ddpm_shared import cli, sampling
+from ddpm_torch.config import FRAMEWORK
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The inference command line. Returns the exit code; raises UserError for bad input."""
-    plan = cli.parse_sample(utils.FRAMEWORK, argv)
-    eps_model = load_model(plan.checkpoint, plan.prefix, plan.config)
-    print(f"{utils.FRAMEWORK} {torch.__version__} on {utils.device_name(utils.select_device(plan.config.device))}")
+    plan = cli.parse_sample(FRAMEWORK, argv)
+    from ddpm_torch.sampling import Sampler  # not before the flags are read: the framework takes seconds
 
-    def draw(first: int, count: int, on_step: sampling.OnStep) -> NDArray[np.uint8]:
-        def watch(t: int, x: Tensor) -> None:
-            on_step(t, lambda: data.to_pixels(x))
-
-        return sample(eps_model, plan.config, plan.command.seed, count, first, watch, plan.command.clip_x_0)
-
-    return sampling.run(plan, draw)
+    return sampling.run(plan, Sampler(plan))
 
 
 if __name__ == "__main__":

@@ -5,8 +5,6 @@ import torch
 from ddpm_shared.errors import UserError
 from ddpm_torch.config import Device, Precision
 
-FRAMEWORK = "torch"
-
 
 def select_device(name: Device) -> torch.device:
     """The device to compute on; "auto" is the GPU if there is one. Raises UserError for a GPU that is not there."""
@@ -19,6 +17,12 @@ def select_device(name: Device) -> torch.device:
 def device_name(device: torch.device) -> str:
     """What to tell the user: "cpu", or the GPU's name."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+
+
+def set_threads(threads: int | None) -> None:
+    """How many CPU threads one operation may use; None leaves it at one for each core."""
+    if threads is not None:
+        torch.set_num_threads(threads)
 
 
 def threads() -> int:

@@ -1,5 +1,7 @@
 """What each step is trained and validated on, as NumPy arrays: pixels, t and noise, before any framework sees them."""
 
+from concurrent.futures import Future, ThreadPoolExecutor
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -28,6 +30,27 @@ def training_arrays(pixels: Pixels, config: Config, step: int) -> Arrays:
         chosen[flipped] = chosen[flipped, :, ::-1]
     t = streams.timesteps(config.seed, streams.TRAIN_T, step, size, config.diffusion.timesteps)
     return chosen, t, streams.normal(config.seed, streams.TRAIN_EPS, step, chosen.shape)
+
+
+class Prefetcher:
+    """training_arrays of step after step, each drawn in a thread while the step before it is computed.
+
+    Args:
+        config: as in training_arrays.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.thread = ThreadPoolExecutor(1, "prefetch")
+        self.ahead: tuple[Pixels, int, Future[Arrays]] | None = None
+
+    def __call__(self, pixels: Pixels, step: int) -> Arrays:
+        """training_arrays(pixels, config, step), whatever was asked for before."""
+        ahead, self.ahead = self.ahead, None
+        expected = ahead is not None and ahead[0] is pixels and ahead[1] == step
+        arrays = ahead[2].result() if ahead and expected else training_arrays(pixels, self.config, step)
+        self.ahead = pixels, step + 1, self.thread.submit(training_arrays, pixels, self.config, step + 1)
+        return arrays
 
 
 def validation_arrays(pixels: Pixels, config: Config, first: int) -> Arrays:

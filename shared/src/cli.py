@@ -11,7 +11,7 @@ from typing import Any, NoReturn, TypeVar
 
 import tyro
 
-from ddpm_shared import checkpoint, datasets, runs
+from ddpm_shared import checkpoint, datasets, machine, runs
 from ddpm_shared import config as configs
 from ddpm_shared.config import Config
 from ddpm_shared.errors import UserError, choice
@@ -23,6 +23,8 @@ TREES = {"torch": "ddpm_torch", "tensorflow": "ddpm_tf"}  # only named in messag
 # What a resumed run may change: how far and where it runs, never what it computes.
 CHANGEABLE = {
     "device",
+    "threads",
+    "compile",
     "data.dataset",  # its hash is compared instead
     "data.data_dir",
     "training.epochs",
@@ -38,6 +40,7 @@ CHANGEABLE = {
 
 def guard(main: Callable[[], int]) -> NoReturn:
     """Run a command line: bad input becomes one sentence on stderr and exit code 2, without a traceback."""
+    machine.keep_freed_memory()
     try:
         sys.exit(main())
     except UserError as error:
@@ -84,6 +87,7 @@ class TrainCommand:
 class TrainPlan:
     """A checked TrainCommand: what to run, where, and from which checkpoint."""
 
+    framework: str
     config: Config
     folder: Path
     resumed: checkpoint.Checkpoint | None
@@ -120,7 +124,7 @@ def parse_train(framework: str, argv: Sequence[str] | None) -> TrainPlan:
     folder = _folder(command, framework, resumed)
     if resumed is None or folder != _home(resumed):
         runs.require_free(folder)
-    return TrainPlan(command.settings, folder, resumed)
+    return TrainPlan(framework, command.settings, folder, resumed)
 
 
 def _resumed_file(resume: str, framework: str, run_dir: str | None) -> Path:
@@ -192,11 +196,16 @@ class NetworkCommand:
     """Arithmetic of the network."""
     device: configs.Device = "auto"
     """auto takes the GPU if there is one."""
+    threads: int | None = None
+    """CPU threads that one operation may use (default: one for each core)."""
+    compile: bool = False
+    """Put the network through the framework's compiler, torch.compile or XLA: pays for many images, if at all."""
 
     def __post_init__(self) -> None:
         for name in ("num_images", "batch_size"):
             configs.require(getattr(self, name) >= 1, configs.flag(name), getattr(self, name), "must be 1 or more")
         configs.require(self.seed >= 0, "--seed", self.seed, "must be 0 or more")
+        configs.require(self.threads is None or self.threads >= 1, "--threads", self.threads, "must be 1 or more")
 
 
 @dataclass(frozen=True)
@@ -257,6 +266,7 @@ class NetworkPlan:
                 "seed": self.command.seed,
                 "clip_x_0": self.command.clip_x_0,
                 "precision": self.command.precision,
+                "compile": self.command.compile,
                 "framework": self.framework,
             }
             | more
@@ -320,7 +330,8 @@ def parse_bound(framework: str, argv: Sequence[str] | None) -> BoundPlan:
 def _network(framework: str, command: NetworkCommand) -> tuple[checkpoint.Checkpoint, Config, str]:
     prefix = "model" if command.raw else "ema"
     loaded = checkpoint.load(_resumed_file(command.checkpoint, framework, None), (prefix,))
-    config = dataclasses.replace(loaded.config, precision=command.precision, device=command.device)
+    where = {name: getattr(command, name) for name in ("precision", "device", "threads", "compile")}
+    config = dataclasses.replace(loaded.config, **where)
     return loaded, config, prefix
 
 

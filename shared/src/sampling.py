@@ -2,7 +2,9 @@
 
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from tqdm import tqdm
@@ -13,7 +15,6 @@ from ddpm_shared.images import Pixels
 from ddpm_shared.interruption import Interrupted, StopSignals
 
 OnStep = Callable[[int, Callable[[], Pixels]], None]  # (t, the images at that time)
-Draw = Callable[[int, int, OnStep], Pixels]  # (first index, count, on_step) -> [count, H, W, C]
 
 GRID_IMAGES = 64  # at most so many in grid.png
 GIF_IMAGES = 16
@@ -21,7 +22,16 @@ GIF_FRAMES = 50
 PARTIAL = "samples.partial.npz"
 
 
-def run(plan: SamplePlan, draw: Draw) -> int:
+class Sampler(Protocol):
+    """What a tree brings: a network on a device that draws images."""
+
+    device_name: str
+
+    def draw(self, first: int, count: int, on_step: OnStep) -> Pixels:
+        """The images first .. first + count - 1, [count, H, W, C]."""
+
+
+def run(plan: SamplePlan, sampler: Sampler) -> int:
     """Draw all images batch by batch and write samples.npz, grid.png and, if asked for, denoising.gif.
 
     What is finished is kept in samples.partial.npz; the same command with --out goes on from there, since an image
@@ -29,12 +39,13 @@ def run(plan: SamplePlan, draw: Draw) -> int:
 
     Args:
         plan: what to draw.
-        draw: the tree's sampler.
+        sampler: the tree's.
 
     Returns:
         The exit code: 0, or 130 or 143 if interrupted.
     """
     command = plan.command
+    print(f"{plan.framework} {version(plan.framework)} on {sampler.device_name}")
     timesteps = plan.checkpoint.config.diffusion.timesteps
     plan.out.mkdir(parents=True, exist_ok=True)  # what cannot be written to should say so before the drawing
     partial = plan.out / PARTIAL
@@ -55,7 +66,7 @@ def run(plan: SamplePlan, draw: Draw) -> int:
                     bar.update(count)
                     stop.check()
 
-                pixels = np.concatenate([pixels, draw(first, count, on_step)])
+                pixels = np.concatenate([pixels, sampler.draw(first, count, on_step)])
                 if len(pixels) < command.num_images:
                     files.write_npz(partial, images=pixels, origin=origin)
     except Interrupted:

@@ -7,14 +7,15 @@ import contextlib
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import NoReturn, Protocol
 
 import numpy as np
 from tqdm import tqdm
 
-from ddpm_shared import cli, datasets, images, runs
+from ddpm_shared import datasets, images, runs
 from ddpm_shared.checkpoint import Checkpoint, Tensors
+from ddpm_shared.cli import TrainPlan
 from ddpm_shared.config import Config
 from ddpm_shared.datasets import Split
 from ddpm_shared.errors import UserError
@@ -47,13 +48,12 @@ class Learner(Protocol):
         """Take over the state of a checkpoint."""
 
 
-def train(framework: str, make_learner: Callable[[Config], Learner], argv: Sequence[str] | None) -> int:
-    """The train command line of both trees.
+def train(plan: TrainPlan, make_learner: Callable[[Config], Learner]) -> int:
+    """The train command of both trees.
 
     Args:
-        framework: "torch" or "tensorflow".
+        plan: the checked command.
         make_learner: builds the tree's Learner at step 0.
-        argv: the arguments (default: the process's).
 
     Returns:
         The exit code: 0 completed, 1 non-finite loss, 130 or 143 interrupted.
@@ -62,8 +62,7 @@ def train(framework: str, make_learner: Callable[[Config], Learner], argv: Seque
         UserError: bad input.
         OSError: e.g. a full disk; the last checkpoint is whole.
     """
-    plan = cli.parse_train(framework, argv)
-    config = plan.config
+    framework, config = plan.framework, plan.config
     train_split, test_split = datasets.load(config.data.dataset, config.data.data_dir)
     if plan.resumed and plan.resumed.dataset_sha256 != train_split.sha256:
         raise UserError(

@@ -12,9 +12,15 @@ Mirror: ddpm_torch.bound. Letters and equations as in engine.py.
 
 import math
 
+import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
-from ddpm_tf.engine import EpsModel, Schedule, predict_x_0, q_posterior, q_sample
+from ddpm_shared.batches import Arrays
+from ddpm_tf import utils
+from ddpm_tf.config import Config
+from ddpm_tf.data import to_batch, to_images
+from ddpm_tf.engine import EpsModel, Schedule, make_schedule, predict_x_0, q_posterior, q_sample
 
 HALF_BIN = 1 / 255  # neighbouring grey levels are 2/255 apart in [-1, 1]
 FLOOR = 1e-12  # of a pixel's probability, as in the released code: none costs more than 40 bits
@@ -98,6 +104,43 @@ def variational_bound_term(
     divergence = 0.5 * (mean - mean_pred) ** 2 * tf.exp(-log_variance)
     decoder = -discretized_gaussian_log_likelihood(x_0, mean_pred, log_variance)
     return _bits_per_dim(tf.where((t > 0)[:, None, None, None], divergence, decoder))
+
+
+class Bound:
+    """The terms of the variational bound of a network. All but the network computes in float64.
+
+    Args:
+        eps_model: the network, on the device and in the precision of `config`.
+        config: its diffusion process is used.
+        clip_x_0: as in variational_bound_term.
+
+    Mirror: ddpm_torch.bound.Bound.
+    """
+
+    def __init__(self, eps_model: EpsModel, config: Config, clip_x_0: bool = True) -> None:
+        device = utils.select_device(config.device)
+        self.dtype = utils.dtype(config.precision)
+        self.schedule = make_schedule(config.diffusion, tf.float64)
+        self.eps_model, self.clip_x_0 = eps_model, clip_x_0
+        self.device_name, self.threads = utils.device_name(device), utils.threads()
+
+    def prior(self, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """The term of the prior, [B] bits per dimension, of images [B, H, W, C] uint8."""
+        x_0 = to_images(pixels, tf.float64)
+        return prior_bits_per_dim(self.schedule, x_0).numpy()
+
+    def term(self, arrays: Arrays) -> NDArray[np.float64]:
+        """The term of each image at its t, [B] bits per dimension.
+
+        Args:
+            arrays: images [B, H, W, C] uint8, t [B] int32, eps [B, H, W, C] float64.
+        """
+
+        def eps_model(x_t: tf.Tensor, t: tf.Tensor) -> tf.Tensor:
+            return tf.cast(self.eps_model(tf.cast(x_t, self.dtype), t), tf.float64)
+
+        x_0, t, eps = to_batch(arrays, "fp64")
+        return variational_bound_term(self.schedule, eps_model, x_0, t, eps, self.clip_x_0).numpy()
 
 
 def _normal_cdf(z: tf.Tensor) -> tf.Tensor:

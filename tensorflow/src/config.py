@@ -12,7 +12,10 @@ from ddpm_shared.config import (
     with_preset,
 )
 
+FRAMEWORK = "tensorflow"
+
 __all__ = [
+    "FRAMEWORK",
     "PRESETS",
     "Config",
     "DataConfig",

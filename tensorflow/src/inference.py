@@ -1,93 +1,19 @@
-"""Sampling: noise in, pictures out. `python -m ddpm_tf.inference --help`. Mirror: ddpm_torch.inference."""
+"""Sampling: `python -m ddpm_tf.inference --help`. Mirror: ddpm_torch.inference."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-import numpy as np
-import tensorflow as tf
-from numpy.typing import NDArray
-
-from ddpm_shared import checkpoint, cli, sampling, streams
-from ddpm_shared.checkpoint import Checkpoint
-from ddpm_tf import data, utils
-from ddpm_tf.config import Config
-from ddpm_tf.engine import EpsModel, make_schedule, p_sample_loop
-from ddpm_tf.model import UNet, canonical_shape, compiled, from_canonical, named_parameters
-
-
-def sample(
-    eps_model: EpsModel,
-    config: Config,
-    seed: int,
-    num_images: int,
-    first: int = 0,
-    on_step: Callable[[int, tf.Tensor], None] = lambda t, x: None,
-    clip_x_0: bool = True,
-) -> NDArray[np.uint8]:
-    """Draw the images first .. first + num_images - 1 of `seed` by the ancestral sampler.
-
-    Args:
-        eps_model: the network, on the device and in the precision of `config`.
-        config: its diffusion process and image size are used.
-        seed: of x_T and z.
-        num_images: B, drawn at once.
-        first: index of the first image; an image depends on seed and index alone, not on B.
-        on_step: called with (t, x_prev [B, H, W, C]) after each step.
-        clip_x_0: as in engine.p_sample.
-
-    Returns:
-        [B, H, W, C] uint8.
-
-    Mirror: ddpm_torch.inference.sample.
-    """
-    dtype = utils.dtype(config.precision)
-    size, channels = config.model.image_size, config.model.image_channels
-
-    def noise(stream: str, step: int) -> tf.Tensor:
-        drawn = streams.normal(seed, stream, step, (num_images, size, size, channels), first)
-        return tf.cast(data.to_tensor(drawn), dtype)
-
-    schedule = make_schedule(config.diffusion, dtype)
-    x_T = noise(streams.SAMPLE_X_T, 0)  # noqa: N806 (the paper's capital T)
-    for t, x_prev in p_sample_loop(schedule, eps_model, x_T, lambda t: noise(streams.SAMPLE_Z, t), clip_x_0):
-        on_step(t, x_prev)
-    return data.to_pixels(x_prev)
-
-
-def load_model(loaded: Checkpoint, prefix: str, config: Config) -> UNet:
-    """The network of a checkpoint of either framework, on the device and in the precision of `config`.
-
-    Args:
-        loaded: with the tensors under `prefix`.
-        prefix: "ema" for the averaged weights, "model" for the weights themselves.
-        config: the checkpoint's, precision and device as wanted.
-
-    Raises:
-        UserError: the tensors do not fit the network.
-
-    Mirror: ddpm_torch.inference.load_model.
-    """
-    utils.select_device(config.device)
-    model = UNet(config.model, precision=config.precision)
-    parameters = dict(named_parameters(model))
-    values = checkpoint.select(loaded, prefix, {name: canonical_shape(p) for name, p in parameters.items()})
-    for name, parameter in parameters.items():
-        parameter.assign(from_canonical(values[name]))
-    return model
+from ddpm_shared import cli, sampling
+from ddpm_tf import import_quietly
+from ddpm_tf.config import FRAMEWORK
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The inference command line. Returns the exit code; raises UserError for bad input."""
-    plan = cli.parse_sample(utils.FRAMEWORK, argv)
-    eps_model = compiled(load_model(plan.checkpoint, plan.prefix, plan.config))
-    print(f"{utils.FRAMEWORK} {tf.__version__} on {utils.device_name(utils.select_device(plan.config.device))}")
+    plan = cli.parse_sample(FRAMEWORK, argv)
+    import_quietly()  # not before the flags are read: the framework takes seconds
+    from ddpm_tf.sampling import Sampler
 
-    def draw(first: int, count: int, on_step: sampling.OnStep) -> NDArray[np.uint8]:
-        def watch(t: int, x: tf.Tensor) -> None:
-            on_step(t, lambda: data.to_pixels(x))
-
-        return sample(eps_model, plan.config, plan.command.seed, count, first, watch, plan.command.clip_x_0)
-
-    return sampling.run(plan, draw)
+    return sampling.run(plan, Sampler(plan))
 
 
 if __name__ == "__main__":

@@ -1,152 +1,19 @@
-"""Training: `python -m ddpm_tf.train --help`. Mirror: ddpm_torch.train.
+"""Training: `python -m ddpm_tf.train --help`. Mirror: ddpm_torch.train."""
 
-The Learner below is the algorithm; ddpm_shared.training keeps the run's books around it.
-"""
+from collections.abc import Sequence
 
-from collections.abc import Callable, Iterator, Sequence
-
-import numpy as np
-import tensorflow as tf
-from numpy.typing import NDArray
-
-from ddpm_shared import checkpoint, cli, training
-from ddpm_shared.batches import training_arrays, validation_arrays
-from ddpm_shared.checkpoint import Checkpoint, Tensors
-from ddpm_tf import utils
-from ddpm_tf.config import Config
-from ddpm_tf.data import to_batch
-from ddpm_tf.engine import diffusion_loss, make_schedule
-from ddpm_tf.inference import sample
-from ddpm_tf.model import UNet, canonical_shape, compiled, from_canonical, named_parameters, to_canonical
-from ddpm_tf.optimizer import (
-    Adam,
-    clip_by_global_norm,
-    update_ema,
-    warmup_ema_decay,
-    warmup_learning_rate,
-)
-
-
-class Learner:
-    """The network, the moving average of its weights and its optimizer: all that training changes.
-
-    Args:
-        config: all settings; decides every number that follows.
-
-    Raises:
-        UserError: a GPU is asked for where there is none.
-
-    Mirror: ddpm_torch.train.Learner.
-    """
-
-    def __init__(self, config: Config) -> None:
-        self.config = config
-        self.device = utils.select_device(config.device)
-        self.schedule = make_schedule(config.diffusion, utils.dtype(config.precision))
-        self.model = UNet(config.model, config.seed, config.precision)
-        self.ema_model = UNet(config.model, config.seed, config.precision)
-        self.names = [name for name, _ in named_parameters(self.model)]
-        self.parameters = [variable for _, variable in named_parameters(self.model)]
-        self.averages = [variable for _, variable in named_parameters(self.ema_model)]
-        self.adam = Adam(self.parameters)
-        self.update = tf.function(self._update)
-        self.ema_eps_model = compiled(self.ema_model)
-
-        self.device_name, self.threads = utils.device_name(self.device), utils.threads()
-        self.num_parameters = sum(int(np.prod(p.shape)) for p in self.parameters)
-
-    def train_step(self, pixels: NDArray[np.uint8], step: int) -> tuple[float, float, float]:
-        """One step of gradient descent on the simplified objective.
-
-        Args:
-            pixels: [N, H, W, C] uint8, all training images.
-            step: 0, 1, ...
-
-        Returns:
-            Loss, norm of the gradient before clipping, learning rate.
-
-        Source: Ho et al. 2020 (arXiv:2006.11239), algorithm 1.
-        """
-        settings = self.config.training
-        # 1. x_0 ~ q(x_0), t ~ uniform, eps ~ N(0, I)
-        arrays = training_arrays(pixels, self.config, step)
-        x_0, t, eps = to_batch(arrays, self.config.precision)
-        # 2. and 3. in one graph; what changes from step to step goes in as tensors, or each would be traced anew
-        learning_rate = warmup_learning_rate(step, settings.learning_rate, settings.warmup_steps)
-        decay = warmup_ema_decay(step + 1, settings.ema_decay)
-        loss, norm = self.update(x_0, t, eps, *(tf.constant(x, tf.float64) for x in (learning_rate, step + 1, decay)))
-        return float(loss), float(norm), learning_rate
-
-    def _update(
-        self,
-        x_0: tf.Tensor,
-        t: tf.Tensor,
-        eps: tf.Tensor,
-        learning_rate: tf.Tensor,
-        k: tf.Tensor,
-        decay: tf.Tensor,
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        # 2. the gradient of || eps - eps_model(x_t, t) ||^2, scaled down where it is long
-        with tf.GradientTape() as tape:
-            loss = diffusion_loss(self.schedule, self.model, x_0, t, eps)
-        gradients = tape.gradient(loss, self.parameters)
-        clipped, norm = clip_by_global_norm(gradients, self.config.training.max_grad_norm)
-        # 3. the step, and the average of the weights after it
-        self.adam.update(clipped, learning_rate, k)
-        update_ema(self.averages, self.parameters, decay)
-        return loss, norm
-
-    def validation_losses(self, pixels: NDArray[np.uint8]) -> Iterator[tuple[int, float]]:
-        """The averaged weights' loss on each batch of `pixels`, at the same t and noise every time.
-
-        Args:
-            pixels: [N, H, W, C] uint8.
-
-        Yields:
-            Images in the batch, mean loss.
-        """
-        for first in range(0, len(pixels), self.config.training.batch_size):
-            arrays = validation_arrays(pixels, self.config, first)
-            x_0, t, eps = to_batch(arrays, self.config.precision)
-            yield len(x_0), float(diffusion_loss(self.schedule, self.ema_eps_model, x_0, t, eps))
-
-    def sample(self, num_images: int, on_step: Callable[[int], None], first: int = 0) -> NDArray[np.uint8]:
-        """The images first .. first + num_images - 1 of the run's seed, drawn at once with the averaged weights.
-
-        Args:
-            num_images: B.
-            on_step: called with t after each step.
-            first: index of the first image.
-
-        Returns:
-            [B, H, W, C] uint8.
-        """
-        return sample(self.ema_eps_model, self.config, self.config.seed, num_images, first, lambda t, x: on_step(t))
-
-    def _state(self) -> tuple[list[tf.Variable], ...]:
-        """What the four prefixes of a checkpoint stand for, each in the order of self.names."""
-        return self.parameters, self.averages, self.adam.m, self.adam.v
-
-    def tensors(self) -> Tensors:
-        """All state under a checkpoint's names and layouts."""
-        return {
-            f"{prefix}/{name}": to_canonical(value.numpy())
-            for prefix, values in zip(checkpoint.PREFIXES, self._state(), strict=True)
-            for name, value in zip(self.names, values, strict=True)
-        }
-
-    def load(self, resumed: Checkpoint) -> None:
-        """Take over the state of a checkpoint of either framework. Raises UserError if it does not fit."""
-        shapes = {name: canonical_shape(p) for name, p in zip(self.names, self.parameters, strict=True)}
-        for prefix, values in zip(checkpoint.PREFIXES, self._state(), strict=True):
-            loaded = checkpoint.select(resumed, prefix, shapes)
-            for name, value in zip(self.names, values, strict=True):
-                value.assign(from_canonical(loaded[name]))
+from ddpm_shared import cli, training
+from ddpm_tf import import_quietly
+from ddpm_tf.config import FRAMEWORK
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The training command line. Returns the exit code; raises UserError for bad input."""
-    return training.train(utils.FRAMEWORK, Learner, argv)
+    plan = cli.parse_train(FRAMEWORK, argv)
+    import_quietly()  # not before the flags are read: the framework takes seconds
+    from ddpm_tf.learner import Learner
+
+    return training.train(plan, Learner)
 
 
 if __name__ == "__main__":

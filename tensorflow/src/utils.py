@@ -7,8 +7,6 @@ import tensorflow as tf
 from ddpm_shared.errors import UserError
 from ddpm_tf.config import Device, Precision
 
-FRAMEWORK = "tensorflow"
-
 
 def select_device(name: Device) -> tf.config.PhysicalDevice:
     """The device to compute on; "auto" is the GPU if there is one. Raises UserError for a GPU that is not there.
@@ -30,6 +28,19 @@ def device_name(device: tf.config.PhysicalDevice) -> str:
     if device.device_type == "CPU":
         return "cpu"
     return str(tf.config.experimental.get_device_details(device).get("device_name", device.name))
+
+
+def set_threads(threads: int | None) -> None:
+    """How many CPU threads one operation may use; None leaves it at one for each core.
+
+    Raises:
+        UserError: TensorFlow has computed already, with another number.
+    """
+    if threads not in (None, tf.config.threading.get_intra_op_parallelism_threads()):
+        try:
+            tf.config.threading.set_intra_op_parallelism_threads(threads)
+        except RuntimeError:
+            raise UserError(f"--threads {threads}: TensorFlow can change it before its first operation only") from None
 
 
 def threads() -> int:

@@ -16,8 +16,8 @@ import tyro
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-import ddpm_tf.train
-import ddpm_torch.train
+import ddpm_tf.learner
+import ddpm_torch.learner
 from ddpm_shared import datasets, files
 from ddpm_shared.compare.gaps import relative_gap
 from ddpm_shared.config import Config, Precision, TrainingConfig, with_preset
@@ -53,7 +53,7 @@ def losses(name: str, options: Options) -> np.ndarray:
     config = with_preset(
         Config(precision=chosen, device="cpu", training=TrainingConfig(batch_size=options.batch_size)), "base"
     )
-    learner = (ddpm_tf if by == "tf" else ddpm_torch).train.Learner(config)
+    learner = (ddpm_tf if by == "tf" else ddpm_torch).learner.Learner(config)
     if by == "rounded":  # once, at the start, and so are the averages, which begin as a copy
         with torch.no_grad():
             for p in [*learner.parameters, *learner.averages]:

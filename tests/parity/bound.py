@@ -52,7 +52,7 @@ def _terms(side: Side, clip_x_0: bool) -> Arrays:
 
 
 class OracleBound:
-    """The oracle in the place of a tree's evaluate.Bound."""
+    """The oracle in the place of a tree's bound.Bound."""
 
     device_name, threads = "cpu", 1
 
@@ -60,12 +60,12 @@ class OracleBound:
         self.side, self.schedule, self.network = side, schedule, network
 
     def prior(self, pixels: Array) -> Array:
-        """As in evaluate.Bound."""
+        """As in bound.Bound."""
         x_0, _, _ = self.side.batch((pixels, np.empty(0, np.int32), np.empty(0)))
         return reference_bound.prior_bits_per_dim(self.schedule, x_0)
 
     def term(self, arrays: batches.Arrays) -> Array:
-        """As in evaluate.Bound."""
+        """As in bound.Bound."""
         x_0, t, eps = self.side.batch(arrays)
         return reference_bound.variational_bound_term(self.schedule, self.network, x_0, t, eps)
 
@@ -81,7 +81,7 @@ def _of_trained(side: Side) -> tuple[Array, Array]:
     else:
         network = side.network(config.model)
         side.assign(network, checkpoint.select(loaded, "ema", side.shapes(network)))
-        bound = side.evaluate.Bound(side.sampler(network), config)
+        bound = side.bound.Bound(side.sampler(network), config)
     pixels = datasets.load("fashion-mnist-10k")[1].images[:STRIDE]
     return bound.prior(pixels), likelihood.terms_of(bound, pixels, 0, SEED, STRIDE, config.diffusion.timesteps)
 

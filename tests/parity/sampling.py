@@ -35,7 +35,7 @@ def _chain(side: Side, path: Path, images: int) -> dict[str, Array]:
     network = side.network(config.model)
     side.assign(network, checkpoint.select(loaded, "ema", side.shapes(network)))
     last: dict[str, Any] = {}
-    grid = side.inference.sample(side.sampler(network), config, SEED, images, on_step=lambda t, x: last.update(x_0=x))
+    grid = side.sampling.sample(side.sampler(network), config, SEED, images, on_step=lambda t, x: last.update(x_0=x))
     return {"x_0": side.array(last["x_0"]), "grid": grid}
 
 

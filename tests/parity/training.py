@@ -47,7 +47,7 @@ def _pixels() -> tuple[Array, Array]:
 def run(side: Side, resumed: checkpoint.Checkpoint | None = None) -> Run:
     """Train a tree from the start, or from a checkpoint, up to STEPS."""
     train_pixels, validation_pixels = _pixels()
-    learner = side.train.Learner(side.configured(CONFIG))
+    learner = side.learner.Learner(side.configured(CONFIG))
     if resumed:
         learner.load(resumed)
     records, tensors = [], {}
@@ -128,7 +128,7 @@ def _resume(side: Side) -> Run:
         checkpoint.save(
             path,
             whole(side.other).tensors[HALF],
-            framework=side.other.utils.FRAMEWORK,
+            framework=side.other.config.FRAMEWORK,
             step=HALF,
             config=CONFIG,
             dataset_sha256=datasets.load("fashion-mnist-10k")[0].sha256,

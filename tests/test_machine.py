@@ -1,0 +1,95 @@
+"""What a command does before it computes: it reads its flags before it imports a framework, and sets up its process."""
+
+import ctypes
+import platform
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+
+from ddpm_shared import batches
+from ddpm_shared.batches import Prefetcher, training_arrays
+from ddpm_shared.config import Config, TrainingConfig
+
+COMMANDS = ["train", "inference", "evaluate"]
+CONFIG = Config(training=TrainingConfig(batch_size=4))
+
+
+def modules(tree, command, *flags):
+    """Exit code of a command line, and the modules that it imported."""
+    argv = [sys.executable, "-X", "importtime", "-m", f"ddpm_{tree.name}.{command}", *flags]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    lines = [line for line in done.stderr.splitlines() if line.startswith("import time:")]
+    return done.returncode, {line.rpartition("|")[2].strip() for line in lines}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize(("flags", "code"), [(["--help"], 0), (["--seed", "-1"], 2), (["--no-such-flag"], 2)])
+def test_flags_are_read_before_the_framework_is_imported(tree, command, flags, code):
+    """Otherwise `--help`, or news of a mistyped flag, takes as long as the import: four seconds in TensorFlow."""
+    returned, imported = modules(tree, command, *flags)
+    assert returned == code
+    assert f"ddpm_{tree.name}.config" in imported
+    assert not imported & {"torch", "tensorflow", "keras", "matplotlib", "requests"}
+
+
+def test_batches_drawn_ahead_are_the_batches():
+    """Otherwise a run, resumed or asked for its steps out of order, trains on other images than its seed says."""
+    pixels = np.arange(40, dtype=np.uint8).repeat(28 * 28).reshape(40, 28, 28, 1)
+    others = pixels[::-1].copy()
+    prefetched = Prefetcher(CONFIG)
+    for images, step in [(pixels, 0), (pixels, 1), (pixels, 2), (pixels, 7), (pixels, 7), (others, 8), (others, 9)]:
+        for found, expected in zip(prefetched(images, step), training_arrays(images, CONFIG, step), strict=True):
+            assert_array_equal(found, expected)
+
+
+def test_the_next_batch_is_drawn_ahead(monkeypatch):
+    """Otherwise the accelerator waits for the noise of every step."""
+    asked = []
+
+    def counted(pixels, config, step):
+        asked.append(step)
+        return training_arrays(pixels, config, step)
+
+    monkeypatch.setattr(batches, "training_arrays", counted)
+    prefetched = Prefetcher(CONFIG)
+    pixels = np.zeros((40, 28, 28, 1), np.uint8)
+    for step in range(3):
+        prefetched(pixels, step)
+    prefetched.thread.shutdown(wait=True)
+    assert asked == [0, 1, 2, 3]
+
+
+FAULTS = """
+import resource
+import numpy as np
+from ddpm_shared import machine
+if {keep}:
+    machine.keep_freed_memory()
+for _ in range(3):  # the first two make room
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    np.ones(2**23)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="it is a setting of glibc")
+def test_freed_memory_is_kept():
+    """Otherwise a tenth of a training step goes into page faults."""
+
+    def page_faults(keep):
+        argv = [sys.executable, "-c", FAULTS.format(keep=keep)]
+        return int(subprocess.run(argv, capture_output=True, text=True, check=True).stdout)
+
+    assert page_faults(False) > 100  # 64 MiB in pages, be they of 4 KiB or larger ones
+    assert page_faults(True) < 10
+
+
+def test_another_c_library_is_left_alone(monkeypatch):
+    """Otherwise every command ends in a traceback on a Mac or on Alpine Linux."""
+    from ddpm_shared import machine
+
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: object())
+    machine.keep_freed_memory()
