@@ -1,6 +1,7 @@
 """What a command does before it computes: it reads its flags before it imports a framework, and sets up its process."""
 
 import ctypes
+import json
 import platform
 import subprocess
 import sys
@@ -33,6 +34,15 @@ def test_flags_are_read_before_the_framework_is_imported(tree, command, flags, c
     assert returned == code
     assert f"ddpm_{tree.name}.config" in imported
     assert not imported & {"torch", "tensorflow", "keras", "matplotlib", "requests"}
+
+
+def test_the_number_of_threads_is_set(tree, tmp_path):
+    """Otherwise thirty runs on one server take each other's cores, and a run's record says what it did not have."""
+    flags = "--preset tiny --base-channels 4 --channel-mults 1 --dataset fashion-mnist-10k --max-steps 1 --batch-size 2"
+    flags += " --validation-images 2 --sample-every 0 --threads 1 --run-dir run"
+    argv = [sys.executable, "-m", f"ddpm_{tree.name}.train", *flags.split()]
+    subprocess.run(argv, capture_output=True, check=True, cwd=tmp_path)
+    assert json.loads((tmp_path / "run" / "environment.json").read_text())["threads"] == 1
 
 
 def test_batches_drawn_ahead_are_the_batches():

@@ -1,6 +1,9 @@
 """The network: what each tree's must be by itself. That both compute the same, layer by layer, is test_parity.py's."""
 
 import math
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -68,3 +71,40 @@ def test_initial_values_have_the_stated_law():
     assert_array_equal(initial_value(0, "norm.weight", (4,)), np.ones(4))
     assert not np.array_equal(value, initial_value(1, "conv.weight", value.shape))
     assert not np.array_equal(value, initial_value(0, "other.weight", value.shape))
+
+
+@pytest.mark.slow
+def test_a_compiled_network_computes_the_same(tree, side_of):
+    """Otherwise --compile changes the model, not the time it takes."""
+    side = side_of("fp32")
+    model = side.network(NETWORKS["odd"])
+    side.assign(model, random_parameters(side.shapes(model)))
+    config = NETWORKS["odd"]
+    for batch in (2, 3):  # the last batch of a data set is smaller
+        x_t = side.tensor(draw(batch, config.image_size, config.image_size, config.image_channels))
+        t = side.times(np.arange(batch, dtype=np.int32))
+        fast = side.array(tree.model.compiled(model, compile=True)(x_t, t))
+        assert_allclose(fast, side.array(model(x_t, t)), rtol=0, atol=1e-5)
+
+
+WITHOUT_COMPILER = """
+import torch
+from ddpm_torch.config import ModelConfig
+from ddpm_torch.model import UNet, compiled
+model = UNet(ModelConfig(base_channels=4, channel_mults=(1,), attention_resolutions=()))
+x_t, t = torch.zeros(1, 1, 28, 28), torch.zeros(1, dtype=torch.int32)
+call = compiled(model, compile=True)
+assert torch.equal(call(x_t, t), model(x_t, t))
+assert torch.equal(call(x_t, t), model(x_t, t))
+"""
+
+
+def test_without_a_compiler_the_network_runs_as_it_is(both, tmp_path):
+    """Otherwise --compile ends in a page of traceback on the laptop of a student, who has no C++ compiler."""
+    environment = os.environ | {"CXX": "/nowhere/g++", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
+    argv = [sys.executable, "-c", WITHOUT_COMPILER]
+    done = subprocess.run(argv, env=environment, capture_output=True, text=True, check=True)
+    said = [line for line in done.stderr.splitlines() if line.startswith("--compile")]
+    assert len(said) == 1
+    assert "no working C++ compiler here" in said[0]
+    assert said[0].endswith("going on without")

@@ -56,18 +56,19 @@ def sample(
 
 
 def load_model(loaded: Checkpoint, prefix: str, config: Config) -> EpsModel:
-    """The network of a checkpoint of either framework, on the device and in the precision of `config`.
+    """The network of a checkpoint of either framework, ready to be called as `config` says: where and how.
 
     Args:
         loaded: with the tensors under `prefix`.
         prefix: "ema" for the averaged weights, "model" for the weights themselves.
-        config: the checkpoint's, precision and device as wanted.
+        config: the checkpoint's, with the precision, device, threads and compiling that are wanted.
 
     Raises:
         UserError: the tensors do not fit the network.
 
     Mirror: ddpm_torch.sampling.load_model.
     """
+    utils.set_threads(config.threads)
     utils.select_device(config.device)
     model = UNet(config.model, precision=config.precision)
     parameters = dict(named_parameters(model))

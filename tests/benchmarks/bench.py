@@ -23,7 +23,7 @@ import results
 import startup
 import table
 import tyro
-from contenders import PRECISIONS, SAMPLERS, Contender
+from contenders import PRECISIONS, Contender
 from crew import Crew
 from results import Row
 from rounds import Call, forward, progress, run, sampling, total_work, training
@@ -144,7 +144,7 @@ def measure(crew: Crew, line_up: list[Contender], options: Options) -> tuple[lis
     train_calls = [*(training(name, batch) for name in names), *peak_calls]
     forward_calls = [forward(name, batch) for name in names]
     short, long = [
-        [sampling(n, steps, count) for n in names if rows[n].contender.by in SAMPLERS and not options.quick]
+        [sampling(n, steps, count) for n in names if rows[n].contender.samples and not options.quick]
         for steps, count in ((SAMPLING_STEPS, options.sample_images), (LONG_STEPS, LONG_IMAGES))
     ]
     repeats = options.rounds

@@ -8,7 +8,6 @@ Precision = Literal["fp32", "bf16"]
 
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
 OURS = ("torch", "tensorflow")
-SAMPLERS = (*OURS, "diffusers")  # whose sampling is timed; of the optional peers only the networks are
 
 
 @dataclass(frozen=True)
@@ -27,6 +26,11 @@ class Contender:
     def ours(self) -> bool:
         """Is it one of the two trees?"""
         return self.by in OURS
+
+    @property
+    def samples(self) -> bool:
+        """Is its sampling timed? It takes long: ours and diffusers' in the default layout."""
+        return self.by in (*OURS, "diffusers") and not self.channels_last
 
     @property
     def name(self) -> str:
@@ -53,14 +57,11 @@ def line_up(preset: str, batch_size: int, *, layouts: bool, compiled: bool, peer
     ]
     if preset != "base":
         return found
-    # Both layouts, so that the best that a user can get out of a peer is among them.
-    both: list[By] = ["diffusers", "smalldiffusion"] if peers else ["diffusers"]
+    # Both layouts, so that the best that a user can get out of it is among them.
     found += [
-        Contender(by, precision, channels_last=layout, batch_size=batch_size)
-        for by in both
+        Contender("diffusers", precision, channels_last=layout, batch_size=batch_size)
         for layout in ((False, True) if layouts else (False,))
         for precision in PRECISIONS
     ]
-    if peers:
-        found += [Contender("denoising-diffusion-pytorch", p, batch_size=batch_size) for p in PRECISIONS]
-    return found
+    optional: tuple[By, ...] = ("smalldiffusion", "denoising-diffusion-pytorch") if peers else ()
+    return found + [Contender(by, precision, batch_size=batch_size) for by in optional for precision in PRECISIONS]

@@ -37,10 +37,10 @@ def spread(values: Sequence[float]) -> str:
 
 
 def contenders(rows: list[Row], peaks: dict[str, dict[str, float]]) -> str:
-    """One line a contender; "x diffusers" is against its best layout in the same precision."""
+    """One line a contender; "x diffusers" is against its best precision and layout, of memory in this precision."""
 
     def against(row: Row, what: str) -> str:
-        return figure(ratio(row.rate(what), best(rows, what, "diffusers", row.contender.precision)), ".2f")
+        return figure(ratio(row.rate(what), best(rows, what, "diffusers")), ".2f")
 
     def of_peak(row: Row, what: str) -> str:
         share = ratio(row.gflops(what), peaks.get(row.contender.precision, {}).get("conv"))
