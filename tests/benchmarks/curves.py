@@ -72,12 +72,12 @@ def draw(path: Path, curves: Curves, preset: str) -> None:
             y = [point["images"] / r if in_seconds else r for point, r in zip(line, rates, strict=True)]
             axes.plot([p["x"] for p in line], y, STYLES[do], color=COLOURS[name], marker="o", markersize=4)
         x = sorted({point["x"] for point in points})
-        axes.set_xscale("log", base=2)
+        sampled = title == "sampling steps"
+        axes.set_xscale("linear" if sampled else "log")
         axes.set_xticks(x, [str(value) for value in x])
         axes.minorticks_off()
         axes.set_ylim(bottom=0)
         axes.grid(alpha=0.25)
-        sampled = title == "sampling steps"
         axes.set(xlabel=title, ylabel="seconds" if sampled else "images a second")
         axes.set_title(f"drawing {points[0]['images']} images" if sampled and points else f"speed by {title}")
     keys = [Line2D([], [], color=colour, label=name) for name, colour in COLOURS.items()]
