@@ -62,7 +62,7 @@ class GroupNorm(layers.Layer):
     """y = (x - mean) / sqrt(variance + epsilon) * gamma + beta, with the moments of each image's group of channels.
 
     Keras' own takes the moments over three axes of five, which is slow, and leaves the way back to a dozen operations.
-    Here a channel's moments come first, and a small matrix product makes them their group's.
+    Here the moments of each channel come first, those of its group are their means, and the gradient is written out.
 
     Args:
         num_groups: so many equal ranges of channels.
@@ -80,39 +80,41 @@ class GroupNorm(layers.Layer):
         channels = shape[-1]
         self.gamma = self.add_weight(name="gamma", shape=(channels,), initializer="ones", autocast=False)
         self.beta = self.add_weight(name="beta", shape=(channels,), initializer="zeros", autocast=False)
-        size = channels // self.num_groups
-        self.group_mean = np.kron(np.eye(self.num_groups), np.full((size, size), 1 / size))  # [C, C]
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
         """[B, H, W, C] -> [B, H, W, C]."""
-        group_mean = tf.constant(self.group_mean, self.variable_dtype)
-        return _group_norm(x, tf.convert_to_tensor(self.gamma), tf.convert_to_tensor(self.beta), group_mean)
+        gamma, beta = (tf.reshape(parameter, [self.num_groups, -1]) for parameter in (self.gamma, self.beta))
+        return _group_norm(x, gamma, beta)
 
 
 @tf.custom_gradient
-def _group_norm(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, group_mean: tf.Tensor) -> Any:
-    def channel_means(y: tf.Tensor) -> tf.Tensor:  # [B, H, W, C] -> [B, C]
-        return tf.cast(tf.reduce_mean(y, axis=[1, 2]), gamma.dtype)
+def _group_norm(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor) -> Any:
+    # G groups of K channels, C = G K; gamma and beta are [G, K]
+    def channel_means(y: tf.Tensor) -> tf.Tensor:  # [B, H, W, C] -> [B, G, K]
+        return tf.reshape(tf.cast(tf.reduce_mean(y, axis=[1, 2]), gamma.dtype), [-1, *gamma.shape])
 
-    def spread(values: tf.Tensor) -> tf.Tensor:  # [B, C] -> [B, 1, 1, C]
-        return tf.cast(values, x.dtype)[:, None, None, :]
+    def group_means(values: tf.Tensor) -> tf.Tensor:  # [B, G, K] -> [B, G, 1]
+        return tf.reduce_mean(values, axis=2, keepdims=True)
 
-    mean = channel_means(x) @ group_mean
-    variance = channel_means(tf.math.squared_difference(x, spread(mean))) @ group_mean
+    def spread(values: tf.Tensor) -> tf.Tensor:  # [B, G, K or 1] -> [B, 1, 1, C]
+        return tf.reshape(tf.cast(values * tf.ones_like(gamma), x.dtype), [-1, 1, 1, x.shape[3]])
+
+    mean = group_means(channel_means(x))
+    variance = group_means(channel_means(tf.math.squared_difference(x, spread(mean))))
     rstd = tf.math.rsqrt(variance + GROUP_NORM_EPS)
     scale = rstd * gamma
     y = x * spread(scale) + spread(beta - mean * scale)
 
-    def gradient(dy: tf.Tensor) -> tuple[tf.Tensor | None, ...]:
+    def gradient(dy: tf.Tensor) -> tuple[tf.Tensor, ...]:
         # With x_hat = (x - mean) rstd and <.> the mean over a group:
         # dx = rstd (gamma dy - <gamma dy> - x_hat <gamma dy x_hat>)
         d_beta = channel_means(dy)
         d_gamma = (channel_means(dy * x) - mean * d_beta) * rstd
-        slope = -(rstd**2) * ((gamma * d_gamma) @ group_mean)
-        offset = -rstd * ((gamma * d_beta) @ group_mean) - mean * slope
+        slope = -(rstd**2) * group_means(gamma * d_gamma)
+        offset = -rstd * group_means(gamma * d_beta) - mean * slope
         dx = dy * spread(scale) + x * spread(slope) + spread(offset)
         pixels = x.shape[1] * x.shape[2]
-        return dx, pixels * tf.reduce_sum(d_gamma, axis=0), pixels * tf.reduce_sum(d_beta, axis=0), None
+        return dx, pixels * tf.reduce_sum(d_gamma, axis=0), pixels * tf.reduce_sum(d_beta, axis=0)
 
     return y, gradient
 
