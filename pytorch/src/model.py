@@ -195,7 +195,7 @@ class UNet(nn.Module):
         self.conv_out = nn.Conv2d(channels, config.image_channels, 3, padding=1)
 
         # Channels innermost: the layout in which convolutions are fastest, on a CPU as on a GPU's tensor cores.
-        self.to(utils.dtype(precision), memory_format=torch.channels_last)
+        self.to(utils.dtype(precision), memory_format=torch.channels_last)  # type: ignore[call-overload] # unknown to it
         with torch.no_grad():
             for name, parameter in self.named_parameters():
                 parameter.copy_(torch.from_numpy(initial_value(seed, name, tuple(parameter.shape))))

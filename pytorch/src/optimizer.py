@@ -7,7 +7,7 @@ arithmetic.
 Mirror: ddpm_tf.optimizer.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
@@ -22,7 +22,7 @@ def warmup_learning_rate(step: int, learning_rate: float, warmup_steps: int) -> 
     return learning_rate * min(1.0, (step + 1) / warmup_steps) if warmup_steps else learning_rate
 
 
-def clip_by_global_norm(gradients: Sequence[Tensor], max_norm: float) -> tuple[list[Tensor], Tensor]:
+def clip_by_global_norm(gradients: list[Tensor] | tuple[Tensor, ...], max_norm: float) -> tuple[list[Tensor], Tensor]:
     """Scale all gradients by min(1, max_norm / (norm + 1e-6)), norm that of all of them taken as one vector.
 
     Args:
@@ -37,7 +37,7 @@ def clip_by_global_norm(gradients: Sequence[Tensor], max_norm: float) -> tuple[l
     """
     norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
     scale = torch.clamp(max_norm / (norm + 1e-6), max=1.0)
-    return torch._foreach_mul(gradients, scale), norm
+    return list(torch._foreach_mul(gradients, scale)), norm
 
 
 class Adam:
@@ -65,7 +65,7 @@ class Adam:
         self.v = [torch.zeros_like(p, requires_grad=False) for p in self.parameters]
 
     @torch.no_grad()
-    def update(self, gradients: Sequence[Tensor], learning_rate: float, k: int) -> None:
+    def update(self, gradients: list[Tensor], learning_rate: float, k: int) -> None:
         """Make the k-th update, k = 1, 2, ..."""
         correction_1 = 1.0 - self.beta_1**k
         correction_2 = 1.0 - self.beta_2**k
