@@ -25,7 +25,7 @@ def test_a_planted_fault_is_caught(suite, mutation, record_property):
 def test_there_are_enough_faults_in_both_trees():
     """Otherwise the proof covers one tree, or a handful of faults."""
     assert len(set(map(str, MUTATIONS))) == len(MUTATIONS) >= 20
-    assert {m.module for m in MUTATIONS} >= {"engine", "model", "optimizer", "data", "train"}
+    assert {m.module for m in MUTATIONS} >= {"engine", "model", "optimizer", "data", "learner"}
     for tree in ("torch", "tf"):
         assert sum(m.tree == tree for m in MUTATIONS) >= 20
 
@@ -43,12 +43,12 @@ def test_a_planted_fault_is_gone_afterwards(both):
     before = importlib.import_module("ddpm_torch.model")
     with planted(Mutation("a name", "torch", "model", (("GROUP_NORM_EPS = 1e-5", "GROUP_NORM_EPS = 7.0"),), "")):
         inside = importlib.import_module("ddpm_torch.model")
-        train = importlib.import_module("ddpm_torch.train")
+        learner = importlib.import_module("ddpm_torch.learner")
         assert inside.GROUP_NORM_EPS == 7.0
-        assert train.UNet is inside.UNet is not before.UNet
+        assert learner.UNet is inside.UNet is not before.UNet
     assert importlib.import_module("ddpm_torch.model") is before
     assert before.GROUP_NORM_EPS == 1e-5
-    assert sys.modules.get("ddpm_torch.train") is not train
+    assert sys.modules.get("ddpm_torch.learner") is not learner
 
 
 def test_an_edit_that_no_longer_fits_the_source_is_an_error(both):

@@ -762,7 +762,7 @@ def test_the_validation_loss_is_taken_over_the_images_that_were_asked_for(tree, 
 
     for number, expected in [("7", 7), ("1000", 30), ("None", 30)]:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(tree.train, "Learner", Watching)
+            patch.setattr(tree.learner, "Learner", Watching)
             train(tree, "--run-dir", tmp_path / number, "--validation-images", number, "--max-steps", 1)
         assert len(seen[-1]) == expected
         assert (seen[-1] == datasets.load("")[1].images[:expected]).all()

@@ -50,7 +50,7 @@ class Learner:
         self.parameters = [variable for _, variable in named_parameters(self.model)]
         self.averages = [variable for _, variable in named_parameters(self.ema_model)]
         self.adam = Adam(self.parameters)
-        self.update = tf.function(self._update, jit_compile=config.compile)
+        self.update = tf.function(self._update, autograph=False, jit_compile=config.compile)
         self.ema_eps_model = compiled(self.ema_model, config.compile)
         self.training_arrays = Prefetcher(config)
 

@@ -47,7 +47,7 @@ def silu(x: tf.Tensor) -> Any:
     return tf.nn.silu(x), lambda dy: _silu_gradient(x, dy)
 
 
-@tf.function(jit_compile=True, reduce_retracing=True)
+@tf.function(jit_compile=True, reduce_retracing=True, autograph=False)
 def _silu_gradient(x: tf.Tensor, dy: tf.Tensor) -> tf.Tensor:
     z, dz = (tf.cast(y, _accurate(x.dtype)) for y in (x, dy))
     s = tf.sigmoid(z)
@@ -316,7 +316,8 @@ def compiled(model: UNet, compile: bool = False) -> Callable[[tf.Tensor, tf.Tens
     size, channels = model.config.image_size, model.config.image_channels
     images = tf.TensorSpec([None, size, size, channels], model.variable_dtype)
     times = tf.TensorSpec([None], tf.int32)
-    return tf.function(model, input_signature=[images, times], jit_compile=compile)
+    # Autograph would translate the source; here no tensor decides a branch.
+    return tf.function(model, input_signature=[images, times], autograph=False, jit_compile=compile)
 
 
 # PyTorch's names and layouts are the canonical ones, so its tree needs nothing like the rest of this file.
