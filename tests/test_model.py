@@ -74,6 +74,7 @@ def test_initial_values_have_the_stated_law():
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # PyTorch's compiler uses what PyTorch has deprecated
 def test_a_compiled_network_computes_the_same(tree, side_of):
     """Otherwise --compile changes the model, not the time it takes."""
     side = side_of("fp32")
