@@ -52,11 +52,20 @@ train-torch: $(STAMP)  ## train in PyTorch, e.g. ARGS="--preset tiny --epochs 2"
 train-tf: $(STAMP)  ## train in TensorFlow, with the same flags
 	$(PY) -m ddpm_tf.train $(ARGS)
 
+# Few steps by the sampler that was measured to be best with them; --sampler in ARGS wins.
+SAMPLER := --sampler dpmpp_2m
+
 .PHONY: sample-torch sample-tf
 sample-torch: $(STAMP)  ## draw images in PyTorch, e.g. ARGS="--checkpoint FILE --num-images 64"
-	$(PY) -m ddpm_torch.inference $(ARGS)
+	$(PY) -m ddpm_torch.inference $(SAMPLER) $(ARGS)
 sample-tf: $(STAMP)  ## draw images in TensorFlow, with the same flags, from either framework's file
-	$(PY) -m ddpm_tf.inference $(ARGS)
+	$(PY) -m ddpm_tf.inference $(SAMPLER) $(ARGS)
+
+.PHONY: invert-torch invert-tf
+invert-torch: $(STAMP)  ## images to noise and back in PyTorch, e.g. ARGS="--checkpoint FILE --steps 100"
+	$(PY) -m ddpm_torch.inversion $(ARGS)
+invert-tf: $(STAMP)  ## images to noise and back in TensorFlow, with the same flags
+	$(PY) -m ddpm_tf.inversion $(ARGS)
 
 .PHONY: bits-torch bits-tf
 bits-torch: $(STAMP)  ## bits per dimension in PyTorch, e.g. ARGS="--checkpoint FILE --num-images 500"
@@ -98,20 +107,15 @@ types: $(STAMP)  ## static types
 	$(VENV)/bin/mypy
 
 # Other people's networks, to be timed beside ours; the optional ones stay out of the environment (see peers.txt).
-BENCH_STAMP := $(VENV)/.installed-bench
 PEERS := build/peers
 
-$(BENCH_STAMP): $(STAMP)
-	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt $(PIP_ARGS) -e '.[bench]'
-	@touch $@
-
-$(PEERS)/.installed: tests/benchmarks/peers.txt $(BENCH_STAMP)
+$(PEERS)/.installed: tests/benchmarks/peers.txt $(STAMP)
 	@rm -rf $(PEERS)
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --target $(PEERS) -r tests/benchmarks/peers.txt
 	@touch $@
 
 .PHONY: bench bench-peers
-bench: $(BENCH_STAMP)  ## speed and memory of both trees beside diffusers, in half an hour; ARGS=--quick in a minute
+bench: $(STAMP)  ## speed and memory of both trees beside diffusers, in half an hour; ARGS=--quick in a minute
 	$(PY) tests/benchmarks/bench.py $(ARGS)
 bench-peers: $(PEERS)/.installed  ## the same with two more networks, installed into build/peers
 	$(PY) tests/benchmarks/bench.py --peers $(ARGS)

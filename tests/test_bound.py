@@ -15,7 +15,7 @@ from ddpm_shared import reference, reference_bound
 from ddpm_shared.config import DiffusionConfig
 
 LEVELS = np.arange(256) / 127.5 - 1  # all grey levels, exact to float64
-HO = reference.linear_schedule(1000, 1e-4, 0.02)
+HO = reference.make_schedule(DiffusionConfig())
 LOG_VARIANCE = float(HO["posterior_log_variance_clipped"][0])  # of the decoder
 FLOOR = math.log(1e-12)
 

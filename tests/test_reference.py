@@ -14,11 +14,14 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from ddpm_shared import reference
+from ddpm_shared.config import DiffusionConfig
 from ddpm_shared.errors import UserError
 
 T = 1000
-HO = reference.linear_schedule(T, 1e-4, 0.02)  # the schedule of the paper
-SHORT = reference.linear_schedule(50, 1e-3, 0.2)  # as noisy at its end, and quick to walk
+HO = reference.make_schedule(DiffusionConfig())  # the schedule of the paper
+SHORT = reference.make_schedule(
+    DiffusionConfig(timesteps=50, beta_start=1e-3, beta_end=0.2)
+)  # as noisy at its end, and quick to walk
 
 
 def normal(*shape: int) -> reference.Array:

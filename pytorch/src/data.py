@@ -15,6 +15,11 @@ def to_tensor(array: NDArray[np.generic], device: torch.device | None = None) ->
     return torch.from_numpy(np.ascontiguousarray(array.transpose(0, 3, 1, 2))).to(device)
 
 
+def to_array(x: Tensor) -> NDArray[np.float64]:
+    """The inverse of to_tensor: [B, C, H, W] -> NumPy [B, H, W, C] float64. Mirror: ddpm_tf.data.to_array."""
+    return x.permute(0, 2, 3, 1).cpu().to(torch.float64).numpy()
+
+
 def to_images(pixels: NDArray[np.uint8], dtype: torch.dtype, device: torch.device | None = None) -> Tensor:
     """Scale pixels to [-1, 1]: x = pixels / 127.5 - 1, in float32, then rounded to `dtype`.
 

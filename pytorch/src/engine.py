@@ -4,14 +4,14 @@ Mirror: ddpm_tf.engine. Letters: B images, C channels, H and W height and width,
 the paper's t = 1. All equations are those of Ho et al. 2020 (arXiv:2006.11239).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ddpm_shared.errors import choice
 from ddpm_torch.config import DiffusionConfig
+from ddpm_torch.schedules import make_betas
 
 EpsModel = Callable[[Tensor, Tensor], Tensor]  # (x_t, t) -> eps_pred
 
@@ -33,7 +33,10 @@ class Schedule:
 
 
 def make_schedule(
-    config: DiffusionConfig, dtype: torch.dtype = torch.float32, device: torch.device | None = None
+    config: DiffusionConfig,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | None = None,
+    steps: Sequence[int] | None = None,
 ) -> Schedule:
     """The schedule, computed in float64 and rounded once.
 
@@ -41,9 +44,10 @@ def make_schedule(
     posterior_variance = betas (1 - alphas_cumprod_prev) / (1 - alphas_cumprod)
 
     Args:
-        config: its `schedule` says how betas grow: "linear" from beta_start to beta_end.
+        config: says how betas grow.
         dtype: of the result.
         device: of the result.
+        steps: N times, ascending, if only these are visited; the result then is [N].
 
     Raises:
         ValueError: an unknown schedule.
@@ -51,14 +55,14 @@ def make_schedule(
     Source: Ho et al. 2020, section 2 and eq. 6-7.
     Mirror: ddpm_tf.engine.make_schedule.
     """
-    choice("schedule", config.schedule, ("linear",))
-    betas = torch.linspace(config.beta_start, config.beta_end, config.timesteps, dtype=torch.float64)
+    betas = make_betas(config, steps)
     alphas = 1.0 - betas
     alphas_cumprod = torch.cumprod(alphas, dim=0)
     alphas_cumprod_prev = torch.cat([torch.ones(1, dtype=torch.float64), alphas_cumprod[:-1]])
     posterior_variance = betas * (1.0 - alphas_cumprod_prev) / (1.0 - alphas_cumprod)
-    # The variance is 0 at t = 0; Ho et al. take the next one there, so that the logarithm exists.
-    posterior_log_variance = torch.log(torch.cat([posterior_variance[1:2], posterior_variance[1:]]))
+    # The variance is 0 at t = 0; Ho et al. take the next one there, so that the logarithm exists (of one step: beta).
+    after = posterior_variance[1:2] if len(betas) > 1 else betas
+    posterior_log_variance = torch.log(torch.cat([after, posterior_variance[1:]]))
     fields = (
         betas,
         alphas,
@@ -167,35 +171,6 @@ def p_sample(
     mean, _, log_variance = q_posterior(schedule, x_0_pred, x_t, t)
     noise = torch.exp(0.5 * log_variance) * z
     return torch.where((t > 0)[:, None, None, None], mean + noise, mean)
-
-
-def p_sample_loop(
-    schedule: Schedule,
-    eps_model: EpsModel,
-    x_T: Tensor,  # noqa: N803 (the paper's capital T)
-    z_at: Callable[[int], Tensor],
-    clip_x_0: bool = True,
-) -> Iterator[tuple[int, Tensor]]:
-    """The whole ancestral chain, one step at a time so that the caller can watch, draw or stop.
-
-    Args:
-        schedule: of the forward process.
-        eps_model: the network.
-        x_T: [B, C, H, W] standard normal noise.
-        z_at: t -> the noise of that step, [B, C, H, W].
-        clip_x_0: as in p_sample.
-
-    Yields:
-        (t, x_prev) for t = T - 1 .. 0; the last x_prev is the sample.
-
-    Source: Ho et al. 2020, algorithm 2.
-    Mirror: ddpm_tf.engine.p_sample_loop.
-    """
-    x_t = x_T
-    for step in reversed(range(len(schedule.betas))):
-        t = torch.full((len(x_t),), step, dtype=torch.int32, device=x_t.device)
-        x_t = p_sample(schedule, eps_model, x_t, t, z_at(step), clip_x_0)
-        yield step, x_t
 
 
 def diffusion_loss(schedule: Schedule, eps_model: EpsModel, x_0: Tensor, t: Tensor, eps: Tensor) -> Tensor:

@@ -14,11 +14,13 @@ from torch import Tensor
 from ddpm_shared import checkpoint
 from ddpm_shared.batches import Prefetcher, validation_arrays
 from ddpm_shared.checkpoint import Checkpoint, Tensors
+from ddpm_shared.samplers import Sampling
 from ddpm_torch import utils
 from ddpm_torch.config import Config
 from ddpm_torch.data import to_batch
-from ddpm_torch.engine import diffusion_loss, make_schedule
+from ddpm_torch.engine import make_schedule
 from ddpm_torch.model import UNet, compiled
+from ddpm_torch.objective import training_loss
 from ddpm_torch.optimizer import (
     Adam,
     clip_by_global_norm,
@@ -46,21 +48,21 @@ class Learner:
         utils.set_threads(config.threads)
         self.device = utils.select_device(config.device)
         self.schedule = make_schedule(config.diffusion, utils.dtype(config.precision), self.device)
-        self.model = UNet(config.model, config.seed, config.precision).to(self.device)
+        self.model = UNet(config.model, config.seed, config.precision, config.out_channels).to(self.device)
         self.ema_model = copy.deepcopy(self.model).requires_grad_(False)
         self.names = [name for name, _ in self.model.named_parameters()]
         self.parameters: list[Tensor] = list(self.model.parameters())
         self.averages: list[Tensor] = list(self.ema_model.parameters())
         self.adam = Adam(self.parameters)
-        self.eps_model = compiled(self.model, config.compile)
-        self.ema_eps_model = compiled(self.ema_model, config.compile)
+        self.network = compiled(self.model, config.compile)
+        self.ema_network = compiled(self.ema_model, config.compile)
         self.training_arrays = Prefetcher(config)
 
         self.device_name, self.threads = utils.device_name(self.device), utils.threads()
         self.num_parameters = sum(p.numel() for p in self.parameters)
 
     def train_step(self, pixels: NDArray[np.uint8], step: int) -> tuple[float, float, float]:
-        """One step of gradient descent on the simplified objective.
+        """One step of gradient descent on the loss.
 
         Args:
             pixels: [N, H, W, C] uint8, all training images.
@@ -75,8 +77,8 @@ class Learner:
         # 1. x_0 ~ q(x_0), t ~ uniform, eps ~ N(0, I)
         arrays = self.training_arrays(pixels, step)
         x_0, t, eps = to_batch(arrays, self.config.precision, self.device)
-        # 2. the gradient of || eps - eps_model(x_t, t) ||^2, scaled down where it is long
-        loss = diffusion_loss(self.schedule, self.eps_model, x_0, t, eps)
+        # 2. the gradient of || target - network(x_t, t) ||^2, scaled down where it is long
+        loss = training_loss(self.schedule, self.network, x_0, t, eps, self.config.diffusion)
         gradients = torch.autograd.grad(loss, self.parameters)
         clipped, norm = clip_by_global_norm(gradients, settings.max_grad_norm)
         # 3. the step, and the average of the weights after it
@@ -99,7 +101,8 @@ class Learner:
         for first in range(0, len(pixels), self.config.training.batch_size):
             arrays = validation_arrays(pixels, self.config, first)
             x_0, t, eps = to_batch(arrays, self.config.precision, self.device)
-            yield len(x_0), diffusion_loss(self.schedule, self.ema_eps_model, x_0, t, eps).item()
+            loss = training_loss(self.schedule, self.ema_network, x_0, t, eps, self.config.diffusion)
+            yield len(x_0), loss.item()
 
     def sample(self, num_images: int, on_step: Callable[[int], None], first: int = 0) -> NDArray[np.uint8]:
         """The images first .. first + num_images - 1 of the run's seed, drawn at once with the averaged weights.
@@ -112,7 +115,8 @@ class Learner:
         Returns:
             [B, H, W, C] uint8.
         """
-        return sample(self.ema_eps_model, self.config, self.config.seed, num_images, first, lambda t, x: on_step(t))
+        seed = self.config.seed
+        return sample(self.ema_network, self.config, Sampling(), seed, num_images, first, lambda t, x: on_step(t))
 
     def _state(self) -> tuple[list[Tensor], ...]:
         """What the four prefixes of a checkpoint stand for, each in the order of self.names."""

@@ -1,4 +1,4 @@
-"""The network eps_model(x_t, t): Ho et al.'s U-Net, sized by ModelConfig. Mirror: ddpm_tf.model.
+"""The network of x_t and t: Ho et al.'s U-Net, sized by ModelConfig. Mirror: ddpm_tf.model.
 
 Letters in the shape comments: B images, C channels, H and W height and width, D = 4 * base_channels.
 """
@@ -137,18 +137,21 @@ class Upsample(nn.Module):
 
 
 class UNet(nn.Module):
-    """The noise predictor: down, middle and up, with a skip connection from every step down to its step up.
+    """The network: down, middle and up, with a skip connection from every step down to its step up.
 
     Args:
         config: sizes.
         seed: seed of the initial weights (ddpm_shared.parameters).
         precision: "fp32", "fp64", or "bf16": weights in float32, most of the arithmetic in bfloat16.
+        out_channels: of the answer (default: those of an image); a learned variance takes as many again.
 
     Source: Ho et al. 2020 (arXiv:2006.11239), appendix B.
     Mirror: ddpm_tf.model.UNet.
     """
 
-    def __init__(self, config: ModelConfig, seed: int = 0, precision: Precision = "fp32") -> None:
+    def __init__(
+        self, config: ModelConfig, seed: int = 0, precision: Precision = "fp32", out_channels: int | None = None
+    ) -> None:
         super().__init__()
         self.config, self.precision = config, precision
         levels = [
@@ -192,7 +195,7 @@ class UNet(nn.Module):
 
         # 5. Out.
         self.norm_out = nn.GroupNorm(config.num_groups, channels, eps=GROUP_NORM_EPS)
-        self.conv_out = nn.Conv2d(channels, config.image_channels, 3, padding=1)
+        self.conv_out = nn.Conv2d(channels, out_channels or config.image_channels, 3, padding=1)
 
         # Channels innermost: the layout in which convolutions are fastest, on a CPU as on a GPU's tensor cores.
         self.to(utils.dtype(precision), memory_format=torch.channels_last)  # type: ignore[call-overload] # unknown to it
@@ -201,7 +204,7 @@ class UNet(nn.Module):
                 parameter.copy_(torch.from_numpy(initial_value(seed, name, tuple(parameter.shape))))
 
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
-        """[B, C, H, W] noisy images and [B] integer times -> [B, C, H, W] predicted noise, in x_t's dtype."""
+        """[B, C, H, W] noisy images and [B] integer times -> [B, C, H, W], e.g. predicted noise, in x_t's dtype."""
         with torch.autocast(x_t.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             emb = timestep_embedding(t, self.config.base_channels).to(x_t.dtype)  # [B] -> [B, base]
             emb = F.silu(self.time_2(F.silu(self.time_1(emb))))  # [B, base] -> [B, D]
@@ -216,8 +219,8 @@ class UNet(nn.Module):
             for step in self.up:
                 h = step(torch.cat([h, skips.pop()], dim=1), emb) if isinstance(step, Stage) else step(h)
 
-            eps_pred = self.conv_out(F.silu(self.norm_out(h)))
-        return eps_pred.to(x_t.dtype)
+            output = self.conv_out(F.silu(self.norm_out(h)))
+        return output.to(x_t.dtype)
 
 
 def compiled(model: UNet, compile: bool = False) -> Callable[[Tensor, Tensor], Tensor]:

@@ -14,7 +14,8 @@ import tyro
 from ddpm_shared import checkpoint, datasets, machine, runs
 from ddpm_shared import config as configs
 from ddpm_shared.config import Config
-from ddpm_shared.errors import UserError, choice
+from ddpm_shared.errors import UserError
+from ddpm_shared.samplers import Sampling, Spacing, quiet
 
 T = TypeVar("T")
 
@@ -190,8 +191,8 @@ class NetworkCommand:
     """Replace the results in --out."""
     raw: bool = False
     """Use the weights themselves, not their moving average."""
-    clip_x_0: bool = True
-    """Clip the predicted x_0 to [-1, 1] at every step."""
+    prediction: configs.Prediction | None = None
+    """What the network tells. The checkpoint knows, and anything else is refused."""
     precision: configs.Precision = "fp32"
     """Arithmetic of the network."""
     device: configs.Device = "auto"
@@ -214,12 +215,55 @@ class SampleCommand(NetworkCommand):
 
     out: str | None = None
     """Where to write (default: runs/samples/<utc>-<framework>)."""
-    sampler: str = "ancestral"
-    """The sampling algorithm."""
-    steps: int | None = None
-    """Sampling steps; the ancestral sampler takes as many as the model was trained with (the default)."""
+    sampling: Sampling = field(default_factory=Sampling)
+    interpolate: int | None = None
+    """Draw rows of so many images, each row from one noise to another along the great circle between the two."""
     gif: bool = False
     """Write denoising.gif, the first images on their way from noise, as well."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        columns, sampler = self.interpolate, self.sampling.sampler
+        configs.require(columns is None or columns >= 2, "--interpolate", columns, "must be 2 or more")
+        configs.require(
+            columns is None or not self.sampling.noisy,
+            "--interpolate with --sampler",
+            sampler if self.sampling.eta == 0 else f"{sampler} --eta {self.sampling.eta}",
+            f"it draws noise on the way, which hides the noise it starts from; take one of {', '.join(quiet())}",
+        )
+
+
+@dataclass(frozen=True)
+class InversionCommand(NetworkCommand):
+    """From test images to the noise that DDIM would draw them from, and back: inversion.png, inversion.json.
+
+    DDIM's step is undone by asking the network at the image before it, which is not quite the image after it; so what
+    comes back is not quite what went in, less so with more steps.
+    """
+
+    num_images: int = 8
+    """How many images: the first of the test set."""
+    steps: int = 50
+    """Steps there, and as many back."""
+    iterations: int = 1
+    """How often each step there is put right; one is the common inversion, five bring back nearly every pixel."""
+    spacing: Spacing = "trailing"
+    """Which of the T times fewer steps visit: both ends, the first of each interval, or the last of each."""
+    out: str | None = None
+    """Where to write (default: runs/inversion/<utc>-<framework>)."""
+    dataset: configs.Dataset | None = None
+    """Whose test images (default: the one that the run was trained on)."""
+    data_dir: str | None = None
+    """A folder with the four IDX files of the full set (default: the run's)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        configs.require(self.iterations >= 1, "--iterations", self.iterations, "must be 1 or more")
+
+    @property
+    def sampling(self) -> Sampling:
+        """DDIM without a limit of x_0, which could not be undone."""
+        return Sampling("ddim", self.steps, spacing=self.spacing, clip_x_0=False)
 
 
 @dataclass(frozen=True)
@@ -232,6 +276,8 @@ class BoundCommand(NetworkCommand):
 
     num_images: int = 500
     """How many images: the first of the test set. A multiple of --stride."""
+    clip_x_0: bool = True
+    """Clip the predicted x_0 to [-1, 1] at every step."""
     stride: int = 10
     """Image i is asked at the times i mod stride + 0, stride, 2 stride ... only; 1 asks every image at every time."""
     out: str | None = None
@@ -264,7 +310,6 @@ class NetworkPlan:
                 "checkpoint": self.checkpoint.sha256,
                 "weights": self.prefix,
                 "seed": self.command.seed,
-                "clip_x_0": self.command.clip_x_0,
                 "precision": self.command.precision,
                 "compile": self.command.compile,
                 "framework": self.framework,
@@ -278,6 +323,14 @@ class SamplePlan(NetworkPlan):
     """A checked SampleCommand."""
 
     command: SampleCommand
+
+
+@dataclass(frozen=True)
+class InversionPlan(NetworkPlan):
+    """A checked InversionCommand."""
+
+    command: InversionCommand
+    test: datasets.Split
 
 
 @dataclass(frozen=True)
@@ -296,16 +349,30 @@ def parse_sample(framework: str, argv: Sequence[str] | None) -> SamplePlan:
         UserError: a value that is wrong or does not fit the checkpoint.
     """
     command = parse(SampleCommand, argv, f"{TREES[framework]}.inference")
-    choice("sampler", command.sampler, ("ancestral",))
     loaded, config, prefix = _network(framework, command)
-    timesteps = loaded.config.diffusion.timesteps
-    if command.steps not in (None, timesteps):
-        raise UserError(
-            f"--steps {command.steps}: the ancestral sampler takes the {timesteps} steps that "
-            f"{loaded.path} was trained with"
-        )
+    command = dataclasses.replace(command, sampling=command.sampling.over(config.diffusion.timesteps))
     out = _results_folder(framework, command, "samples", "samples.npz")
-    return SamplePlan(framework, dataclasses.replace(command, steps=timesteps), loaded, config, prefix, out)
+    return SamplePlan(framework, command, loaded, config, prefix, out)
+
+
+def parse_inversion(framework: str, argv: Sequence[str] | None) -> InversionPlan:
+    """Read the flags of the inversion of the tree of `framework`, and load the weights and images that they name.
+
+    Raises:
+        UserError: a value that is wrong or does not fit the checkpoint or the data.
+    """
+    command = parse(InversionCommand, argv, f"{TREES[framework]}.inversion")
+    loaded, config, prefix = _network(framework, command)
+    command.sampling.over(config.diffusion.timesteps)
+    configs.require(
+        not config.diffusion.zero_terminal_snr,
+        "--checkpoint",
+        loaded.path,
+        "its process ends in pure noise, and that step cannot be undone; take one trained without --zero-terminal-snr",
+    )
+    out = _results_folder(framework, command, "inversion", "inversion.json")
+    _, test = _data(command, config)
+    return InversionPlan(framework, command, loaded, config, prefix, out, test)
 
 
 def parse_bound(framework: str, argv: Sequence[str] | None) -> BoundPlan:
@@ -321,8 +388,7 @@ def parse_bound(framework: str, argv: Sequence[str] | None) -> BoundPlan:
     timesteps = config.diffusion.timesteps
     configs.require(stride <= timesteps, "--stride", stride, f"{loaded.path} was trained with {timesteps} steps only")
     out = _results_folder(framework, command, "bits-per-dim", "bits_per_dim.json")
-    train, test = datasets.load(command.dataset or config.data.dataset, command.data_dir or config.data.data_dir)
-    configs.require(number <= len(test.images), "--num-images", number, f"{test.name} has {len(test.images)} to test")
+    train, test = _data(command, config)
     other_data = train.sha256 != loaded.dataset_sha256
     return BoundPlan(framework, command, loaded, config, prefix, out, test, other_data)
 
@@ -330,9 +396,23 @@ def parse_bound(framework: str, argv: Sequence[str] | None) -> BoundPlan:
 def _network(framework: str, command: NetworkCommand) -> tuple[checkpoint.Checkpoint, Config, str]:
     prefix = "model" if command.raw else "ema"
     loaded = checkpoint.load(_resumed_file(command.checkpoint, framework, None), (prefix,))
+    known = loaded.config.diffusion.prediction
+    configs.require(
+        command.prediction in (None, known),
+        "--prediction",
+        command.prediction,
+        f"{loaded.path} was trained to predict {known}; leave the flag out",
+    )
     where = {name: getattr(command, name) for name in ("precision", "device", "threads", "compile")}
     config = dataclasses.replace(loaded.config, **where)
     return loaded, config, prefix
+
+
+def _data(command: BoundCommand | InversionCommand, config: Config) -> tuple[datasets.Split, datasets.Split]:
+    number = command.num_images
+    train, test = datasets.load(command.dataset or config.data.dataset, command.data_dir or config.data.data_dir)
+    configs.require(number <= len(test.images), "--num-images", number, f"{test.name} has {len(test.images)} to test")
+    return train, test
 
 
 def _results_folder(framework: str, command: NetworkCommand, kind: str, result: str) -> Path:

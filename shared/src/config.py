@@ -18,7 +18,10 @@ Preset = Literal["tiny", "base", "large"]
 Precision = Literal["fp32", "bf16", "fp64"]
 Device = Literal["auto", "cpu", "gpu"]
 Dataset = Literal["auto", "fashion-mnist", "fashion-mnist-10k"]
-ScheduleName = Literal["linear"]
+ScheduleName = Literal["linear", "scaled_linear", "quadratic", "cosine", "sigmoid"]
+Prediction = Literal["eps", "x_0", "v", "mean"]
+Variance = Literal["fixed_small", "fixed_large", "learned_range"]
+LossWeighting = Literal["simple", "min_snr"]
 
 
 def require(condition: bool, flag: str, value: object, rule: str) -> None:
@@ -49,19 +52,32 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class DiffusionConfig:
-    """The forward process."""
+    """The forward process, and what the network is to say of it."""
 
     schedule: ScheduleName = "linear"
-    """How beta grows with t."""
+    """How beta grows with t. scaled_linear (of latent diffusion) and quadratic are one formula: linear in the root."""
     timesteps: int = 1000
-    """T, the number of diffusion steps."""
+    """T, the number of diffusion steps. With other than 1000, look at the betas as well, or see --rescale-betas."""
     beta_start: float = 1e-4
-    """beta at t = 0."""
+    """beta at t = 0, of every schedule but cosine."""
     beta_end: float = 0.02
-    """beta at t = T - 1."""
+    """beta at t = T - 1, of every schedule but cosine."""
+    rescale_betas: bool = False
+    """Multiply both betas by 1000 / timesteps, so that a process of any length ends in about as much noise."""
+    zero_terminal_snr: bool = False
+    """Shift the schedule so that nothing of x_0 is left at t = T - 1."""
+    prediction: Prediction = "eps"
+    """What the network tells: the noise, the image, the velocity v, or the mean of x_prev."""
+    variance: Variance = "fixed_small"
+    """Of the reverse process: the posterior's, beta, or learned between these two (and the loss is then the hybrid)."""
+    loss_weighting: LossWeighting = "simple"
+    """How the loss weighs t: equally, or by min(SNR, gamma) as the loss of x_0."""
+    min_snr_gamma: float = 5.0
+    """gamma of min_snr."""
 
     def __post_init__(self) -> None:
-        choice("schedule", self.schedule, get_args(ScheduleName))
+        for name, kind in DIFFUSION_CHOICES.items():
+            choice(name, getattr(self, name), get_args(kind))
         require(self.timesteps >= 2, "--timesteps", self.timesteps, "must be 2 or more")
         require(
             0 < self.beta_start <= self.beta_end < 1,
@@ -69,6 +85,35 @@ class DiffusionConfig:
             (self.beta_start, self.beta_end),
             "must satisfy 0 < start <= end < 1",
         )
+        require(
+            self.beta_range[1] < 1,
+            "--rescale-betas with --timesteps",
+            self.timesteps,
+            f"makes beta_end {self.beta_range[1]:g}, which must be below 1",
+        )
+        require(
+            not (self.zero_terminal_snr and self.prediction == "eps"),
+            "--zero-terminal-snr with --prediction",
+            self.prediction,
+            "x_t is all noise at t = T - 1, and to tell the noise says nothing of the image; predict v or x_0",
+        )
+        require(
+            0 < self.min_snr_gamma < float("inf"), "--min-snr-gamma", self.min_snr_gamma, "must be positive and finite"
+        )
+
+    @property
+    def beta_range(self) -> tuple[float, float]:
+        """beta_start and beta_end as the schedules use them."""
+        factor = 1000 / self.timesteps if self.rescale_betas else 1.0
+        return factor * self.beta_start, factor * self.beta_end
+
+
+DIFFUSION_CHOICES = {
+    "schedule": ScheduleName,
+    "prediction": Prediction,
+    "variance": Variance,
+    "loss_weighting": LossWeighting,
+}
 
 
 @dataclass(frozen=True)
@@ -206,6 +251,11 @@ class Config:
         require(self.seed >= 0, "--seed", self.seed, "must be 0 or more")
         require(self.threads is None or self.threads >= 1, "--threads", self.threads, "must be 1 or more")
 
+    @property
+    def out_channels(self) -> int:
+        """Channels of what the network tells: those of an image, and as many again for a learned variance."""
+        return self.model.image_channels * (2 if self.diffusion.variance == "learned_range" else 1)
+
 
 PRESETS: dict[str, ModelConfig] = {
     "tiny": ModelConfig(
@@ -236,7 +286,7 @@ def _checked(name: str, kind: Any) -> Callable[[object], object]:
     return hook
 
 
-_CHOICES = {"preset": Preset, "precision": Precision, "device": Device, "dataset": Dataset, "schedule": ScheduleName}
+_CHOICES = {"preset": Preset, "precision": Precision, "device": Device, "dataset": Dataset, **DIFFUSION_CHOICES}
 _HOOKS: Any = {float: float} | {kind: _checked(name, kind) for name, kind in _CHOICES.items()}
 
 

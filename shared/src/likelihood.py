@@ -77,7 +77,10 @@ def run(plan: BoundPlan, bound: Bound) -> int:
     print(f"{plan.framework} {version} on {bound.device_name} | {plan.test.name}, {command.num_images:,} test images")
     if plan.other_data:
         print(f"{path} was trained on another training set than that of {plan.test.name}")
-    partial, origin = plan.out / PARTIAL, plan.origin(stride=command.stride, images=plan.test.sha256)
+    partial, origin = (
+        plan.out / PARTIAL,
+        plan.origin(clip_x_0=command.clip_x_0, stride=command.stride, images=plan.test.sha256),
+    )
     found = _finished(partial, plan, origin)
     evaluations = timesteps / command.stride  # of the network for an image, on average
     total, done = (round(number * evaluations) for number in (command.num_images, len(found.prior)))

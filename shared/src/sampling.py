@@ -1,5 +1,6 @@
 """The sampling run around the mathematics: batches, progress, pictures, interruption."""
 
+import dataclasses
 import sys
 from collections.abc import Callable
 from importlib.metadata import version
@@ -13,8 +14,9 @@ from ddpm_shared import files, images
 from ddpm_shared.cli import SamplePlan
 from ddpm_shared.images import Pixels
 from ddpm_shared.interruption import Interrupted, StopSignals
+from ddpm_shared.samplers import SAMPLERS
 
-OnStep = Callable[[int, Callable[[], Pixels]], None]  # (t, the images at that time)
+OnStep = Callable[[int, Callable[[], Pixels]], None]  # (steps that are left, the images at that time)
 
 GRID_IMAGES = 64  # at most so many in grid.png
 GIF_IMAGES = 16
@@ -45,23 +47,27 @@ def run(plan: SamplePlan, sampler: Sampler) -> int:
         The exit code: 0, or 130 or 143 if interrupted.
     """
     command = plan.command
-    print(f"{plan.framework} {version(plan.framework)} on {sampler.device_name}")
-    timesteps = plan.checkpoint.config.diffusion.timesteps
+    kind = SAMPLERS[command.sampling.sampler]
+    print(
+        f"{plan.framework} {version(plan.framework)} on {sampler.device_name} | "
+        f"{kind.title}, {command.sampling.steps} steps | {plan.checkpoint.path}"
+    )
+    steps = command.sampling.steps or 0  # filled in by the plan
     plan.out.mkdir(parents=True, exist_ok=True)  # what cannot be written to should say so before the drawing
     partial = plan.out / PARTIAL
-    origin = plan.origin(sampler=command.sampler, steps=command.steps)
+    origin = plan.origin(**dataclasses.asdict(command.sampling), interpolate=command.interpolate)
     pixels = _finished(partial, plan, origin)
     frames: list[Pixels] = []
-    shown = {round(k * (timesteps - 1) / (GIF_FRAMES - 1)) for k in range(GIF_FRAMES)}
-    bar = tqdm(total=command.num_images * timesteps, initial=len(pixels) * timesteps, unit="step", unit_scale=True)
+    shown = {round(k * (steps - 1) / (GIF_FRAMES - 1)) for k in range(GIF_FRAMES)}
+    bar = tqdm(total=command.num_images * steps, initial=len(pixels) * steps, unit="step", unit_scale=True)
     try:
         with StopSignals() as stop, bar:
             while len(pixels) < command.num_images:
                 first = len(pixels)
                 count = min(command.batch_size, command.num_images - first)
 
-                def on_step(t: int, current: Callable[[], Pixels], first: int = first, count: int = count) -> None:
-                    if command.gif and first == 0 and t in shown:
+                def on_step(left: int, current: Callable[[], Pixels], first: int = first, count: int = count) -> None:
+                    if command.gif and first == 0 and left in shown:
                         frames.append(images.grid(current()[:GIF_IMAGES]))
                     bar.update(count)
                     stop.check()
@@ -75,7 +81,7 @@ def run(plan: SamplePlan, sampler: Sampler) -> int:
         return stop.exit_code
     files.write_npz(plan.out / "samples.npz", images=pixels, origin=origin)
     partial.unlink(missing_ok=True)
-    images.write_png(plan.out / "grid.png", images.grid(pixels[:GRID_IMAGES]))
+    images.write_png(plan.out / "grid.png", images.grid(pixels[:GRID_IMAGES], command.interpolate))
     if frames:
         images.write_gif(plan.out / "denoising.gif", frames)
     elif command.gif:

@@ -18,11 +18,13 @@ from numpy.typing import NDArray
 
 from ddpm_shared.batches import Arrays
 from ddpm_tf import utils
-from ddpm_tf.config import Config
+from ddpm_tf.config import Config, DiffusionConfig
 from ddpm_tf.data import to_batch, to_images
-from ddpm_tf.engine import EpsModel, Schedule, make_schedule, predict_x_0, q_posterior, q_sample
+from ddpm_tf.engine import Schedule, make_schedule, q_posterior, q_sample
+from ddpm_tf.prediction import Network, clip, denoise, reverse_log_variance
 
 HALF_BIN = 1 / 255  # neighbouring grey levels are 2/255 apart in [-1, 1]
+DDPM = DiffusionConfig()
 FLOOR = 1e-12  # of a pixel's probability, as in the released code: none costs more than 40 bits
 
 
@@ -75,34 +77,42 @@ def discretized_gaussian_log_likelihood(x_0: tf.Tensor, mean: tf.Tensor, log_var
 
 
 def variational_bound_term(
-    schedule: Schedule, eps_model: EpsModel, x_0: tf.Tensor, t: tf.Tensor, eps: tf.Tensor, clip_x_0: bool = True
+    schedule: Schedule,
+    network: Network,
+    x_0: tf.Tensor,
+    t: tf.Tensor,
+    eps: tf.Tensor,
+    clip_x_0: bool = True,
+    config: DiffusionConfig = DDPM,
 ) -> tf.Tensor:
     """The term of the bound that belongs to t, of each image at its own t: a divergence, or the decoder at t = 0.
 
-    KL = (mean(x_0, x_t) - mean(x_0_pred, x_t))^2 / (2 variance), since both Gaussians have the posterior's variance
+    KL = (r - 1 - log r + (mean(x_0, x_t) - mean(x_0_pred, x_t))^2 / variance_pred) / 2,  r = variance / variance_pred
 
     Args:
         schedule: of the forward process.
-        eps_model: the network.
+        network: any of the family.
         x_0: [B, H, W, C] images in [-1, 1].
         t: [B] integer, 0 .. T - 1.
         eps: [B, H, W, C] standard normal noise, which takes x_0 to x_t.
         clip_x_0: clip the implied x_0 to [-1, 1], as the sampler does.
+        config: says what the network tells and which variance the reverse process has.
 
     Returns:
         [B], bits per dimension.
 
-    Source: Ho et al. 2020, eq. 5, L_{t-1} and L_0, with the sampler's variance, at t = 0, where it is 0, the next.
+    Source: Ho et al. 2020, eq. 5, L_{t-1} and L_0; the decoder's variance, where the posterior's is 0, is the next.
     Mirror: ddpm_torch.bound.variational_bound_term.
     """
     x_t = q_sample(schedule, x_0, t, eps)
-    x_0_pred = predict_x_0(schedule, x_t, t, eps_model(x_t, t))
-    if clip_x_0:
-        x_0_pred = tf.clip_by_value(x_0_pred, -1.0, 1.0)
+    predicted = denoise(schedule, network, config, x_t, t, clip if clip_x_0 else None)
     mean, _, log_variance = q_posterior(schedule, x_0, x_t, t)
-    mean_pred, _, _ = q_posterior(schedule, x_0_pred, x_t, t)
-    divergence = 0.5 * (mean - mean_pred) ** 2 * tf.exp(-log_variance)
-    decoder = -discretized_gaussian_log_likelihood(x_0, mean_pred, log_variance)
+    mean_pred, _, _ = q_posterior(schedule, predicted.x_0, x_t, t)
+    log_variance_pred = reverse_log_variance(schedule, t, predicted.fraction)
+    log_ratio = log_variance - log_variance_pred
+    error = (mean - mean_pred) ** 2 * tf.exp(-log_variance_pred)
+    divergence = 0.5 * (tf.math.expm1(log_ratio) - log_ratio + error)
+    decoder = -discretized_gaussian_log_likelihood(x_0, mean_pred, log_variance_pred)
     return _bits_per_dim(tf.where((t > 0)[:, None, None, None], divergence, decoder))
 
 
@@ -110,18 +120,18 @@ class Bound:
     """The terms of the variational bound of a network. All but the network computes in float64.
 
     Args:
-        eps_model: the network, on the device and in the precision of `config`.
-        config: its diffusion process is used.
+        network: on the device and in the precision of `config`.
+        config: its diffusion process is used, and what the network tells of it.
         clip_x_0: as in variational_bound_term.
 
     Mirror: ddpm_torch.bound.Bound.
     """
 
-    def __init__(self, eps_model: EpsModel, config: Config, clip_x_0: bool = True) -> None:
+    def __init__(self, network: Network, config: Config, clip_x_0: bool = True) -> None:
         device = utils.select_device(config.device)
         self.dtype = utils.dtype(config.precision)
         self.schedule = make_schedule(config.diffusion, tf.float64)
-        self.eps_model, self.clip_x_0 = eps_model, clip_x_0
+        self.network, self.config, self.clip_x_0 = network, config.diffusion, clip_x_0
         self.device_name, self.threads = utils.device_name(device), utils.threads()
 
     def prior(self, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
@@ -136,11 +146,12 @@ class Bound:
             arrays: images [B, H, W, C] uint8, t [B] int32, eps [B, H, W, C] float64.
         """
 
-        def eps_model(x_t: tf.Tensor, t: tf.Tensor) -> tf.Tensor:
-            return tf.cast(self.eps_model(tf.cast(x_t, self.dtype), t), tf.float64)
+        def network(x_t: tf.Tensor, t: tf.Tensor) -> tf.Tensor:
+            return tf.cast(self.network(tf.cast(x_t, self.dtype), t), tf.float64)
 
         x_0, t, eps = to_batch(arrays, "fp64")
-        return variational_bound_term(self.schedule, eps_model, x_0, t, eps, self.clip_x_0).numpy()
+        terms = variational_bound_term(self.schedule, network, x_0, t, eps, self.clip_x_0, self.config)
+        return terms.numpy()
 
 
 def _normal_cdf(z: tf.Tensor) -> tf.Tensor:

@@ -8,6 +8,7 @@ from ddpm_shared.config import (
     DiffusionConfig,
     ModelConfig,
     Precision,
+    Prediction,
     TrainingConfig,
     with_preset,
 )
@@ -23,6 +24,7 @@ __all__ = [
     "DiffusionConfig",
     "ModelConfig",
     "Precision",
+    "Prediction",
     "TrainingConfig",
     "with_preset",
 ]

@@ -14,6 +14,11 @@ def to_tensor(array: NDArray[np.generic]) -> tf.Tensor:
     return tf.convert_to_tensor(array)
 
 
+def to_array(x: tf.Tensor) -> NDArray[np.float64]:
+    """The inverse of to_tensor: [B, H, W, C] -> NumPy [B, H, W, C] float64. Mirror: ddpm_torch.data.to_array."""
+    return x.numpy().astype(np.float64)
+
+
 def to_images(pixels: NDArray[np.uint8], dtype: tf.DType) -> tf.Tensor:
     """Scale pixels to [-1, 1]: x = pixels / 127.5 - 1, in float32, then rounded to `dtype`.
 

@@ -4,13 +4,13 @@ Mirror: ddpm_torch.engine. Letters: B images, C channels, H and W height and wid
 the paper's t = 1. All equations are those of Ho et al. 2020 (arXiv:2006.11239).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import tensorflow as tf
 
-from ddpm_shared.errors import choice
 from ddpm_tf.config import DiffusionConfig
+from ddpm_tf.schedules import make_betas
 
 EpsModel = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]  # (x_t, t) -> eps_pred
 
@@ -31,15 +31,18 @@ class Schedule:
     posterior_mean_coef_x_t: tf.Tensor
 
 
-def make_schedule(config: DiffusionConfig, dtype: tf.DType = tf.float32) -> Schedule:
+def make_schedule(
+    config: DiffusionConfig, dtype: tf.DType = tf.float32, steps: Sequence[int] | None = None
+) -> Schedule:
     """The schedule, computed in float64 and rounded once.
 
     alphas = 1 - betas, alphas_cumprod[t] = prod(alphas[0 .. t]), alphas_cumprod_prev[0] = 1,
     posterior_variance = betas (1 - alphas_cumprod_prev) / (1 - alphas_cumprod)
 
     Args:
-        config: its `schedule` says how betas grow: "linear" from beta_start to beta_end.
+        config: says how betas grow.
         dtype: of the result.
+        steps: N times, ascending, if only these are visited; the result then is [N].
 
     Raises:
         ValueError: an unknown schedule.
@@ -47,14 +50,14 @@ def make_schedule(config: DiffusionConfig, dtype: tf.DType = tf.float32) -> Sche
     Source: Ho et al. 2020, section 2 and eq. 6-7.
     Mirror: ddpm_torch.engine.make_schedule.
     """
-    choice("schedule", config.schedule, ("linear",))
-    betas = tf.linspace(tf.constant(config.beta_start, tf.float64), config.beta_end, config.timesteps)
+    betas = make_betas(config, steps)
     alphas = 1.0 - betas
     alphas_cumprod = tf.math.cumprod(alphas)
     alphas_cumprod_prev = tf.concat([tf.ones(1, tf.float64), alphas_cumprod[:-1]], axis=0)
     posterior_variance = betas * (1.0 - alphas_cumprod_prev) / (1.0 - alphas_cumprod)
-    # The variance is 0 at t = 0; Ho et al. take the next one there, so that the logarithm exists.
-    posterior_log_variance = tf.math.log(tf.concat([posterior_variance[1:2], posterior_variance[1:]], axis=0))
+    # The variance is 0 at t = 0; Ho et al. take the next one there, so that the logarithm exists (of one step: beta).
+    after = posterior_variance[1:2] if len(betas) > 1 else betas
+    posterior_log_variance = tf.math.log(tf.concat([after, posterior_variance[1:]], axis=0))
     fields = (
         betas,
         alphas,
@@ -165,35 +168,6 @@ def p_sample(
     mean, _, log_variance = q_posterior(schedule, x_0_pred, x_t, t)
     noise = tf.exp(0.5 * log_variance) * z
     return tf.where((t > 0)[:, None, None, None], mean + noise, mean)
-
-
-def p_sample_loop(
-    schedule: Schedule,
-    eps_model: EpsModel,
-    x_T: tf.Tensor,  # noqa: N803 (the paper's capital T)
-    z_at: Callable[[int], tf.Tensor],
-    clip_x_0: bool = True,
-) -> Iterator[tuple[int, tf.Tensor]]:
-    """The whole ancestral chain, one step at a time so that the caller can watch, draw or stop.
-
-    Args:
-        schedule: of the forward process.
-        eps_model: the network.
-        x_T: [B, H, W, C] standard normal noise.
-        z_at: t -> the noise of that step, [B, H, W, C].
-        clip_x_0: as in p_sample.
-
-    Yields:
-        (t, x_prev) for t = T - 1 .. 0; the last x_prev is the sample.
-
-    Source: Ho et al. 2020, algorithm 2.
-    Mirror: ddpm_torch.engine.p_sample_loop.
-    """
-    x_t = x_T
-    for step in reversed(range(len(schedule.betas))):
-        t = tf.fill([len(x_t)], step)
-        x_t = p_sample(schedule, eps_model, x_t, t, z_at(step), clip_x_0)
-        yield step, x_t
 
 
 def diffusion_loss(schedule: Schedule, eps_model: EpsModel, x_0: tf.Tensor, t: tf.Tensor, eps: tf.Tensor) -> tf.Tensor:

@@ -15,8 +15,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     from ddpm_tf.bound import Bound
     from ddpm_tf.sampling import load_model
 
-    eps_model = load_model(plan.checkpoint, plan.prefix, plan.config)
-    return likelihood.run(plan, Bound(eps_model, plan.config, plan.command.clip_x_0))
+    network = load_model(plan.checkpoint, plan.prefix, plan.config)
+    return likelihood.run(plan, Bound(network, plan.config, plan.command.clip_x_0))
 
 
 if __name__ == "__main__":

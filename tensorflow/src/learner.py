@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 from ddpm_shared import checkpoint
 from ddpm_shared.batches import Prefetcher, validation_arrays
 from ddpm_shared.checkpoint import Checkpoint, Tensors
+from ddpm_shared.samplers import Sampling
 from ddpm_tf import utils
 from ddpm_tf.config import Config
 from ddpm_tf.data import to_batch
-from ddpm_tf.engine import diffusion_loss, make_schedule
+from ddpm_tf.engine import make_schedule
 from ddpm_tf.model import UNet, canonical_shape, compiled, from_canonical, named_parameters, to_canonical
+from ddpm_tf.objective import training_loss
 from ddpm_tf.optimizer import (
     Adam,
     clip_by_global_norm,
@@ -44,21 +46,21 @@ class Learner:
         utils.set_threads(config.threads)
         self.device = utils.select_device(config.device)
         self.schedule = make_schedule(config.diffusion, utils.dtype(config.precision))
-        self.model = UNet(config.model, config.seed, config.precision)
-        self.ema_model = UNet(config.model, config.seed, config.precision)
+        self.model = UNet(config.model, config.seed, config.precision, config.out_channels)
+        self.ema_model = UNet(config.model, config.seed, config.precision, config.out_channels)
         self.names = [name for name, _ in named_parameters(self.model)]
         self.parameters = [variable for _, variable in named_parameters(self.model)]
         self.averages = [variable for _, variable in named_parameters(self.ema_model)]
         self.adam = Adam(self.parameters)
         self.update = tf.function(self._update, autograph=False, jit_compile=config.compile)
-        self.ema_eps_model = compiled(self.ema_model, config.compile)
+        self.ema_network = compiled(self.ema_model, config.compile)
         self.training_arrays = Prefetcher(config)
 
         self.device_name, self.threads = utils.device_name(self.device), utils.threads()
         self.num_parameters = sum(int(np.prod(p.shape)) for p in self.parameters)
 
     def train_step(self, pixels: NDArray[np.uint8], step: int) -> tuple[float, float, float]:
-        """One step of gradient descent on the simplified objective.
+        """One step of gradient descent on the loss.
 
         Args:
             pixels: [N, H, W, C] uint8, all training images.
@@ -89,9 +91,9 @@ class Learner:
         k: tf.Tensor,
         decay: tf.Tensor,
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        # 2. the gradient of || eps - eps_model(x_t, t) ||^2, scaled down where it is long
+        # 2. the gradient of || target - network(x_t, t) ||^2, scaled down where it is long
         with tf.GradientTape() as tape:
-            loss = diffusion_loss(self.schedule, self.model, x_0, t, eps)
+            loss = training_loss(self.schedule, self.model, x_0, t, eps, self.config.diffusion)
         gradients = tape.gradient(loss, self.parameters)
         clipped, norm = clip_by_global_norm(gradients, self.config.training.max_grad_norm)
         # 3. the step, and the average of the weights after it
@@ -111,7 +113,8 @@ class Learner:
         for first in range(0, len(pixels), self.config.training.batch_size):
             arrays = validation_arrays(pixels, self.config, first)
             x_0, t, eps = to_batch(arrays, self.config.precision)
-            yield len(x_0), float(diffusion_loss(self.schedule, self.ema_eps_model, x_0, t, eps))
+            loss = training_loss(self.schedule, self.ema_network, x_0, t, eps, self.config.diffusion)
+            yield len(x_0), float(loss)
 
     def sample(self, num_images: int, on_step: Callable[[int], None], first: int = 0) -> NDArray[np.uint8]:
         """The images first .. first + num_images - 1 of the run's seed, drawn at once with the averaged weights.
@@ -124,7 +127,8 @@ class Learner:
         Returns:
             [B, H, W, C] uint8.
         """
-        return sample(self.ema_eps_model, self.config, self.config.seed, num_images, first, lambda t, x: on_step(t))
+        seed = self.config.seed
+        return sample(self.ema_network, self.config, Sampling(), seed, num_images, first, lambda t, x: on_step(t))
 
     def _state(self) -> tuple[list[tf.Variable], ...]:
         """What the four prefixes of a checkpoint stand for, each in the order of self.names."""

@@ -1,4 +1,4 @@
-"""The network eps_model(x_t, t): Ho et al.'s U-Net, sized by ModelConfig. Mirror: ddpm_torch.model.
+"""The network of x_t and t: Ho et al.'s U-Net, sized by ModelConfig. Mirror: ddpm_torch.model.
 
 Letters in the shape comments: B images, C channels, H and W height and width, D = 4 * base_channels.
 """
@@ -220,18 +220,21 @@ class Upsample(layers.Layer):
 
 
 class UNet(keras.Model):
-    """The noise predictor: down, middle and up, with a skip connection from every step down to its step up.
+    """The network: down, middle and up, with a skip connection from every step down to its step up.
 
     Args:
         config: sizes.
         seed: seed of the initial weights (ddpm_shared.parameters).
         precision: "fp32", "fp64", or "bf16": weights in float32, most of the arithmetic in bfloat16.
+        out_channels: of the answer (default: those of an image); a learned variance takes as many again.
 
     Source: Ho et al. 2020 (arXiv:2006.11239), appendix B.
     Mirror: ddpm_torch.model.UNet.
     """
 
-    def __init__(self, config: ModelConfig, seed: int = 0, precision: Precision = "fp32") -> None:
+    def __init__(
+        self, config: ModelConfig, seed: int = 0, precision: Precision = "fp32", out_channels: int | None = None
+    ) -> None:
         dtype = {"fp32": "float32", "fp64": "float64", "bf16": "mixed_bfloat16"}[precision]
         super().__init__(dtype=dtype, autocast=False)  # x_t keeps its precision up to conv_in
         self.config, self.precision = config, precision
@@ -277,7 +280,7 @@ class UNet(keras.Model):
 
         # 5. Out.
         self.norm_out = GroupNorm(config.num_groups, dtype)
-        self.conv_out = layers.Conv2D(config.image_channels, 3, padding="same", dtype=dtype)
+        self.conv_out = layers.Conv2D(out_channels or config.image_channels, 3, padding="same", dtype=dtype)
 
         # Keras makes the weights at the first call.
         size = config.image_size
@@ -286,7 +289,7 @@ class UNet(keras.Model):
             variable.assign(from_canonical(initial_value(seed, name, canonical_shape(variable))))
 
     def call(self, x_t: tf.Tensor, t: tf.Tensor) -> tf.Tensor:
-        """[B, H, W, C] noisy images and [B] integer times -> [B, H, W, C] predicted noise, in x_t's dtype."""
+        """[B, H, W, C] noisy images and [B] integer times -> [B, H, W, C], e.g. predicted noise, in x_t's dtype."""
         emb = tf.cast(timestep_embedding(t, self.config.base_channels), x_t.dtype)  # [B] -> [B, base]
         emb = silu(self.time_2(silu(self.time_1(emb))))  # [B, base] -> [B, D]
 
@@ -300,8 +303,8 @@ class UNet(keras.Model):
         for step in self.up:
             h = step(tf.concat([h, skips.pop()], axis=-1), emb) if isinstance(step, Stage) else step(h)
 
-        eps_pred = self.conv_out(silu(self.norm_out(h)))
-        return tf.cast(eps_pred, x_t.dtype)
+        output = self.conv_out(silu(self.norm_out(h)))
+        return tf.cast(output, x_t.dtype)
 
 
 def compiled(model: UNet, compile: bool = False) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:

@@ -120,7 +120,7 @@ class InTorch(Ours):
     def forward(self) -> None:
         """The averaged network without gradients, as the sampler calls it."""
         with self.torch.no_grad():
-            self.learner.ema_eps_model(*self.tensors)
+            self.learner.ema_network(*self.tensors)
 
     def to_batch(self, arrays: batches.Arrays) -> object:
         """The arrays of a step as tensors."""
@@ -141,7 +141,7 @@ class InTensorFlow(Ours):
 
     def forward(self) -> None:
         """The averaged network without gradients, as the sampler calls it; numpy() waits for the result."""
-        self.learner.ema_eps_model(*self.tensors).numpy()
+        self.learner.ema_network(*self.tensors).numpy()
 
     def to_batch(self, arrays: batches.Arrays) -> object:
         """The arrays of a step as tensors."""

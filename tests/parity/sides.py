@@ -9,7 +9,7 @@ import importlib
 import importlib.util
 import math
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -104,11 +104,11 @@ class Oracle(Side):
         shapes: dict[str, tuple[int, ...]] = self.torch.shapes(make(self.torch))
         return shapes
 
-    def schedule(self, config: DiffusionConfig) -> Any:
-        return reference.linear_schedule(config.timesteps, config.beta_start, config.beta_end)
+    def schedule(self, config: DiffusionConfig, steps: Sequence[int] | None = None) -> Any:
+        return reference.make_schedule(config, steps)
 
-    def fields(self, config: DiffusionConfig) -> dict[str, Array]:
-        return self.schedule(config)
+    def fields(self, config: DiffusionConfig, steps: Sequence[int] | None = None) -> dict[str, Array]:
+        return self.schedule(config, steps)
 
     def batch(self, arrays: Arrays) -> tuple[Array, Array, Array]:
         pixels, t, eps = arrays
