@@ -101,9 +101,12 @@ def ddim(
     x = x_T
     for i in reversed(range(len(schedule.betas))):
         predicted = denoise(x, i)
-        alpha_prev, sigma_prev = level(schedule, i - 1)
-        s = eta * math.sqrt(float(schedule.posterior_variance[i]))
-        x = alpha_prev * predicted.x_0 + math.sqrt(max(sigma_prev**2 - s**2, 0.0)) * predicted.eps
+        (_, sigma), (alpha_prev, _) = level(schedule, i), level(schedule, i - 1)
+        variance = float(schedule.posterior_variance[i])
+        s = eta * math.sqrt(variance)
+        # sigma_prev^2 = variance + (posterior_mean_coef_x_t sigma)^2: a sum, where sigma_prev^2 - s^2 would cancel
+        kept = (1.0 - eta**2) * variance + (float(schedule.posterior_mean_coef_x_t[i]) * sigma) ** 2
+        x = alpha_prev * predicted.x_0 + math.sqrt(kept) * predicted.eps
         if s > 0.0:
             x = x + s * z_at(i)
         yield i, x

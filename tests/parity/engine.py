@@ -32,20 +32,6 @@ def _equation(call: Callable[..., Any], *parts: str) -> Callable[[Side], Arrays]
     return compute
 
 
-def _loop(side: Side) -> Arrays:
-    """The chain of a process of seven steps, each with its own noise: every x_prev, under its t."""
-    config = DiffusionConfig(timesteps=7, beta_end=0.3)
-    schedule, x = side.schedule(config), draw(2, 3, 4, 1, seed=100)
-    noise = {t: draw(2, 3, 4, 1, seed=t) for t in range(7)}
-    if side.name == "oracle":
-        found = {}
-        for t in reversed(range(7)):
-            x = found[f"t = {t}"] = reference.p_sample(schedule, eps_model, x, np.full(2, t), noise[t])
-        return found
-    steps = side.engine.p_sample_loop(schedule, eps_model, side.tensor(x), lambda t: side.tensor(noise[t]))
-    return {f"t = {t}": side.array(x_prev) for t, x_prev in steps}
-
-
 EQUATIONS = {
     "q_sample": _equation(lambda engine, s, t, x_0, x_t, eps: engine.q_sample(s, x_0, t, eps), "x_t"),
     "predict_x_0": _equation(lambda engine, s, t, x_0, x_t, eps: engine.predict_x_0(s, x_t, t, eps), "x_0_pred"),
@@ -71,6 +57,5 @@ def _embedding(side: Side) -> Arrays:
 
 QUANTITIES = [
     *(Quantity("engine", name, compute, ARITHMETIC, of_the_largest) for name, compute in EQUATIONS.items()),
-    Quantity("engine", "p_sample_loop", _loop, ARITHMETIC, of_the_largest),
     Quantity("embedding", "timestep_embedding at both ends", _embedding, EMBEDDING, of_the_largest),
 ]

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ddpm_shared import reference, reference_bound
+from ddpm_shared import reference, reference_bound, reference_predictions, reference_samplers
 from ddpm_shared.batches import Arrays
 from ddpm_shared.config import Config, Device, DiffusionConfig, Precision
 
@@ -79,9 +79,9 @@ class Side:
             self.kept[key] = compute()
         return self.kept[key]
 
-    def fields(self, config: DiffusionConfig) -> dict[str, Array]:
+    def fields(self, config: DiffusionConfig, steps: Sequence[int] | None = None) -> dict[str, Array]:
         """The arrays of the schedule by name."""
-        return {name: self.array(value) for name, value in vars(self.schedule(config)).items()}
+        return {name: self.array(value) for name, value in vars(self.schedule(config, steps)).items()}
 
 
 class Oracle(Side):
@@ -93,6 +93,8 @@ class Oracle(Side):
 
     name = "oracle"
     engine = reference
+    prediction = objective = reference_predictions
+    samplers = reference_samplers
     bound = reference_bound
 
     def __init__(self, torch: Any) -> None:
@@ -120,6 +122,9 @@ class Oracle(Side):
 
     def times(self, t: Array) -> Array:
         return t
+
+    def channels(self, x: Array, y: Array) -> Array:
+        return np.concatenate([x, y], axis=-1)
 
     def array(self, tensor: Any) -> Array:
         return np.asarray(tensor)

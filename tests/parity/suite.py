@@ -1,6 +1,18 @@
 """All quantities, and what it takes to judge them."""
 
-from ddpm_parity import bound, data, engine, layers, network, optimizer, sampling, schedule, training
+from ddpm_parity import (
+    bound,
+    data,
+    engine,
+    layers,
+    network,
+    optimizer,
+    prediction,
+    samplers,
+    sampling,
+    schedule,
+    training,
+)
 from ddpm_parity.quantities import Arrays, Quantity, Verdict, judge
 from ddpm_parity.sides import Oracle, Side, installed
 from ddpm_parity.tf_side import TensorFlow
@@ -11,7 +23,7 @@ from ddpm_shared.errors import UserError
 PRECISIONS: tuple[Precision, ...] = ("fp64", "fp32")
 QUANTITIES: list[Quantity] = [
     quantity
-    for subject in (schedule, engine, layers, network, data, optimizer, training, sampling, bound)
+    for subject in (schedule, engine, prediction, samplers, layers, network, data, optimizer, training, sampling, bound)
     for quantity in subject.QUANTITIES
 ]
 

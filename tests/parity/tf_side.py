@@ -21,8 +21,8 @@ class TensorFlow(Side):
         super().__init__(precision, device)
         self.tf.config.experimental.enable_tensor_float_32_execution(False)  # as in PyTorch
 
-    def schedule(self, config: DiffusionConfig) -> Any:
-        return self.engine.make_schedule(config, self.dtype)
+    def schedule(self, config: DiffusionConfig, steps: Sequence[int] | None = None) -> Any:
+        return self.engine.make_schedule(config, self.dtype, steps)
 
     def batch(self, arrays: Any) -> Any:
         return self.data.to_batch(arrays, self.precision)
@@ -120,6 +120,16 @@ class TensorFlow(Side):
 
     def dot(self, x: Any, y: Any) -> Any:
         return self.tf.reduce_sum(x * y)
+
+    def channels(self, x: Any, y: Any) -> Any:
+        return self.tf.concat([x, y], axis=-1)
+
+    def slopes(self, function: Callable[[Any], Any], at: Array) -> Array:
+        vector = self.tensor(at)
+        with self.tf.GradientTape() as tape:
+            tape.watch(vector)
+            value = function(vector)
+        return self.array(tape.gradient(value, vector))
 
     def sampler(self, network: Any) -> Any:
         return self.model.compiled(network)

@@ -29,6 +29,12 @@ class Tolerance:
 # Elementwise. 3.2e-13: 1 - alphas_cumprod loses digits near t = 0, where the oracle takes another route. In float32
 # 5.9e-8: the float64 numbers rounded once.
 SCHEDULE = Tolerance(fp64=1e-12, fp32=1.2e-7)
+# Elementwise. TODO
+SCHEDULES = Tolerance(fp64=1e-9, fp32=1.2e-7)
+CONVERSIONS = Tolerance(fp64=1e-10, fp32=1e-6)
+LOSSES = Tolerance(fp64=1e-11, fp32=1e-5)
+SLOPES = Tolerance(fp64=1e-9, fp32=1e-5)
+TRAJECTORIES = Tolerance(fp64=5e-11, fp32=2e-4)
 # 2.3e-13, inherited from the schedule; 9.6e-8, a rounding or two of each operation.
 ARITHMETIC = Tolerance(fp64=1e-12, fp32=1e-6)
 # 1.1e-13: angles up to 999, with 16 digits of their own, into sin and cos; 3.0e-8, float64 rounded once.

@@ -21,9 +21,9 @@ class Torch(Side):
         # TF32 keeps ten bits of a float32's fraction: both frameworks would use it on a GPU, each in its own places.
         self.torch.backends.cuda.matmul.allow_tf32 = self.torch.backends.cudnn.allow_tf32 = False
 
-    def schedule(self, config: DiffusionConfig) -> Any:
+    def schedule(self, config: DiffusionConfig, steps: Sequence[int] | None = None) -> Any:
         """The engine's Schedule."""
-        return self.engine.make_schedule(config, self.dtype, self.device)
+        return self.engine.make_schedule(config, self.dtype, self.device, steps)
 
     def batch(self, arrays: Any) -> Any:
         """ddpm_shared.batches' arrays as the network gets them."""
@@ -122,6 +122,15 @@ class Torch(Side):
     def dot(self, x: Any, y: Any) -> Any:
         """Sum of the products."""
         return self.torch.sum(x * y)
+
+    def channels(self, x: Any, y: Any) -> Any:
+        """The channels of two batches of images, one after the other."""
+        return self.torch.cat([x, y], dim=1)
+
+    def slopes(self, function: Callable[[Any], Any], at: Array) -> Array:
+        """The gradient of function(a vector) -> scalar."""
+        vector = self.tensor(at).requires_grad_()
+        return self.array(self.torch.autograd.grad(function(vector), vector)[0])
 
     def sampler(self, network: Any) -> Any:
         """The network as the tree's own sampling command calls it."""

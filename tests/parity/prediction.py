@@ -1,0 +1,149 @@
+"""What a network may tell: every conversion, both limits of x_0, every variance, and the losses with their gradients."""
+
+import itertools
+from collections.abc import Callable
+from functools import partial
+from typing import Any, get_args
+
+import numpy as np
+
+from ddpm_parity.engine import T, eps_model
+from ddpm_parity.quantities import Arrays, Quantity, elementwise, of_the_largest
+from ddpm_parity.sides import Array, Oracle, Side, draw
+from ddpm_parity.tolerances import CONVERSIONS, LOSSES, SLOPES
+from ddpm_shared.config import DiffusionConfig, LossWeighting, Prediction, Variance
+
+PREDICTIONS: tuple[Prediction, ...] = get_args(Prediction)
+LIMITS = {"not clipped": (False, None), "clipped": (True, None), "dynamic threshold": (True, 0.9)}
+IMAGES = (len(T), 5, 4, 2)
+SLOPES_AT = np.array([0.3, -0.2])
+STEP = 1e-3  # of the oracle's differences
+
+
+def config_of(prediction: Prediction, variance: Variance = "fixed_small", **more: Any) -> DiffusionConfig:
+    """A cosine process, which has no linear one's coincidences, and ends in pure noise where it may."""
+    return DiffusionConfig(
+        "cosine", prediction=prediction, variance=variance, zero_terminal_snr=prediction != "eps", **more
+    )
+
+
+def network_of(side: Side, config: DiffusionConfig) -> Callable[[Any, Any], Any]:
+    """A stand-in for the network that any array library can compute, with as many channels as it needs."""
+    if config.variance != "learned_range":
+        return eps_model
+    return lambda x_t, t: side.channels(eps_model(x_t, t), 0.4 * x_t)
+
+
+def predicted(
+    side: Side, config: DiffusionConfig, x_t: Any, t: Any, clip_x_0: bool, quantile: float | None, schedule: Any = None
+) -> Any:
+    """The side's Predicted."""
+    schedule = schedule or side.schedule(config)
+    network = network_of(side, config)
+    if isinstance(side, Oracle):
+        return side.prediction.denoise(schedule, network, config, x_t, t, clip_x_0, quantile)
+    return side.prediction.denoise(schedule, network, config, x_t, t, side.prediction.make_limit(clip_x_0, quantile))
+
+
+def _conversions(side: Side, call: str) -> Arrays:
+    x, output = (side.tensor(draw(*IMAGES, seed=seed)) for seed in range(2))
+    found = {}
+    for prediction in PREDICTIONS:
+        convert = getattr(side.prediction, call)
+        value = convert(side.schedule(config_of(prediction)), prediction, x, side.times(T), output)
+        found |= {f"{prediction}, t = {t}": part for t, part in zip(T, side.array(value), strict=True)}
+    return found
+
+
+def _targets(side: Side) -> Arrays:
+    x_0, x_t, eps = (side.tensor(draw(*IMAGES, seed=seed)) for seed in range(3))
+    return {
+        prediction: side.array(
+            side.prediction.target(side.schedule(config_of(prediction)), prediction, x_0, x_t, side.times(T), eps)
+        )
+        for prediction in PREDICTIONS
+    }
+
+
+def _denoised(side: Side, limit: str) -> Arrays:
+    x_t = side.tensor(draw(*IMAGES))
+    found = {}
+    for prediction, variance in itertools.product(PREDICTIONS, get_args(Variance)):
+        answer = predicted(side, config_of(prediction, variance), x_t, side.times(T), *LIMITS[limit])
+        found |= {f"{prediction}: x_0": side.array(answer.x_0), f"{prediction}: eps": side.array(answer.eps)}
+        fraction = np.broadcast_to(side.array(answer.fraction), IMAGES)
+        found[f"{variance}: fraction"] = fraction
+    return found
+
+
+def _log_variances(side: Side) -> Arrays:
+    fraction = side.tensor(draw(*IMAGES))
+    value = side.prediction.reverse_log_variance(side.schedule(config_of("v")), side.times(T), fraction)
+    return {"log_variance": side.array(value)}
+
+
+def _weights(side: Side) -> Arrays:
+    return {
+        prediction: side.array(
+            side.objective.loss_weight(side.schedule(config_of(prediction)), prediction, side.times(T), 5.0)
+        ).ravel()
+        for prediction in PREDICTIONS
+    }
+
+
+def _loss(side: Side, config: DiffusionConfig, slopes: Any = None) -> Any:
+    """The training loss; `slopes`, if given, are the weights of a network of two numbers: of output and variance."""
+    x_0, eps = (side.tensor(np.clip(draw(*IMAGES), -1, 1)), side.tensor(draw(*IMAGES, seed=1)))
+    network = network_of(side, config)
+    if slopes is not None:
+        a, b = slopes[0], slopes[1]
+
+        def network(x_t: Any, t: Any) -> Any:
+            return side.channels(a * x_t, b * x_t) if config.variance == "learned_range" else a * x_t
+
+    return side.objective.training_loss(side.schedule(config), network, x_0, side.times(T), eps, config)
+
+
+def _losses(side: Side) -> Arrays:
+    kinds = itertools.product(PREDICTIONS, get_args(Variance), get_args(LossWeighting))
+    return {
+        f"{prediction}, {variance}, {weighting}": np.asarray(
+            side.array(_loss(side, config_of(prediction, variance, loss_weighting=weighting)))
+        )
+        for prediction, variance, weighting in kinds
+    }
+
+
+def _slopes(side: Side) -> Arrays:
+    """The losses' gradients. The oracle's are differences: of the loss, and for the output of the loss but the bound."""
+    found = {}
+    for prediction, weighting in itertools.product(PREDICTIONS, get_args(LossWeighting)):
+        learned, plain = (config_of(prediction, v, loss_weighting=weighting) for v in ("learned_range", "fixed_small"))
+        if isinstance(side, Oracle):
+            of_output = _difference(lambda a: _loss(side, plain, np.array([a, SLOPES_AT[1]])), SLOPES_AT[0])
+            of_variance = _difference(lambda b: _loss(side, learned, np.array([SLOPES_AT[0], b])), SLOPES_AT[1])
+            found[f"{prediction}, {weighting}"] = np.array([of_output, of_variance])
+        else:
+            found[f"{prediction}, {weighting}"] = side.slopes(partial(_loss, side, learned), SLOPES_AT)
+    return found
+
+
+def _difference(function: Callable[[float], Any], at: float) -> float:
+    """The derivative by central differences of the sixth order."""
+    weights = {1: 3 / 4, 2: -3 / 20, 3: 1 / 60}
+    return sum(w * float(function(at + k * STEP) - function(at - k * STEP)) for k, w in weights.items()) / STEP
+
+
+QUANTITIES = [
+    Quantity("prediction", "any output to x_0", partial(_conversions, call="to_x_0"), CONVERSIONS, of_the_largest),
+    Quantity("prediction", "any output to eps", partial(_conversions, call="to_eps"), CONVERSIONS, of_the_largest),
+    Quantity("prediction", "the target of each", _targets, CONVERSIONS, of_the_largest),
+    *(
+        Quantity("prediction", f"denoise, {limit}", partial(_denoised, limit=limit), CONVERSIONS, of_the_largest)
+        for limit in LIMITS
+    ),
+    Quantity("prediction", "reverse_log_variance", _log_variances, CONVERSIONS, of_the_largest),
+    Quantity("prediction", "weights of the losses", _weights, CONVERSIONS, elementwise),
+    Quantity("prediction", "training_loss of every kind", _losses, LOSSES, elementwise),
+    Quantity("prediction", "gradient of training_loss", _slopes, SLOPES, of_the_largest),
+]
