@@ -62,7 +62,14 @@ def imported(path):
     return names
 
 
-PROOF = {"ddpm_parity", "ddpm_shared.reference", "ddpm_shared.reference_bound", "ddpm_shared.reference_model"}
+PROOF = {
+    "ddpm_parity",
+    "ddpm_shared.reference",
+    "ddpm_shared.reference_bound",
+    "ddpm_shared.reference_model",
+    "ddpm_shared.reference_predictions",
+    "ddpm_shared.reference_samplers",
+}
 
 
 @pytest.mark.parametrize(

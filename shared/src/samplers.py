@@ -20,7 +20,7 @@ class SamplerKind:
     title: str
     source: str
     steps: int | None  # what it takes unless told otherwise; None: as many as the model was trained with
-    order: int  # of its error, in the size of a step
+    order: int  # of its error in the size of a step; of the distribution where it draws noise
     noisy: bool  # whether it draws noise on the way (ddim: with eta above 0)
     evaluations: int = 1  # of the network, a step
 
@@ -30,7 +30,7 @@ SAMPLERS: dict[str, SamplerKind] = {
     "ddim": SamplerKind("DDIM", "Song et al. 2021, eq. 12", 50, 1, noisy=False),
     "plms": SamplerKind("PLMS (PNDM)", "Liu et al. 2022, eq. 11-13", 50, 2, noisy=False),
     "dpmpp_2m": SamplerKind("DPM-Solver++(2M)", "Lu et al. 2022, algorithm 2", 20, 2, noisy=False),
-    "dpmpp_2m_sde": SamplerKind("SDE-DPM-Solver++(2M)", "Lu et al. 2022, eq. 19", 20, 1, noisy=True),
+    "dpmpp_2m_sde": SamplerKind("SDE-DPM-Solver++(2M)", "Lu et al. 2022, section 5", 20, 2, noisy=True),
     "heun": SamplerKind("Heun", "Karras et al. 2022, algorithm 1", 20, 2, noisy=False, evaluations=2),
 }
 
@@ -103,8 +103,8 @@ def times(timesteps: int, steps: int, spacing: Spacing) -> list[int]:
     if not 1 <= steps <= timesteps:
         raise UserError(f"steps must be 1 to {timesteps}, got {steps}")
     found: NDArray[np.generic]
-    if spacing == "linspace":  # a single step starts from the noise
-        found = np.linspace(timesteps - 1, 0, steps).round()[::-1]
+    if spacing == "linspace":
+        found = np.linspace(0, timesteps - 1, steps).round() if steps > 1 else np.array([timesteps - 1])
     elif spacing == "leading":
         found = np.arange(steps) * (timesteps // steps)
     else:

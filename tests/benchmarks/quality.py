@@ -294,9 +294,11 @@ def curves(report: Record) -> Figure:
     panels = picture.subplots(1, 2, sharey=True)
     for axes, key in zip(panels, ("steps", "evaluations"), strict=True):
         for label, line in lines(report).items():
-            _, _, colour, marker = CONTENDERS[line[0]["sampler"]]
+            _, _, colour, marker = CONTENDERS[name := line[0]["sampler"]]
             x, y = ([cell[what] for cell in line] for what in (key, "fid_fashion"))
-            axes.loglog(x, y, LINES[line[0]["spacing"]], color=colour, marker=marker, markersize=7, label=label)
+            drawn = axes.loglog(x, y, LINES[line[0]["spacing"]], color=colour, marker=marker, label=label)
+            # ddim with eta 1 draws what ancestral does, and lies upon it.
+            drawn[0].set(markersize=10, linewidth=3) if name == "ancestral" else drawn[0].set(markersize=7)
         told = f"floor: {floor['num_images']:,} real images"
         axes.axhline(floor["fid_fashion"], color="0.35", linestyle="--", label=told)
         axes.set_xticks(ticks, [str(n) for n in ticks])

@@ -9,7 +9,7 @@ import numpy as np
 from ddpm_parity.prediction import PREDICTIONS, config_of, predicted
 from ddpm_parity.quantities import Arrays, Quantity, of_the_largest
 from ddpm_parity.sides import Side, draw
-from ddpm_parity.tolerances import ARITHMETIC, TRAJECTORIES
+from ddpm_parity.tolerances import ARITHMETIC, TRAJECTORIES, TRAJECTORIES_OF_EPS
 from ddpm_shared.config import DiffusionConfig, Variance
 from ddpm_shared.samplers import SAMPLERS, Spacing, times
 
@@ -83,7 +83,16 @@ def _slerp(side: Side) -> Arrays:
 
 
 QUANTITIES = [
-    *(Quantity("samplers", name, partial(_chains, name=name), TRAJECTORIES, of_the_largest) for name in SAMPLERS),
+    *(
+        Quantity(
+            "samplers",
+            name,
+            partial(_chains, name=name),
+            TRAJECTORIES_OF_EPS if name in ("plms", "heun") else TRAJECTORIES,
+            of_the_largest,
+        )
+        for name in SAMPLERS
+    ),
     Quantity("samplers", "ancestral, every variance", _variances, TRAJECTORIES, of_the_largest),
     Quantity("samplers", "ddim_invert", partial(_inversion, iterations=1), TRAJECTORIES, of_the_largest),
     Quantity("samplers", "ddim_invert, 4 iterations", partial(_inversion, iterations=4), TRAJECTORIES, of_the_largest),

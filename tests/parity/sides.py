@@ -93,9 +93,9 @@ class Oracle(Side):
 
     name = "oracle"
     engine = reference
-    prediction = objective = reference_predictions
+    prediction = reference_predictions
     samplers = reference_samplers
-    bound = reference_bound
+    objective = bound = reference_bound
 
     def __init__(self, torch: Any) -> None:
         self.precision, self.device_name, self.kept = "fp64", "cpu", {}

@@ -51,7 +51,7 @@ class Judge:
         def compute() -> Arrays:
             return vars(self.extractor(split.images, f"features, {split.split}"))
 
-        return Seen(**kept("features", (split.sha256, self.extractor.sha256), compute))
+        return Seen(**kept("features", (split.sha256, str(len(split.images)), self.extractor.sha256), compute))
 
     def scores(self, seen: Seen) -> Record:
         """Every number that the features give, for images that `self.extractor` has seen.
@@ -94,7 +94,8 @@ class Judge:
         def compute() -> Arrays:
             return {"distance": self.nearest(self.test.images, "nearest, test images")[1]}
 
-        return kept("nearest", (self.train.sha256, self.test.sha256), compute)["distance"]
+        hashes = [text for split in (self.train, self.test) for text in (split.sha256, str(len(split.images)))]
+        return kept("nearest", tuple(hashes), compute)["distance"]
 
     def evaluate(self, pixels: Pixels, distances: NDArray[np.float64]) -> Record:
         """All that is said of images in evaluation.json; arguments and errors as in `scores` and `memorised`."""

@@ -17,7 +17,7 @@ def kept(what: str, hashes: tuple[str, ...], compute: Callable[[], Arrays]) -> A
 
     Args:
         what: begins the name of the file.
-        hashes: SHA-256 of the data and of the network that the result depends on.
+        hashes: what the result depends on: SHA-256 of data and network, how many images.
         compute: returns the arrays.
     """
     key = hashlib.sha256(" ".join(hashes).encode()).hexdigest()
