@@ -25,7 +25,7 @@ class SamplerKind:
     evaluations: int = 1  # of the network, a step
 
 
-SAMPLERS: dict[str, SamplerKind] = {
+SAMPLERS: dict[SamplerName, SamplerKind] = {
     "ancestral": SamplerKind("Ancestral (DDPM)", "Ho et al. 2020, algorithm 2", None, 1, noisy=True),
     "ddim": SamplerKind("DDIM", "Song et al. 2021, eq. 12", 50, 1, noisy=False),
     "plms": SamplerKind("PLMS (PNDM)", "Liu et al. 2022, eq. 11-13", 50, 2, noisy=False),
@@ -84,7 +84,7 @@ class Sampling:
         return times(timesteps, self.over(timesteps).steps or 0, self.spacing)
 
 
-def quiet() -> list[str]:
+def quiet() -> list[SamplerName]:
     """The samplers whose image x_T alone decides."""
     return [name for name, kind in SAMPLERS.items() if not kind.noisy]
 

@@ -1,4 +1,4 @@
-"""What a network may tell: every conversion, both limits of x_0, every variance, and the losses with their gradients."""
+"""What a network may tell: every conversion, both limits of x_0, every variance, the losses and their gradients."""
 
 import itertools
 from collections.abc import Callable
@@ -47,7 +47,7 @@ def predicted(
 
 def _conversions(side: Side, call: str) -> Arrays:
     x, output = (side.tensor(draw(*IMAGES, seed=seed)) for seed in range(2))
-    found = {}
+    found: dict[str, Array] = {}
     for prediction in PREDICTIONS:
         convert = getattr(side.prediction, call)
         value = convert(side.schedule(config_of(prediction)), prediction, x, side.times(T), output)
@@ -67,7 +67,7 @@ def _targets(side: Side) -> Arrays:
 
 def _denoised(side: Side, limit: str) -> Arrays:
     x_t = side.tensor(draw(*IMAGES))
-    found = {}
+    found: dict[str, Array] = {}
     for prediction, variance in itertools.product(PREDICTIONS, get_args(Variance)):
         answer = predicted(side, config_of(prediction, variance), x_t, side.times(T), *LIMITS[limit])
         found |= {f"{prediction}: x_0": side.array(answer.x_0), f"{prediction}: eps": side.array(answer.eps)}
@@ -115,23 +115,29 @@ def _losses(side: Side) -> Arrays:
 
 
 def _slopes(side: Side) -> Arrays:
-    """The losses' gradients. The oracle's are differences: of the loss, and for the output of the loss but the bound."""
-    found = {}
+    """The losses' gradients. The oracle's are differences: of all but the bound by the output."""
+    found: dict[str, Array] = {}
     for prediction, weighting in itertools.product(PREDICTIONS, get_args(LossWeighting)):
         learned, plain = (config_of(prediction, v, loss_weighting=weighting) for v in ("learned_range", "fixed_small"))
         if isinstance(side, Oracle):
-            of_output = _difference(lambda a: _loss(side, plain, np.array([a, SLOPES_AT[1]])), SLOPES_AT[0])
-            of_variance = _difference(lambda b: _loss(side, learned, np.array([SLOPES_AT[0], b])), SLOPES_AT[1])
-            found[f"{prediction}, {weighting}"] = np.array([of_output, of_variance])
+            slopes = [_difference(partial(_nudged, side, kind, i)) for i, kind in enumerate((plain, learned))]
+            found[f"{prediction}, {weighting}"] = np.array(slopes)
         else:
             found[f"{prediction}, {weighting}"] = side.slopes(partial(_loss, side, learned), SLOPES_AT)
     return found
 
 
-def _difference(function: Callable[[float], Any], at: float) -> float:
-    """The derivative by central differences of the sixth order."""
+def _nudged(side: Side, config: DiffusionConfig, index: int, step: float) -> Any:
+    """The loss where one slope is off by `step`."""
+    slopes = SLOPES_AT.copy()
+    slopes[index] += step
+    return _loss(side, config, slopes)
+
+
+def _difference(function: Callable[[float], Any]) -> float:
+    """The derivative at 0 by central differences of the sixth order."""
     weights = {1: 3 / 4, 2: -3 / 20, 3: 1 / 60}
-    return sum(w * float(function(at + k * STEP) - function(at - k * STEP)) for k, w in weights.items()) / STEP
+    return sum(w * float(function(k * STEP) - function(-k * STEP)) for k, w in weights.items()) / STEP
 
 
 QUANTITIES = [

@@ -1,4 +1,4 @@
-"""Whole trajectories of every sampler, on every spacing, for every kind of network, step by step from the same noise."""
+"""Whole trajectories of every sampler, on every spacing, for every kind of network, from the same noise."""
 
 import itertools
 from functools import partial
@@ -8,7 +8,7 @@ import numpy as np
 
 from ddpm_parity.prediction import PREDICTIONS, config_of, predicted
 from ddpm_parity.quantities import Arrays, Quantity, of_the_largest
-from ddpm_parity.sides import Side, draw
+from ddpm_parity.sides import Array, Side, draw
 from ddpm_parity.tolerances import ARITHMETIC, TRAJECTORIES, TRAJECTORIES_OF_EPS
 from ddpm_shared.config import DiffusionConfig, Variance
 from ddpm_shared.samplers import SAMPLERS, Spacing, times
@@ -45,7 +45,7 @@ def _chain(side: Side, name: str, config: DiffusionConfig, spacing: Spacing, **o
 
 def _chains(side: Side, name: str) -> Arrays:
     """A sampler's trajectories, whatever the network tells, whatever the spacing."""
-    found = {}
+    found: dict[str, Array] = {}
     for prediction, spacing in itertools.product(PREDICTIONS, get_args(Spacing)):
         config = config_of(prediction, timesteps=40)
         for eta in ETAS if name == "ddim" else (None,):

@@ -29,8 +29,8 @@ class Tolerance:
 # Elementwise. 3.2e-13: 1 - alphas_cumprod loses digits near t = 0, where the oracle takes another route. In float32
 # 5.9e-8: the float64 numbers rounded once.
 SCHEDULE = Tolerance(fp64=1e-12, fp32=1.2e-7)
-# Elementwise. 2.9e-10: the alphas_cumprod at the end of a cosine, 1e-9, is what is left when a beta near 1 is taken from
-# 1; betas themselves 7.3e-12. In float32 5.9e-8, rounded once.
+# Elementwise. 2.9e-10: the alphas_cumprod at the end of a cosine, 1e-9, is what is left when a beta near 1 is taken
+# from 1; betas themselves 7.3e-12. In float32 5.9e-8, rounded once.
 SCHEDULES = Tolerance(fp64=1e-9, fp32=1.2e-7)
 # 1.5e-11 from the schedule, of a cosine near t = 0; 2.5e-7, some roundings.
 CONVERSIONS = Tolerance(fp64=1e-10, fp32=2e-6)
@@ -78,10 +78,10 @@ WEIGHTS = Tolerance(fp64=5e-13, fp32=5e-5)
 MOMENTS = Tolerance(fp64=1e-11, fp32=3e-3)
 # 4.4e-13 and 6.4e-5: a thousand steps of a trained network, each handing its rounding on to the next.
 CHAIN = Tolerance(fp64=5e-12, fp32=3e-4)
-# 4.3e-13 and 1.5e-4 (plms): in float32 solvers that work on eps divide rounding by sqrt(alphas_cumprod), 0.006 at first.
+# 4.3e-13 and 1.5e-4 (plms): solvers that work on eps divide its rounding by sqrt(alphas_cumprod), 0.006 at first.
 FEW_STEPS = Tolerance(fp64=5e-12, fp32=1e-3)
 # The share of pixels one grey level apart: four of 4 * 28 * 28, five of 13 * 28 * 28. 0; 1 and 2 pixels in float32,
-# where the gaps of x_0, times 127.5 levels, add up to 0.6 pixels that must be expected to cross an edge between two levels.
+# where the gaps of x_0, times 127.5 levels, add up to 0.6 pixels that are expected to cross an edge between two levels.
 GRID_OF_4 = Tolerance(fp64=0.0, fp32=1.28e-3)
 GRID_OF_13 = Tolerance(fp64=0.0, fp32=5e-4)
 # Elementwise. 1.6e-15 and 1.8e-7: one formula of one constant, the last alphas_cumprod.
