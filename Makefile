@@ -53,7 +53,7 @@ train-tf: $(STAMP)  ## train in TensorFlow, with the same flags
 	$(PY) -m ddpm_tf.train $(ARGS)
 
 # Few steps by the sampler that was measured to be best with them; --sampler in ARGS wins.
-SAMPLER := --sampler dpmpp_2m
+SAMPLER := --sampler dpmpp_2m_sde
 
 .PHONY: sample-torch sample-tf
 sample-torch: $(STAMP)  ## draw images in PyTorch, e.g. ARGS="--checkpoint FILE --num-images 64"

@@ -7,6 +7,9 @@ Step i goes from x_t, whose signal and noise have the sizes alpha and sigma,
 
 to x_prev with alpha_prev and sigma_prev, those of i - 1, or 1 and 0, the clean image, at i = 0.
 
+All take the schedule, what asks the network, x_T [B, C, H, W], and z_at, which those that draw no noise leave alone; and all
+yield (i, x_prev) for i = N - 1 .. 0, so that the caller can watch, draw or stop. The last x_prev is the sample.
+
 Mirror: ddpm_tf.samplers. Letters as in engine.py.
 """
 
@@ -21,7 +24,7 @@ from ddpm_torch.prediction import Predicted, reverse_log_variance
 
 Denoiser = Callable[[Tensor, int], Predicted]  # (x_t, i) -> what the network says of it
 Noise = Callable[[int], Tensor]  # i -> z of that step, [B, C, H, W]
-Chain = Iterator[tuple[int, Tensor]]  # (i, x_prev [B, C, H, W]) for i = N - 1 .. 0; the last x_prev is the sample
+Chain = Iterator[tuple[int, Tensor]]  # (i, x_prev)
 
 # The weights of the newest eps and those before it in PLMS: those of the Adams-Bashforth methods.
 ADAMS_BASHFORTH = {

@@ -7,6 +7,9 @@ Step i goes from x_t, whose signal and noise have the sizes alpha and sigma,
 
 to x_prev with alpha_prev and sigma_prev, those of i - 1, or 1 and 0, the clean image, at i = 0.
 
+All take the schedule, what asks the network, x_T [B, H, W, C], and z_at, which those that draw no noise leave alone; and all
+yield (i, x_prev) for i = N - 1 .. 0, so that the caller can watch, draw or stop. The last x_prev is the sample.
+
 Mirror: ddpm_torch.samplers. Letters as in engine.py.
 """
 
@@ -20,7 +23,7 @@ from ddpm_tf.prediction import Predicted, reverse_log_variance
 
 Denoiser = Callable[[tf.Tensor, int], Predicted]  # (x_t, i) -> what the network says of it
 Noise = Callable[[int], tf.Tensor]  # i -> z of that step, [B, H, W, C]
-Chain = Iterator[tuple[int, tf.Tensor]]  # (i, x_prev [B, H, W, C]) for i = N - 1 .. 0; the last x_prev is the sample
+Chain = Iterator[tuple[int, tf.Tensor]]  # (i, x_prev)
 
 # The weights of the newest eps and those before it in PLMS: those of the Adams-Bashforth methods.
 ADAMS_BASHFORTH = {
