@@ -7,8 +7,8 @@ Step i goes from x_t, whose signal and noise have the sizes alpha and sigma,
 
 to x_prev with alpha_prev and sigma_prev, those of i - 1, or 1 and 0, the clean image, at i = 0.
 
-All take the schedule, what asks the network, x_T [B, H, W, C], and z_at, which those that draw no noise leave alone; and all
-yield (i, x_prev) for i = N - 1 .. 0, so that the caller can watch, draw or stop. The last x_prev is the sample.
+All take the schedule, what asks the network, x_T [B, H, W, C], and z_at, which those that draw no noise leave alone.
+All yield (i, x_prev) for i = N - 1 .. 0, so that the caller can watch, draw or stop. The last x_prev is the sample.
 
 Mirror: ddpm_torch.samplers. Letters as in engine.py.
 """
