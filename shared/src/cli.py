@@ -246,7 +246,7 @@ class InversionCommand(NetworkCommand):
     steps: int = 50
     """Steps there, and as many back."""
     iterations: int = 1
-    """How often each step there is put right; one is the common inversion, five bring back nearly every pixel."""
+    """How often each step there is put right; one is the common inversion, five leave a twentieth of its error."""
     spacing: Spacing = "trailing"
     """Which of the T times fewer steps visit: both ends, the first of each interval, or the last of each."""
     out: str | None = None
