@@ -93,7 +93,7 @@ def test_freed_memory_is_kept():
         argv = [sys.executable, "-c", FAULTS.format(keep=keep)]
         return int(subprocess.run(argv, capture_output=True, text=True, check=True).stdout)
 
-    assert page_faults(False) > 100  # 64 MiB in pages, be they of 4 KiB or larger ones
+    assert page_faults(False) >= 32  # 64 MiB in pages of 2 MiB, or in more and smaller ones
     assert page_faults(True) < 10
 
 

@@ -275,6 +275,15 @@ def test_a_checkpoint_knows_what_it_predicts(tree, written, tmp_path, guarded, p
     assert err == f"error: --prediction eps: {path} was trained to predict {prediction}; leave the flag out\n"
 
 
+def test_images_that_are_not_finite_are_refused(tree, written, tmp_path, guarded, monkeypatch):
+    """Otherwise a chain that blew up is written as grey levels that mean nothing."""
+    monkeypatch.setattr(tree.sampling, "load_model", lambda *plan: lambda x_t, t: x_t * np.inf)
+    code, err = guarded(lambda: command(tree, written(tree), tmp_path / "out", "--no-clip-x-0", "--steps", "3"))
+    assert code == 2
+    assert err.rpartition("error: ")[2].startswith("--sampler ancestral --steps 3: the images are not finite; take")
+    assert not (tmp_path / "out" / "samples.npz").exists()
+
+
 @pytest.mark.parametrize("spacing", get_args(Spacing))
 def test_times_are_visited_once_and_in_order(spacing):
     """Otherwise a step goes nowhere, and divides by a beta of 0."""

@@ -338,12 +338,15 @@ def test_black_images_are_judged(tree, real_images, tmp_path, monkeypatch):
     assert sorted(found["evaluation"]["class_histogram"]) == [*[0] * 9, 256]
 
 
+GIVE = "give a run folder with checkpoints/latest in it, or a file"
+
+
 @pytest.mark.parametrize("module", ["train", "inference"])
 def test_bad_input_is_one_sentence_without_a_traceback(tree, tmp_path, module):
     """Otherwise a typo shows the user a page of our code, or of TensorFlow's greetings."""
     flag, message = {
         "train": ("--preset=huge", "error: unknown preset 'huge': choose one of tiny, base, large\n"),
-        "inference": ("--sampler=magic", "error: unknown sampler 'magic': choose one of ancestral\n"),
+        "inference": ("--checkpoint=x", f"error: x holds no checkpoint: {GIVE}\n"),
     }[module]
     done = subprocess.run(
         [sys.executable, "-m", f"ddpm_{tree.name}.{module}", flag],

@@ -10,6 +10,7 @@ from torch import Tensor
 from ddpm_shared import checkpoint, streams
 from ddpm_shared.checkpoint import Checkpoint
 from ddpm_shared.cli import InversionPlan, NetworkPlan, SamplePlan
+from ddpm_shared.errors import UserError
 from ddpm_shared.samplers import Sampling
 from ddpm_shared.sampling import OnStep
 from ddpm_torch import data, utils
@@ -75,7 +76,7 @@ def sample(
         [B, H, W, C] uint8.
 
     Raises:
-        UserError: more steps than the process has.
+        UserError: more steps than the process has; images that are not finite.
 
     Mirror: ddpm_tf.sampling.sample.
     """
@@ -100,6 +101,11 @@ def sample(
     chain = sampler(schedule, ask, x_T, lambda i: noise(streams.SAMPLE_Z, times[i]), **sampling.options)
     for i, x_prev in chain:
         on_step(i, x_prev)
+    if not bool(torch.isfinite(x_prev).all()):
+        raise UserError(
+            f"--sampler {sampling.sampler} --steps {len(times)}: the images are not finite; take more steps, "
+            "--clip-x-0, another sampler or another checkpoint"
+        )
     return data.to_pixels(x_prev)
 
 
