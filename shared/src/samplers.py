@@ -18,7 +18,6 @@ class SamplerKind:
     """What is to be known of a sampler besides its equations."""
 
     title: str
-    source: str
     steps: int | None  # what it takes unless told otherwise; None: as many as the model was trained with
     order: int  # of its error in the size of a step; of the distribution where it draws noise
     noisy: bool  # whether it draws noise on the way (ddim: with eta above 0)
@@ -26,12 +25,12 @@ class SamplerKind:
 
 
 SAMPLERS: dict[SamplerName, SamplerKind] = {
-    "ancestral": SamplerKind("Ancestral (DDPM)", "Ho et al. 2020, algorithm 2", None, 1, noisy=True),
-    "ddim": SamplerKind("DDIM", "Song et al. 2021, eq. 12", 50, 1, noisy=False),
-    "plms": SamplerKind("PLMS (PNDM)", "Liu et al. 2022, eq. 11-13", 50, 2, noisy=False),
-    "dpmpp_2m": SamplerKind("DPM-Solver++(2M)", "Lu et al. 2022, algorithm 2", 20, 2, noisy=False),
-    "dpmpp_2m_sde": SamplerKind("SDE-DPM-Solver++(2M)", "Lu et al. 2022, section 5", 20, 2, noisy=True),
-    "heun": SamplerKind("Heun", "Karras et al. 2022, algorithm 1", 20, 2, noisy=False, evaluations=2),
+    "ancestral": SamplerKind("Ancestral (DDPM)", None, 1, noisy=True),
+    "ddim": SamplerKind("DDIM", 50, 1, noisy=False),
+    "plms": SamplerKind("PLMS (PNDM)", 50, 2, noisy=False),
+    "dpmpp_2m": SamplerKind("DPM-Solver++(2M)", 20, 2, noisy=False),
+    "dpmpp_2m_sde": SamplerKind("SDE-DPM-Solver++(2M)", 20, 2, noisy=True),
+    "heun": SamplerKind("Heun", 20, 2, noisy=False, evaluations=2),
 }
 
 
