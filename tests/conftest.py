@@ -62,6 +62,27 @@ def suite(both):
     return Suite()
 
 
+NETWORKS = {}
+
+
+@pytest.fixture
+def keep_networks(monkeypatch):
+    """A function: from here on, the commands of these trees load a network once for all tests; Keras takes seconds."""
+
+    def keep(*trees):
+        for tree in trees:
+
+            def load(loaded, prefix, config, tree=tree, load_model=tree.sampling.load_model):
+                key = (tree.name, loaded.sha256, prefix, config)
+                if key not in NETWORKS:
+                    NETWORKS[key] = load_model(loaded, prefix, config)
+                return NETWORKS[key]
+
+            monkeypatch.setattr(tree.sampling, "load_model", load)
+
+    return keep
+
+
 @pytest.fixture
 def guarded(capfd):
     """A function: main -> (exit code, stderr) of a command line."""

@@ -27,8 +27,9 @@ def found(out):
         return json.loads((out / "inversion.json").read_text()), dict(archive)
 
 
-def test_more_steps_and_more_iterations_bring_back_more(tree, tmp_path):
+def test_more_steps_and_more_iterations_bring_back_more(tree, tmp_path, keep_networks):
     """Otherwise the noise is not the image's own, and editing by inversion edits another image."""
+    keep_networks(tree)
     errors = {}
     for steps, iterations in ((10, 1), (40, 1), (40, 4)):
         out = tmp_path / f"{steps}-{iterations}"
@@ -39,8 +40,9 @@ def test_more_steps_and_more_iterations_bring_back_more(tree, tmp_path):
     assert errors[40, 4] < 0.2 * errors[40, 1]
 
 
-def test_what_is_written(tree, tmp_path, capsys):
+def test_what_is_written(tree, tmp_path, capsys, keep_networks):
     """Otherwise nobody can tell how far off the images are, or see it."""
+    keep_networks(tree)
     assert invert(tree, tmp_path / "out", "--num-images", "3", "--steps", "5", "--batch-size", "2") == 0
     record, arrays = found(tmp_path / "out")
     assert arrays["images"].shape == arrays["noise"].shape == arrays["back"].shape == (3, 28, 28, 1)
@@ -107,8 +109,9 @@ def test_wrong_flags_are_refused(tree, tmp_path, guarded, argv, message):
     assert not (tmp_path / "out").exists()
 
 
-def test_results_are_overwritten_only_when_told(tree, tmp_path, guarded):
+def test_results_are_overwritten_only_when_told(tree, tmp_path, guarded, keep_networks):
     """Otherwise a repeated command destroys what was found."""
+    keep_networks(tree)
     assert invert(tree, tmp_path, "--num-images", "1", "--steps", "2") == 0
     code, err = guarded(lambda: invert(tree, tmp_path, "--num-images", "1", "--steps", "2"))
     assert (code, err) == (
