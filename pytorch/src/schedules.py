@@ -77,6 +77,11 @@ SCHEDULES: dict[str, Callable[[DiffusionConfig], Tensor]] = {
 }
 
 
+def _betas_of(alphas_cumprod: Tensor) -> Tensor:
+    """The inverse of alphas_cumprod = cumprod(1 - betas), [N]."""
+    return 1.0 - torch.cat([alphas_cumprod[:1], alphas_cumprod[1:] / alphas_cumprod[:-1]])
+
+
 def zero_terminal_snr(betas: Tensor) -> Tensor:
     """The betas of a process that ends in pure noise: sqrt(alphas_cumprod), shifted and scaled to end at 0.
 
@@ -91,8 +96,7 @@ def zero_terminal_snr(betas: Tensor) -> Tensor:
     """
     root = torch.sqrt(torch.cumprod(1.0 - betas, dim=0))
     root = (root - root[-1]) * root[0] / (root[0] - root[-1])
-    alphas_cumprod = root**2
-    return 1.0 - torch.cat([alphas_cumprod[:1], alphas_cumprod[1:] / alphas_cumprod[:-1]])
+    return _betas_of(root**2)
 
 
 def respaced(betas: Tensor, steps: Sequence[int]) -> Tensor:
@@ -112,8 +116,7 @@ def respaced(betas: Tensor, steps: Sequence[int]) -> Tensor:
     Source: Nichol and Dhariwal 2021 (arXiv:2102.09672), eq. 19.
     Mirror: ddpm_tf.schedules.respaced.
     """
-    alphas_cumprod = torch.cumprod(1.0 - betas, dim=0)[list(steps)]
-    return 1.0 - torch.cat([alphas_cumprod[:1], alphas_cumprod[1:] / alphas_cumprod[:-1]])
+    return _betas_of(torch.cumprod(1.0 - betas, dim=0)[list(steps)])
 
 
 def make_betas(config: DiffusionConfig, steps: Sequence[int] | None = None) -> Tensor:

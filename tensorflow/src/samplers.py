@@ -48,6 +48,11 @@ def log_snr(schedule: Schedule, i: int) -> float:
     return math.log(alpha / sigma) if alpha > 0.0 else -math.inf
 
 
+def stride(schedule: Schedule, i: int) -> float:
+    """What step i adds to lambda: h = lambda_prev - lambda. Mirror: ddpm_torch.samplers.stride."""
+    return log_snr(schedule, i - 1) - log_snr(schedule, i)
+
+
 def transfer(schedule: Schedule, x_t: tf.Tensor, i: int, eps: tf.Tensor) -> tf.Tensor:
     """From x_t to x_prev along eps: the step of every solver that works on eps.
 
@@ -194,8 +199,7 @@ def extrapolate(schedule: Schedule, i: int, x_0: tf.Tensor, x_0_last: tf.Tensor 
     """
     if x_0_last is None or i == 0:
         return x_0
-    h = log_snr(schedule, i - 1) - log_snr(schedule, i)
-    h_last = log_snr(schedule, i) - log_snr(schedule, i + 1)
+    h, h_last = stride(schedule, i), stride(schedule, i + 1)
     return x_0 + h / (2.0 * h_last) * (x_0 - x_0_last)
 
 
@@ -211,7 +215,7 @@ def dpmpp_2m(schedule: Schedule, denoise: Denoiser, x_T: tf.Tensor, z_at: Noise)
     for i in reversed(range(len(schedule.betas))):
         x_0 = denoise(x, i).x_0
         (_, sigma), (alpha_prev, sigma_prev) = level(schedule, i), level(schedule, i - 1)
-        h = log_snr(schedule, i - 1) - log_snr(schedule, i)
+        h = stride(schedule, i)
         x = sigma_prev / sigma * x - alpha_prev * math.expm1(-h) * extrapolate(schedule, i, x_0, x_0_last)
         x_0_last = x_0
         yield i, x
@@ -229,7 +233,7 @@ def dpmpp_2m_sde(schedule: Schedule, denoise: Denoiser, x_T: tf.Tensor, z_at: No
     for i in reversed(range(len(schedule.betas))):
         x_0 = denoise(x, i).x_0
         (_, sigma), (alpha_prev, sigma_prev) = level(schedule, i), level(schedule, i - 1)
-        h = log_snr(schedule, i - 1) - log_snr(schedule, i)
+        h = stride(schedule, i)
         change = -math.expm1(-2.0 * h)
         x = sigma_prev / sigma * math.exp(-h) * x + alpha_prev * change * extrapolate(schedule, i, x_0, x_0_last)
         if i > 0:

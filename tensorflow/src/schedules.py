@@ -76,6 +76,11 @@ SCHEDULES: dict[str, Callable[[DiffusionConfig], tf.Tensor]] = {
 }
 
 
+def _betas_of(alphas_cumprod: tf.Tensor) -> tf.Tensor:
+    """The inverse of alphas_cumprod = cumprod(1 - betas), [N]."""
+    return 1.0 - tf.concat([alphas_cumprod[:1], alphas_cumprod[1:] / alphas_cumprod[:-1]], axis=0)
+
+
 def zero_terminal_snr(betas: tf.Tensor) -> tf.Tensor:
     """The betas of a process that ends in pure noise: sqrt(alphas_cumprod), shifted and scaled to end at 0.
 
@@ -90,8 +95,7 @@ def zero_terminal_snr(betas: tf.Tensor) -> tf.Tensor:
     """
     root = tf.sqrt(tf.math.cumprod(1.0 - betas))
     root = (root - root[-1]) * root[0] / (root[0] - root[-1])
-    alphas_cumprod = root**2
-    return 1.0 - tf.concat([alphas_cumprod[:1], alphas_cumprod[1:] / alphas_cumprod[:-1]], axis=0)
+    return _betas_of(root**2)
 
 
 def respaced(betas: tf.Tensor, steps: Sequence[int]) -> tf.Tensor:
@@ -111,8 +115,7 @@ def respaced(betas: tf.Tensor, steps: Sequence[int]) -> tf.Tensor:
     Source: Nichol and Dhariwal 2021 (arXiv:2102.09672), eq. 19.
     Mirror: ddpm_torch.schedules.respaced.
     """
-    alphas_cumprod = tf.gather(tf.math.cumprod(1.0 - betas), list(steps))
-    return 1.0 - tf.concat([alphas_cumprod[:1], alphas_cumprod[1:] / alphas_cumprod[:-1]], axis=0)
+    return _betas_of(tf.gather(tf.math.cumprod(1.0 - betas), list(steps)))
 
 
 def make_betas(config: DiffusionConfig, steps: Sequence[int] | None = None) -> tf.Tensor:

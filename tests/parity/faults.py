@@ -51,15 +51,13 @@ MUTATIONS = [
            "    root = (root - root[-1]) * root[0] / (root[0] - root[-1])\n",
            "    root = torch.cat([root[:-1], 0.0 * root[-1:]])\n"),
     _fault("in fewer steps the step before is T // N earlier", "torch.schedules", "schedule",
-           "    alphas_cumprod = torch.cumprod(1.0 - betas, dim=0)[list(steps)]\n"
-           "    return 1.0 - torch.cat([alphas_cumprod[:1], alphas_cumprod[1:] / alphas_cumprod[:-1]])",
+           "    return _betas_of(torch.cumprod(1.0 - betas, dim=0)[list(steps)])",
            "    alphas_cumprod = torch.cumprod(1.0 - betas, dim=0)\n"
            "    before = [max(t - len(betas) // len(steps), 0) for t in steps[1:]]\n"
            "    now = alphas_cumprod[list(steps)]\n"
            "    return 1.0 - torch.cat([now[:1], now[1:] / alphas_cumprod[before]])"),
     _fault("in fewer steps each keeps its own beta", "tf.schedules", "schedule",
-           "    alphas_cumprod = tf.gather(tf.math.cumprod(1.0 - betas), list(steps))\n",
-           "    return tf.gather(betas, list(steps))\n"),
+           "_betas_of(tf.gather(tf.math.cumprod(1.0 - betas), list(steps)))", "tf.gather(betas, list(steps))"),
     _fault("the larger variance, beta itself, for the posterior's", "torch.engine", "schedule",
            "posterior_variance = betas * (1.0 - alphas_cumprod_prev) / (1.0 - alphas_cumprod)",
            "posterior_variance = betas * 1.0"),
