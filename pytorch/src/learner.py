@@ -24,9 +24,9 @@ from ddpm_torch.objective import training_loss
 from ddpm_torch.optimizer import (
     Adam,
     clip_by_global_norm,
+    scheduled_learning_rate,
     update_ema,
     warmup_ema_decay,
-    warmup_learning_rate,
 )
 from ddpm_torch.sampling import sample
 
@@ -82,7 +82,7 @@ class Learner:
         gradients = torch.autograd.grad(loss, self.parameters)
         clipped, norm = clip_by_global_norm(gradients, settings.max_grad_norm)
         # 3. the step, and the average of the weights after it
-        learning_rate = warmup_learning_rate(step, settings.learning_rate, settings.warmup_steps)
+        learning_rate = scheduled_learning_rate(step, settings.num_steps(len(pixels)), settings)
         self.adam.update(clipped, learning_rate, step + 1)
         update_ema(self.averages, self.parameters, warmup_ema_decay(step + 1, settings.ema_decay))
         loss_value, norm_value = torch.stack([loss.detach(), norm]).tolist()  # one wait for the device, not two

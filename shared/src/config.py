@@ -5,6 +5,7 @@ The field docstrings below are what `--help` prints.
 
 import dataclasses
 import json
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,7 @@ ScheduleName = Literal["linear", "scaled_linear", "quadratic", "cosine", "sigmoi
 Prediction = Literal["eps", "x_0", "v", "mean"]
 Variance = Literal["fixed_small", "fixed_large", "learned_range"]
 LossWeighting = Literal["simple", "min_snr"]
+LearningRateDecay = Literal["none", "linear", "cosine"]
 
 
 def require(condition: bool, flag: str, value: object, rule: str) -> None:
@@ -184,6 +186,12 @@ class TrainingConfig:
     """Adam's step size after the warm-up."""
     warmup_steps: int = 200
     """Steps over which the learning rate grows linearly from 0."""
+    learning_rate_decay: LearningRateDecay = "none"
+    """How the learning rate falls once --decay-start of the run's steps are made."""
+    decay_start: float = 0.3
+    """The part of the run that comes before the decay."""
+    final_learning_rate: float = 0.02
+    """What the decay ends at, as a part of --learning-rate."""
     max_grad_norm: float = 1.0
     """Gradients are scaled down to this global norm."""
     ema_decay: float = 0.999
@@ -204,6 +212,7 @@ class TrainingConfig:
     """How many of the newest checkpoints are kept."""
 
     def __post_init__(self) -> None:
+        choice("learning_rate_decay", self.learning_rate_decay, get_args(LearningRateDecay))
         for name in ("epochs", "batch_size", "sample_images", "checkpoint_every", "keep_checkpoints"):
             require(getattr(self, name) >= 1, flag(name), getattr(self, name), "must be 1 or more")
         for name in ("max_steps", "validation_images"):
@@ -220,7 +229,12 @@ class TrainingConfig:
         for name in ("learning_rate", "max_grad_norm"):
             value = getattr(self, name)
             require(0 < value < float("inf"), flag(name), value, "must be positive and finite")
-        require(0 <= self.ema_decay < 1, "--ema-decay", self.ema_decay, "must be in [0, 1)")
+        for name in ("ema_decay", "decay_start", "final_learning_rate"):
+            require(0 <= getattr(self, name) < 1, flag(name), getattr(self, name), "must be in [0, 1)")
+
+    def num_steps(self, num_images: int) -> int:
+        """Training steps of the whole run on `num_images` images; an epoch leaves out what fills no batch."""
+        return min(self.epochs * (num_images // self.batch_size), self.max_steps or sys.maxsize)
 
 
 @dataclass(frozen=True)
@@ -286,7 +300,14 @@ def _checked(name: str, kind: Any) -> Callable[[object], object]:
     return hook
 
 
-_CHOICES = {"preset": Preset, "precision": Precision, "device": Device, "dataset": Dataset, **DIFFUSION_CHOICES}
+_CHOICES = {
+    "preset": Preset,
+    "precision": Precision,
+    "device": Device,
+    "dataset": Dataset,
+    "learning_rate_decay": LearningRateDecay,
+    **DIFFUSION_CHOICES,
+}
 _HOOKS: Any = {float: float} | {kind: _checked(name, kind) for name, kind in _CHOICES.items()}
 
 

@@ -113,7 +113,7 @@ class TrainingLoop:
                 f"--image-size {size}, --image-channels {channels}: the images of {train_split.name} have "
                 f"{' x '.join(map(str, self.train_pixels.shape[1:]))}: leave the flags out"
             )
-        self.total = min(settings.epochs * self.steps_per_epoch, settings.max_steps or sys.maxsize)
+        self.total = settings.num_steps(len(self.train_pixels))
         # Now, since looking at all real images takes a while: later it would come between two steps.
         self.judge = _judge(train_split, test_split, settings.evaluate_images) if settings.evaluate_every else None
 

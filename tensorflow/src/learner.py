@@ -22,9 +22,9 @@ from ddpm_tf.objective import training_loss
 from ddpm_tf.optimizer import (
     Adam,
     clip_by_global_norm,
+    scheduled_learning_rate,
     update_ema,
     warmup_ema_decay,
-    warmup_learning_rate,
 )
 from ddpm_tf.sampling import sample
 
@@ -76,7 +76,7 @@ class Learner:
         arrays = self.training_arrays(pixels, step)
         x_0, t, eps = to_batch(arrays, self.config.precision)
         # 2. and 3. in one graph; what changes from step to step goes in as tensors, or each would be traced anew
-        learning_rate = warmup_learning_rate(step, settings.learning_rate, settings.warmup_steps)
+        learning_rate = scheduled_learning_rate(step, settings.num_steps(len(pixels)), settings)
         decay = warmup_ema_decay(step + 1, settings.ema_decay)
         loss, norm = self.update(x_0, t, eps, *(tf.constant(x, tf.float64) for x in (learning_rate, step + 1, decay)))
         loss_value, norm_value = tf.stack([loss, norm]).numpy().tolist()  # one wait for the device, not two

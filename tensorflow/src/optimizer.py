@@ -1,23 +1,39 @@
-"""Learning-rate warm-up, gradient clipping, Adam and the moving average of the weights, each its equation.
+"""The learning rate, gradient clipping, Adam and the moving average of the weights, each its equation.
 
 They are written out because the frameworks' own differ silently: Keras' Adam adds epsilon before the bias
 correction and takes 1e-7, its `clipnorm` clips each tensor alone, its average starts a step late.
 Mirror: ddpm_torch.optimizer.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 
 import keras
 import tensorflow as tf
 
+from ddpm_tf.config import TrainingConfig
 
-def warmup_learning_rate(step: int, learning_rate: float, warmup_steps: int) -> float:
-    """learning_rate * min(1, (step + 1) / warmup_steps) at the 0-based `step`; no warm-up where that is 0.
 
-    Source: Goyal et al. 2017 (arXiv:1706.02677), section 2.2.
-    Mirror: ddpm_torch.optimizer.warmup_learning_rate.
+def scheduled_learning_rate(step: int, num_steps: int, settings: TrainingConfig) -> float:
+    """learning_rate * min(1, (step + 1) / warmup_steps) * decay(p) at the 0-based `step` of `num_steps`.
+
+    p, which goes from 0 to 1, is the part of the decay that is over:
+    p = max(0, (step / num_steps - decay_start) / (1 - decay_start)),  f = final_learning_rate,
+    decay(p) = 1,  1 - (1 - f) p  (linear)  or  f + (1 - f) (1 + cos(pi p)) / 2  (cosine).
+
+    Source: Goyal et al. 2017 (arXiv:1706.02677), section 2.2; Loshchilov & Hutter 2017 (arXiv:1608.03983), eq. 5;
+    Zhai et al. 2022 (arXiv:2106.04560), section 3.5, for a constant part before the decay.
+    Mirror: ddpm_torch.optimizer.scheduled_learning_rate.
     """
-    return learning_rate * min(1.0, (step + 1) / warmup_steps) if warmup_steps else learning_rate
+    warm_up = min(1.0, (step + 1) / settings.warmup_steps) if settings.warmup_steps else 1.0
+    p = max(0.0, (step / num_steps - settings.decay_start) / (1.0 - settings.decay_start))
+    f = settings.final_learning_rate
+    decay = {
+        "none": 1.0,
+        "linear": 1.0 - (1.0 - f) * p,
+        "cosine": f + (1.0 - f) * (1.0 + math.cos(math.pi * p)) / 2.0,
+    }
+    return settings.learning_rate * warm_up * decay[settings.learning_rate_decay]
 
 
 def clip_by_global_norm(gradients: Sequence[tf.Tensor], max_norm: float) -> tuple[list[tf.Tensor], tf.Tensor]:
