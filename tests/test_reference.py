@@ -6,6 +6,7 @@ or two. No pytest.approx: whatever its relative bound, it lets an absolute diffe
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from ddpm_shared import reference
-from ddpm_shared.config import DiffusionConfig
+from ddpm_shared.config import DiffusionConfig, TrainingConfig
 from ddpm_shared.errors import UserError
 
 T = 1000
@@ -411,9 +412,19 @@ def test_clipping_leaves_small_gradients_be() -> None:
 
 def test_warm_up_climbs_to_the_rate_and_stays() -> None:
     # Otherwise the first step is wasted at rate 0, or the whole run is at a fraction of its rate.
-    rates = [reference.warmup_learning_rate(step, 0.4, 4) for step in range(6)]
-    assert_allclose(rates, [0.1, 0.2, 0.3, 0.4, 0.4, 0.4], rtol=1e-15)
-    assert reference.warmup_learning_rate(0, 0.4, 0) == 0.4
+    settings = TrainingConfig(learning_rate=0.4, warmup_steps=4, learning_rate_decay="none")
+    assert_allclose(reference.learning_rates(settings, 6), [0.1, 0.2, 0.3, 0.4, 0.4, 0.4], rtol=1e-15)
+    assert_allclose(reference.learning_rates(replace(settings, warmup_steps=0), 2), [0.4, 0.4], rtol=1e-15)
+
+
+def test_decay_falls_from_its_start_to_its_end() -> None:
+    # Otherwise it begins too early, ends too high, or the cosine is upside down.
+    linear = TrainingConfig(
+        learning_rate=0.4, warmup_steps=0, learning_rate_decay="linear", decay_start=0.5, final_learning_rate=0.25
+    )
+    assert_allclose(reference.learning_rates(linear, 4), [0.4, 0.4, 0.4, 0.25], rtol=1e-15)
+    cosine = replace(linear, learning_rate_decay="cosine", decay_start=0.0, final_learning_rate=0.0)
+    assert_allclose(reference.learning_rates(cosine, 3), [0.4, 0.3, 0.1], rtol=1e-15)
 
 
 # What all of them share.

@@ -18,7 +18,7 @@ from typing import assert_never
 import numpy as np
 from numpy.typing import NDArray
 
-from ddpm_shared.config import DiffusionConfig
+from ddpm_shared.config import DiffusionConfig, TrainingConfig
 from ddpm_shared.errors import UserError
 
 Array = NDArray[np.float64]
@@ -393,11 +393,22 @@ def clip_by_global_norm(gradients: Mapping[str, Array], max_norm: float) -> tupl
     return {name: factor * gradient for name, gradient in gradients.items()}, norm
 
 
-def warmup_learning_rate(step: int, learning_rate: float, warmup_steps: int) -> float:
-    """The rate of training step `step` (0-based): learning_rate * min(1, (step + 1) / warmup_steps).
+def learning_rates(settings: TrainingConfig, num_steps: int) -> Array:
+    """The rate of each of `num_steps` training steps, drawn as a line through its corners; a cosine from these.
 
-    Step 0 already moves, and step warmup_steps - 1 is the first at the full rate. 0 warm-up steps mean none.
+    The warm-up climbs to the rate over the steps 0 .. warmup_steps - 1, of which step 0 already moves. From the point
+    decay_start * num_steps on, the decay falls to final_learning_rate of it at the point num_steps, which is no step.
 
-    Source: Ho et al. 2020, released code (warmup), counted so that step 0 is not wasted.
+    Source: Goyal et al. 2017 (arXiv:1706.02677), section 2.2; Loshchilov & Hutter 2017 (arXiv:1608.03983), eq. 5.
     """
-    return learning_rate * min(1.0, (step + 1) / max(1, warmup_steps))
+    steps = np.arange(num_steps, dtype=np.float64)
+    warm_up = np.interp(steps, [-1, settings.warmup_steps - 1], [0, 1]) if settings.warmup_steps else np.ones(num_steps)
+    ends = [settings.decay_start * num_steps, num_steps]
+    falling = np.interp(steps, ends, [1, settings.final_learning_rate])
+    if settings.learning_rate_decay == "cosine":
+        # half a turn of a cosine between the same two ends: sin^2 of a quarter of a turn is where it is low
+        low = np.sin(np.interp(steps, ends, [0, np.pi / 2])) ** 2
+        falling = 1 - low + settings.final_learning_rate * low
+    decay = 1.0 if settings.learning_rate_decay == "none" else falling
+    result: Array = settings.learning_rate * warm_up * decay
+    return result

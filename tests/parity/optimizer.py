@@ -1,16 +1,19 @@
-"""Warm-up, clipping, Adam and the moving average on given gradients."""
+"""The learning rate, clipping, Adam and the moving average on given gradients."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from ddpm_parity.quantities import Arrays, Quantity, absolute, elementwise, of_the_largest
 from ddpm_parity.sides import Array, Side, draw
-from ddpm_parity.tolerances import ADAM, CLIPPING, EMA, WARM_UP
+from ddpm_parity.tolerances import ADAM, CLIPPING, EMA, LEARNING_RATE
 from ddpm_shared import reference
+from ddpm_shared.config import TrainingConfig
 
-STEPS, RATE, WARM_UP_STEPS, DECAY = 30, 1e-2, 10, 0.7
+STEPS, DECAY = 30, 0.7
+RATES = TrainingConfig(learning_rate=1e-2, warmup_steps=10, learning_rate_decay="none")
 SHAPES = ((4, 3, 2), (5, 4), (6,))
 
 
@@ -31,12 +34,19 @@ def _named(side: Side, values: Sequence[Any]) -> Arrays:
     return {f"tensor {index}": side.array(value) for index, value in enumerate(values)}
 
 
-def _warm_up(side: Side) -> Arrays:
-    module = reference if side.name == "oracle" else side.optimizer
-    return {
-        "learning rate": np.array([module.warmup_learning_rate(k, RATE, WARM_UP_STEPS) for k in range(15)]),
-        "without warm-up": np.array([module.warmup_learning_rate(k, RATE, 0) for k in range(3)]),
+def _learning_rate(side: Side) -> Arrays:
+    settings = {
+        "with warm-up": RATES,
+        "without": TrainingConfig(),
+        "linear decay": replace(RATES, learning_rate_decay="linear", decay_start=0.5),
+        "cosine decay": replace(RATES, learning_rate_decay="cosine"),
+        "decay from the start": TrainingConfig(learning_rate_decay="linear", decay_start=0.0, final_learning_rate=0.0),
+        "decay during the warm-up": replace(RATES, learning_rate_decay="cosine", decay_start=0.1),
     }
+    if side.name == "oracle":
+        return {name: reference.learning_rates(each, STEPS) for name, each in settings.items()}
+    rate = side.optimizer.scheduled_learning_rate
+    return {name: np.array([rate(k, STEPS, each) for k in range(STEPS)]) for name, each in settings.items()}
 
 
 def _clipping(side: Side) -> Arrays:
@@ -54,7 +64,7 @@ def _clipping(side: Side) -> Arrays:
 
 
 def _adam(side: Side) -> Arrays:
-    rates = [reference.warmup_learning_rate(k, RATE, WARM_UP_STEPS) for k in range(STEPS)]
+    rates = reference.learning_rates(RATES, STEPS).tolist()
     if side.name == "oracle":
         history = [_gradients(k) for k in range(1, STEPS + 1)]
         return _named(side, [reference.adam(p, [step[i] for step in history], rates) for i, p in enumerate(_start())])
@@ -77,7 +87,7 @@ def _ema(side: Side) -> Arrays:
 
 
 QUANTITIES = [
-    Quantity("optimizer", "learning rate with warm-up", _warm_up, WARM_UP, elementwise),
+    Quantity("optimizer", "learning rate", _learning_rate, LEARNING_RATE, elementwise),
     Quantity("optimizer", "clipping by the global norm", _clipping, CLIPPING, of_the_largest),
     Quantity("optimizer", f"Adam, {STEPS} updates", _adam, ADAM, absolute),
     Quantity("optimizer", f"moving average, {STEPS} updates", _ema, EMA, absolute),

@@ -24,7 +24,18 @@ MODEL = ModelConfig(
     base_channels=8, channel_mults=(1, 2, 2), num_res_blocks=1, attention_resolutions=(7,), num_groups=4
 )
 CONFIG = Config(
-    seed=1, device="cpu", model=MODEL, training=TrainingConfig(batch_size=8, learning_rate=1e-3, warmup_steps=10)
+    seed=1,
+    device="cpu",
+    model=MODEL,
+    training=TrainingConfig(
+        epochs=STEPS,
+        max_steps=STEPS,
+        batch_size=8,
+        learning_rate=1e-3,
+        warmup_steps=10,
+        learning_rate_decay="linear",
+        decay_start=0.5,
+    ),
 )
 
 
@@ -67,17 +78,17 @@ def run_oracle(oracle: Oracle) -> Run:
     schedule = oracle.schedule(CONFIG.diffusion)
     shapes = oracle.shapes_of(lambda torch: torch.network(MODEL))
     parameters = {name: initial_value(CONFIG.seed, name, shape) for name, shape in shapes.items()}
+    rates = reference.learning_rates(settings, STEPS)
     history, vectors, records, tensors = [], [_vector(parameters)], [], {}
     for step in range(STEPS):
         x_0, t, eps = oracle.batch(batches.training_arrays(train_pixels, CONFIG, step))
         x_t = reference.q_sample(schedule, x_0, t, eps)
         loss, gradients = loss_and_gradients(MODEL, parameters, x_t, t, eps)
         clipped, norm = reference.clip_by_global_norm(gradients, settings.max_grad_norm)
-        rate = reference.warmup_learning_rate(step, settings.learning_rate, settings.warmup_steps)
-        records.append((loss, norm, rate))
+        records.append((loss, norm, rates[step]))
         history.append(_vector({name: clipped[name] for name in shapes}))
         m_hat, v_hat = reference.adam_moments(np.array(history), BETA_1, BETA_2)
-        vectors.append(vectors[-1] - rate * m_hat / (np.sqrt(v_hat) + 1e-8))
+        vectors.append(vectors[-1] - rates[step] * m_hat / (np.sqrt(v_hat) + 1e-8))
         parameters = _unpacked(vectors[-1], shapes)
         if step + 1 in (HALF, STEPS):
             states = (
