@@ -7,6 +7,7 @@ their place: what is tested there is the loop around the learner, and both trees
 import contextlib
 import dataclasses
 import errno
+import itertools
 import json
 import math
 import os
@@ -16,6 +17,7 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import jsonschema
 import numpy as np
@@ -23,7 +25,7 @@ import pytest
 from numpy.testing import assert_allclose
 from PIL import Image
 
-from ddpm_shared import checkpoint, cli, compare, datasets, files, images, runs, training
+from ddpm_shared import checkpoint, cli, compare, datasets, files, images, interruption, runs, training
 from ddpm_shared.errors import UserError
 from ddpm_shared.evaluation import judge
 
@@ -32,8 +34,8 @@ STEPS, STEPS_PER_EPOCH = 8, 4
 FLAGS = [
     *("--preset", "tiny", "--base-channels", "8", "--channel-mults", "1", "--num-groups", "4"),
     *("--dataset", "fashion-mnist-10k", "--timesteps", "20", "--batch-size", "16", "--epochs", "2"),
-    *("--warmup-steps", "3", "--validation-images", "20", "--sample-images", "4", "--sample-every", "1"),
-    *("--checkpoint-every", "3", "--device", "cpu"),
+    *("--warmup-steps", "3", "--learning-rate-decay", "linear", "--checkpoint-every", "3", "--device", "cpu"),
+    *("--validation-images", "20", "--sample-images", "4", "--sample-every", "1"),
 ]
 
 # Losses of a run that the other framework went on with, relative; seen: 5e-8, one step of float32 at 1.
@@ -224,7 +226,7 @@ def test_a_run_that_was_interrupted_everywhere_ends_as_if_it_had_not(tree, finis
         assert (found["status"], found["final"]["step"]) == ("interrupted", at)
         assert len(found["history"]["epochs"]) == epochs_done
         assert checkpoint.load(runs.latest_checkpoint(folder)).step == at
-        assert f"interrupted at step {at}; go on with --resume {folder}" in capfd.readouterr().err
+        assert f"interrupted at step {at} of {STEPS}; go on with --resume {folder}" in capfd.readouterr().err
     assert resume(tree, folder) == 0
     assert metrics(folder)["status"] == "completed"
     assert_same_result(folder, finished(tree))
@@ -599,6 +601,43 @@ def test_a_finished_run_can_be_made_longer(tree, fake, tmp_path):
     assert_same_result(folder, longer)
 
 
+def test_a_longer_run_says_so_if_its_learning_rate_had_begun_to_fall(tree, fake, tmp_path, capsys):
+    """Otherwise its rate jumps up again, and nobody knows why it is not the run of so many steps in one go."""
+    folder = tmp_path / "run"
+    early = ("--max-steps", 40, "--epochs", 10, "--decay-start", 0.25, "--stop-after", 1e-9)
+    assert train(tree, "--run-dir", folder, *early) == 0
+    assert resume(tree, folder, "--max-steps", "20") == 0  # step 1 comes before the fall of either
+    assert "note:" not in capsys.readouterr().out
+    assert resume(tree, folder, "--max-steps", "40") == 0
+    assert "the learning rate was falling towards step 20 and from here on falls towards" in capsys.readouterr().out
+
+
+def test_a_run_stopped_after_some_time_goes_on_as_if_it_had_not(tree, fake, tmp_path, capsys, monkeypatch):
+    """Otherwise a run that has the laptop for twenty minutes a day is not the run that has it for an hour."""
+    folder, whole = tmp_path / "run", tmp_path / "whole"
+    assert train(tree, "--run-dir", whole) == 0
+    now = [0.0]
+    monkeypatch.setattr(interruption, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    fake.plan["train_step", 5] = lambda: now.append(now.pop() + 20 * 60)
+    assert train(tree, "--run-dir", folder, "--stop-after", 20) == 0
+    assert (metrics(folder)["status"], metrics(folder)["final"]["step"]) == ("interrupted", 5)
+    assert f"stopped after 20 minutes at step 5 of 8; go on with --resume {folder}" in capsys.readouterr().err
+    fake.plan.clear()
+    assert resume(tree, folder, "--stop-after", "20") == 0
+    assert_same_result(folder, whole)
+
+
+def test_minutes_become_steps(tree, fake, tmp_path, capsys, monkeypatch):
+    """Otherwise the learning rate falls towards an end that the time given does not reach."""
+    clock = itertools.count(0.0, 0.25)  # a step takes a quarter of a second
+    monkeypatch.setattr(training, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    folder = tmp_path / "run"
+    assert train(tree, "--run-dir", folder, "--minutes", 0.05) == 0
+    assert "64 images/s: --epochs 3 --max-steps 12 takes 0.05 minutes" in capsys.readouterr().out
+    assert metrics(folder)["final"]["step"] == 12
+    assert checkpoint.load(runs.latest_checkpoint(folder)).config.training.max_steps == 12  # so it can be resumed
+
+
 def test_max_steps_ends_a_run_within_an_epoch(tree, fake, tmp_path):
     """Otherwise --max-steps goes on to the epoch's end, or leaves no checkpoint, losses or picture."""
     folder = tmp_path / "run"
@@ -837,6 +876,15 @@ def test_a_resumed_run_with_other_settings_is_refused(tree, fake, tmp_path, guar
     assert err.startswith(f"error: a resumed run computes what it began, but {difference}. Leave these flags out")
     assert err.count("\n") == 1
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_a_resumed_run_has_its_length(tree, fake, tmp_path, guarded):
+    """Otherwise --minutes makes a run of another length, whose learning rate it did not follow."""
+    folder = tmp_path / "run"
+    assert train(tree, "--run-dir", folder) == 0
+    code, err = guarded(lambda: resume(tree, folder, "--minutes", "5"))
+    assert (code, err.count("\n")) == (2, 1)
+    assert err.startswith("error: --minutes 5.0: a resumed run has its length; stop it earlier with --stop-after")
 
 
 def test_a_run_folder_that_exists_is_refused(tree, fake, tmp_path):

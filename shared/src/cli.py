@@ -81,7 +81,16 @@ class TrainCommand:
     """Where to write the run (default: runs/<framework>/<utc>-<preset>)."""
     resume: str | None = None
     """Go on with a run: its folder, a checkpoint file (in a new folder), or nothing for the newest run."""
+    minutes: float | None = None
+    """Train for about so long: sets --max-steps, and --epochs to as many as that takes, by the speed of some steps."""
+    stop_after: float | None = None
+    """Stop after so many minutes, to go on with --resume; what is computed stays that of the whole run."""
     settings: Config = field(default_factory=Config)
+
+    def __post_init__(self) -> None:
+        for name in ("minutes", "stop_after"):
+            value = getattr(self, name)
+            configs.require(value is None or 0 < value < float("inf"), configs.flag(name), value, "must be positive")
 
 
 @dataclass(frozen=True)
@@ -92,6 +101,8 @@ class TrainPlan:
     config: Config
     folder: Path
     resumed: checkpoint.Checkpoint | None
+    minutes: float | None = None
+    stop_after: float | None = None
 
 
 def parse_train(framework: str, argv: Sequence[str] | None) -> TrainPlan:
@@ -121,11 +132,17 @@ def parse_train(framework: str, argv: Sequence[str] | None) -> TrainPlan:
     command = parse(TrainCommand, arguments, f"{TREES[framework]}.train", default=TrainCommand(settings=settings))
     if resumed:
         _require_same(resumed, command.settings)
+        configs.require(
+            command.minutes is None,
+            "--minutes",
+            command.minutes,
+            "a resumed run has its length; stop it earlier with --stop-after, or make it longer with --max-steps",
+        )
 
     folder = _folder(command, framework, resumed)
     if resumed is None or folder != _home(resumed):
         runs.require_free(folder)
-    return TrainPlan(framework, command.settings, folder, resumed)
+    return TrainPlan(framework, command.settings, folder, resumed, command.minutes, command.stop_after)
 
 
 def _resumed_file(resume: str, framework: str, run_dir: str | None) -> Path:

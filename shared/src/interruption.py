@@ -1,19 +1,25 @@
-"""Ctrl-C and SIGTERM wait until nothing is half done."""
+"""Ctrl-C, SIGTERM and the end of the time given wait until nothing is half done."""
 
 import signal
 import sys
+import time
 from types import FrameType, TracebackType
 
 
 class Interrupted(Exception):  # noqa: N818 (a request, not an error)
-    """Ctrl-C or SIGTERM came; raised between steps, when all state is consistent."""
+    """Ctrl-C or SIGTERM came, or the time is up; raised between steps, when all state is consistent."""
 
 
 class StopSignals:
-    """Within it, the first SIGINT or SIGTERM waits for `check`; a second one acts at once."""
+    """Within it, the first SIGINT or SIGTERM waits for `check`; a second one acts at once.
 
-    def __init__(self) -> None:
+    Args:
+        minutes: after so many, `check` raises as well (default: never).
+    """
+
+    def __init__(self, minutes: float | None = None) -> None:
         self.received: int | None = None
+        self.ends = time.monotonic() + 60 * (float("inf") if minutes is None else minutes)
 
     def __enter__(self) -> "StopSignals":
         self.previous = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -31,10 +37,10 @@ class StopSignals:
 
     @property
     def exit_code(self) -> int:
-        """What a shell expects of a program that a signal stopped: 130 for SIGINT, 143 for SIGTERM."""
-        return 128 + (self.received or signal.SIGINT)
+        """What a shell expects of a program that a signal stopped: 130 for SIGINT, 143 for SIGTERM; 0 without one."""
+        return 128 + self.received if self.received else 0
 
     def check(self) -> None:
-        """Raise Interrupted if a signal came."""
-        if self.received is not None:
+        """Raise Interrupted if a signal came or the time is up."""
+        if self.received is not None or time.monotonic() >= self.ends:
             raise Interrupted

@@ -4,7 +4,9 @@ Both trees hand it their Learner, so that a run keeps the same books whatever co
 """
 
 import contextlib
+import dataclasses
 import math
+import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +24,7 @@ from ddpm_shared.errors import UserError
 from ddpm_shared.images import Pixels
 from ddpm_shared.interruption import Interrupted, StopSignals
 
+WARM_UP_STEPS, TIMED_STEPS = 5, 20  # for --minutes
 DRAWN_AT_ONCE = 64  # images, so that drawing takes no more memory than a training step of the default batch size
 
 
@@ -56,7 +59,7 @@ def train(plan: TrainPlan, make_learner: Callable[[Config], Learner]) -> int:
         make_learner: builds the tree's Learner at step 0.
 
     Returns:
-        The exit code: 0 completed, 1 non-finite loss, 130 or 143 interrupted.
+        The exit code: 0 completed or stopped as planned, 1 non-finite loss, 130 or 143 interrupted.
 
     Raises:
         UserError: bad input.
@@ -70,9 +73,14 @@ def train(plan: TrainPlan, make_learner: Callable[[Config], Learner]) -> int:
             f"{train_split.name} has {train_split.sha256[:12]}...: choose that data with --dataset or --data-dir"
         )
     loop = TrainingLoop(framework, config, train_split, test_split)
+    if plan.minutes:
+        config = lasting(plan.minutes, config, make_learner(config), train_split.images)
+        loop = TrainingLoop(framework, config, train_split, test_split)
     learner = make_learner(config)
     if plan.resumed:
         learner.load(plan.resumed)
+        if note := _new_end(plan.resumed, config, len(train_split.images)):
+            print(note)
     environment = runs.environment(learner.device_name, learner.threads)
     run = runs.Run(plan.folder, framework, config, environment, train_split, learner.num_parameters, plan.resumed)
     print(
@@ -80,7 +88,37 @@ def train(plan: TrainPlan, make_learner: Callable[[Config], Learner]) -> int:
         f"{config.precision} | {config.preset}, {learner.num_parameters:,} parameters | {train_split.name}, "
         f"{len(train_split.images):,} images | {loop.total:,} steps of {config.training.batch_size} | {plan.folder}"
     )
-    return loop.run(learner, run, plan.resumed.step if plan.resumed else 0)
+    return loop.run(learner, run, plan.resumed.step if plan.resumed else 0, plan.stop_after)
+
+
+def lasting(minutes: float, config: Config, learner: Learner, pixels: Pixels) -> Config:
+    """`config` with as many steps as `learner`, which is of no use afterwards, makes in so many minutes.
+
+    What comes between the steps, validation and pictures, is not counted.
+    """
+    settings, seconds = config.training, []
+    for step in tqdm(range(WARM_UP_STEPS + TIMED_STEPS), desc="timing", unit="step", leave=False):
+        began = time.perf_counter()
+        learner.train_step(pixels, step)
+        seconds.append(time.perf_counter() - began)
+    each = statistics.median(seconds[WARM_UP_STEPS:])
+    steps = max(1, round(60 * minutes / each))
+    epochs = math.ceil(steps / (len(pixels) // settings.batch_size))
+    speed = settings.batch_size / each
+    print(f"{speed:,.0f} images/s: --epochs {epochs} --max-steps {steps} takes {minutes:g} minutes")
+    return dataclasses.replace(config, training=dataclasses.replace(settings, epochs=epochs, max_steps=steps))
+
+
+def _new_end(resumed: Checkpoint, config: Config, num_images: int) -> str | None:
+    """What to say where a run that was already slowing down gets another end."""
+    old, new = (each.training.num_steps(num_images) for each in (resumed.config, config))
+    falls = config.training.learning_rate_decay != "none" and old != new
+    if not falls or resumed.step <= config.training.decay_start * min(old, new):
+        return None
+    return (
+        f"note: the learning rate was falling towards step {old:,} and from here on falls towards step {new:,}: "
+        f"a run of {new:,} steps in one go computes something else"
+    )
 
 
 class TrainingLoop:
@@ -117,13 +155,13 @@ class TrainingLoop:
         # Now, since looking at all real images takes a while: later it would come between two steps.
         self.judge = _judge(train_split, test_split, settings.evaluate_images) if settings.evaluate_every else None
 
-    def run(self, learner: Learner, run: runs.Run, step: int) -> int:
-        """Train from `step` to the end and return the exit code, as in train()."""
+    def run(self, learner: Learner, run: runs.Run, step: int, minutes: float | None = None) -> int:
+        """Train from `step` to the end, or for so many minutes, and return the exit code, as in train()."""
         self.learner, self.books, self.step = learner, run, step
         # The step of the newest checkpoint in the folder; a run that goes on in a new folder has none there yet.
         self.saved = step if (run.folder / "checkpoints" / "latest").is_file() else None
         try:
-            with StopSignals() as self.stop, self._bar() as self.bar:
+            with StopSignals(minutes) as self.stop, self._bar() as self.bar:
                 try:
                     self._steps()
                 except Interrupted:
@@ -131,7 +169,8 @@ class TrainingLoop:
                     raise
         except Interrupted:
             run.finish("interrupted", self.step)
-            print(f"interrupted at step {self.step}; go on with --resume {run.folder}", file=sys.stderr)
+            what = "interrupted" if self.stop.received else f"stopped after {minutes:g} minutes"
+            print(f"{what} at step {self.step} of {self.total}; go on with --resume {run.folder}", file=sys.stderr)
             return self.stop.exit_code
         except FloatingPointError as error:
             kept = f"the checkpoint of step {self.saved} is kept" if self.saved else "there was no checkpoint yet"
