@@ -14,7 +14,7 @@ from torch import Tensor
 from ddpm_shared import checkpoint
 from ddpm_shared.batches import Prefetcher, validation_arrays
 from ddpm_shared.checkpoint import Checkpoint, Tensors
-from ddpm_shared.samplers import Sampling
+from ddpm_shared.samplers import QUICK
 from ddpm_torch import utils
 from ddpm_torch.config import Config
 from ddpm_torch.data import to_batch
@@ -105,7 +105,7 @@ class Learner:
             yield len(x_0), loss.item()
 
     def sample(self, num_images: int, on_step: Callable[[int], None], first: int = 0) -> NDArray[np.uint8]:
-        """The images first .. first + num_images - 1 of the run's seed, drawn at once with the averaged weights.
+        """The images first .. first + num_images - 1 of the run's seed, drawn at once with the averaged weights, in few steps.
 
         Args:
             num_images: B.
@@ -116,7 +116,7 @@ class Learner:
             [B, H, W, C] uint8.
         """
         seed = self.config.seed
-        return sample(self.ema_network, self.config, Sampling(), seed, num_images, first, lambda t, x: on_step(t))
+        return sample(self.ema_network, self.config, QUICK, seed, num_images, first, lambda t, x: on_step(t))
 
     def _state(self) -> tuple[list[Tensor], ...]:
         """What the four prefixes of a checkpoint stand for, each in the order of self.names."""

@@ -21,6 +21,7 @@ from ddpm_shared import files
 from ddpm_shared.errors import UserError
 
 FORMAT = "ddpm-duet/1"
+BOXED = Path(__file__).parent / "boxed" / "fashion-mnist.safetensors"  # the trained model in the package
 KEYS = {"framework", "step", "config", "dataset_sha256"}
 PREFIXES = ("model", "ema", "adam_m", "adam_v")
 
@@ -60,10 +61,11 @@ def save(
 
 
 def load(path: str | Path, prefixes: tuple[str, ...] = PREFIXES) -> Checkpoint:
-    """Read a checkpoint, of its tensors only those under `prefixes`.
+    """Read a checkpoint, of its tensors only those under `prefixes`; what is kept in float16 comes as float32.
 
     Raises:
-        UserError: no such file, a truncated or foreign file, a tensor under no prefix, or NaN or infinite values.
+        UserError: no such file, a truncated or foreign file, nothing under a prefix, a tensor under no prefix, or NaN
+            or infinite values.
     """
     path = Path(path)
     if not path.is_file():
@@ -74,7 +76,7 @@ def load(path: str | Path, prefixes: tuple[str, ...] = PREFIXES) -> Checkpoint:
             # A foreign file may hold number formats that NumPy does not know: its tensors are not touched.
             found = metadata.get("format") if isinstance(metadata, dict) else None
             names = list(file.keys()) if found == FORMAT else []
-            tensors: Tensors = {name: file.get_tensor(name) for name in names if _prefix(name) in prefixes}
+            tensors: Tensors = {name: _widened(file.get_tensor(name)) for name in names if _prefix(name) in prefixes}
     except (safetensors.SafetensorError, OSError, ValueError) as error:
         raise UserError(
             f"{path} is not a whole safetensors file ({error}): take an earlier checkpoint of the run"
@@ -85,6 +87,10 @@ def load(path: str | Path, prefixes: tuple[str, ...] = PREFIXES) -> Checkpoint:
         raise UserError(f"{path} lacks {_listed(sorted(missing))} in its metadata: take another checkpoint of the run")
     if surplus := [name for name in names if _prefix(name) not in PREFIXES]:
         raise UserError(f"{path} holds {_listed(surplus)}, which no run writes: take another checkpoint of the run")
+    if absent := [prefix for prefix in prefixes if not any(_prefix(name) == prefix for name in names)]:
+        raise UserError(
+            f"{path} holds no {_listed(absent)} tensors: --raw and --resume need a checkpoint that a run wrote itself"
+        )
     broken = [name for name, value in tensors.items() if not np.isfinite(value).all()]
     if broken:
         raise UserError(f"{path} holds NaN or infinite values in {_listed(broken)}: take an earlier checkpoint")
@@ -127,6 +133,10 @@ def select(checkpoint: Checkpoint, prefix: str, shapes: Mapping[str, tuple[int, 
             "Use the checkpoint with the configuration that it was trained with"
         )
     return found
+
+
+def _widened(value: NDArray[np.floating]) -> NDArray[np.floating]:
+    return value.astype(np.float32) if value.dtype == np.float16 else value
 
 
 def _prefix(name: str) -> str:

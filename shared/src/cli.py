@@ -194,8 +194,9 @@ def config_differences(a: dict[str, Any], b: dict[str, Any], prefix: str = "") -
 class NetworkCommand:
     """What the commands share that put questions to a trained network."""
 
-    checkpoint: str = "latest"
-    """A .safetensors file, a run folder (its newest checkpoint), or the newest run of this framework."""
+    checkpoint: str = "boxed"
+    """A .safetensors file, a run folder (its newest checkpoint), `latest` (the newest run of this framework), or
+    `boxed` (the trained model in the package)."""
     num_images: int = 64
     """How many images."""
     seed: int = 0
@@ -412,7 +413,9 @@ def parse_bound(framework: str, argv: Sequence[str] | None) -> BoundPlan:
 
 def _network(framework: str, command: NetworkCommand) -> tuple[checkpoint.Checkpoint, Config, str]:
     prefix = "model" if command.raw else "ema"
-    loaded = checkpoint.load(_resumed_file(command.checkpoint, framework, None), (prefix,))
+    boxed = command.checkpoint == "boxed"
+    file = checkpoint.BOXED if boxed else _resumed_file(command.checkpoint, framework, None)
+    loaded = checkpoint.load(file, (prefix,))
     known = loaded.config.diffusion.prediction
     configs.require(
         command.prediction in (None, known),

@@ -83,6 +83,9 @@ class Sampling:
         return times(timesteps, self.over(timesteps).steps or 0, self.spacing)
 
 
+QUICK = Sampling("dpmpp_2m_sde")  # the best images of few steps: docs/samplers.md
+
+
 def quiet() -> list[SamplerName]:
     """The samplers whose image x_T alone decides."""
     return [name for name, kind in SAMPLERS.items() if not kind.noisy]

@@ -23,6 +23,7 @@ from ddpm_shared.datasets import Split
 from ddpm_shared.errors import UserError
 from ddpm_shared.images import Pixels
 from ddpm_shared.interruption import Interrupted, StopSignals
+from ddpm_shared.samplers import QUICK
 
 WARM_UP_STEPS, TIMED_STEPS = 5, 20  # for --minutes
 DRAWN_AT_ONCE = 64  # images, so that drawing takes no more memory than a training step of the default batch size
@@ -273,7 +274,7 @@ class TrainingLoop:
 
     def _draw(self, count: int, name: str) -> Pixels:
         drawn = []
-        total = count * self.config.diffusion.timesteps
+        total = count * len(QUICK.times(self.config.diffusion.timesteps))
         with tqdm(total=total, desc=name, unit="step", unit_scale=True, leave=False) as bar:
             for first in range(0, count, DRAWN_AT_ONCE):
                 number = min(DRAWN_AT_ONCE, count - first)

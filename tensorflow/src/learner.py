@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ddpm_shared import checkpoint
 from ddpm_shared.batches import Prefetcher, validation_arrays
 from ddpm_shared.checkpoint import Checkpoint, Tensors
-from ddpm_shared.samplers import Sampling
+from ddpm_shared.samplers import QUICK
 from ddpm_tf import utils
 from ddpm_tf.config import Config
 from ddpm_tf.data import to_batch
@@ -117,7 +117,7 @@ class Learner:
             yield len(x_0), float(loss)
 
     def sample(self, num_images: int, on_step: Callable[[int], None], first: int = 0) -> NDArray[np.uint8]:
-        """The images first .. first + num_images - 1 of the run's seed, drawn at once with the averaged weights.
+        """The images first .. first + num_images - 1 of the run's seed, drawn at once with the averaged weights, in few steps.
 
         Args:
             num_images: B.
@@ -128,7 +128,7 @@ class Learner:
             [B, H, W, C] uint8.
         """
         seed = self.config.seed
-        return sample(self.ema_network, self.config, Sampling(), seed, num_images, first, lambda t, x: on_step(t))
+        return sample(self.ema_network, self.config, QUICK, seed, num_images, first, lambda t, x: on_step(t))
 
     def _state(self) -> tuple[list[tf.Variable], ...]:
         """What the four prefixes of a checkpoint stand for, each in the order of self.names."""
