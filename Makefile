@@ -34,17 +34,28 @@ data: $(STAMP)  ## find or download Fashion-MNIST and verify it
 
 # The demo is the ordinary commands on a small scale; a new folder each time, so nothing is overwritten.
 DEMO := runs/demo/$(shell date -u +%Y%m%dT%H%M%SZ)
+# The trained model that it draws from.
+DEMO_MODEL := tests/parity/trained.safetensors
+DEMO_IMAGES = $(SAMPLER) --checkpoint $(DEMO_MODEL) --num-images 256 --batch-size 64 --gif
 DEMO_FLAGS = --preset tiny --dataset fashion-mnist-10k --max-steps 156 --learning-rate 1e-3 --warmup-steps 50 \
   --validation-images 500 --sample-every 0
 
 .PHONY: demo
-demo: $(STAMP)  ## in minutes: train tiny in both frameworks on embedded data, sample, compare
+demo: $(STAMP)  ## all of it in three minutes: draw, compare, judge and train in both frameworks; one page to look at
+	@echo "1 of 5: one trained model draws the same images in PyTorch and in TensorFlow"
+	$(PY) -m ddpm_torch.inference $(DEMO_IMAGES) --out $(DEMO)/boxed-torch
+	$(PY) -m ddpm_tf.inference $(DEMO_IMAGES) --out $(DEMO)/boxed-tensorflow
+	@echo; echo "2 of 5: how good are they?"
+	$(PY) -m ddpm_shared.evaluation $(DEMO)/boxed-torch --dataset fashion-mnist-10k
+	@echo; echo "3 of 5: both frameworks train a tiny model on the data in the package"
 	$(PY) -m ddpm_torch.train $(DEMO_FLAGS) --run-dir $(DEMO)/torch $(ARGS)
 	$(PY) -m ddpm_tf.train $(DEMO_FLAGS) --run-dir $(DEMO)/tensorflow $(ARGS)
-	$(PY) -m ddpm_torch.inference --checkpoint $(DEMO)/torch --num-images 16 --gif --out $(DEMO)/samples-torch
-	$(PY) -m ddpm_tf.inference --checkpoint $(DEMO)/tensorflow --num-images 16 --gif --out $(DEMO)/samples-tensorflow
+	$(PY) -m ddpm_torch.inference $(SAMPLER) --checkpoint $(DEMO)/torch --num-images 16 --out $(DEMO)/samples-torch
+	$(PY) -m ddpm_tf.inference $(SAMPLER) --checkpoint $(DEMO)/tensorflow --num-images 16 --out $(DEMO)/samples-tensorflow
+	@echo; echo "4 of 5: the two trainings, step by step"
 	$(PY) -m ddpm_shared.compare $(DEMO)/torch $(DEMO)/tensorflow --out $(DEMO)/compare
-	@echo; echo "To look at:"; ls $(DEMO)/compare/report.html $(DEMO)/samples-*/*.png $(DEMO)/samples-*/*.gif
+	@echo; echo "5 of 5: the page to look at"
+	$(PY) -m ddpm_shared.demo $(DEMO)
 
 .PHONY: train-torch train-tf
 train-torch: $(STAMP)  ## train in PyTorch, e.g. ARGS="--preset tiny --epochs 2"

@@ -105,7 +105,7 @@ class Learner:
             yield len(x_0), loss.item()
 
     def sample(self, num_images: int, on_step: Callable[[int], None], first: int = 0) -> NDArray[np.uint8]:
-        """The images first .. first + num_images - 1 of the run's seed, drawn at once with the averaged weights, in few steps.
+        """The images first .. first + num_images - 1 of the run's seed, drawn in few steps with the averaged weights.
 
         Args:
             num_images: B.

@@ -35,25 +35,34 @@ def render(comparison: Record, drawn: Curves, pictures: Sequence[Mapping[str, Pi
         drawn: the curves of its figures.
         pictures: of each pair, as sample_grids.compare gives them.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("ddpm_shared.compare", "templates"),
+    return (
+        environment()
+        .get_template("report.html.j2")
+        .render(
+            comparison=comparison,
+            figures=figures(comparison, drawn),
+            pictures=[{name: data_uri(pixels) for name, pixels in of_pair.items()} for of_pair in pictures],
+            epochs=epochs(comparison["pairs"]),
+            frameworks=verdict.FRAMEWORKS,
+            formats=FORMATS,
+            kinds=verdict.KINDS,
+            tones=TONES,
+            fastest=max((run["images_per_s"] or 0.0 for run in comparison["runs"]), default=0.0),
+        )
+    )
+
+
+def environment(*packages: str) -> jinja2.Environment:
+    """What fills the templates of this package and, looked through first, those of `packages`."""
+    found = jinja2.Environment(
+        loader=jinja2.ChoiceLoader([jinja2.PackageLoader(package) for package in (*packages, "ddpm_shared.compare")]),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"shown": shown, "gap": verdict.gap, "duration": duration}
-    return environment.get_template("report.html.j2").render(
-        comparison=comparison,
-        figures=figures(comparison, drawn),
-        pictures=[{name: data_uri(pixels) for name, pixels in of_pair.items()} for of_pair in pictures],
-        epochs=epochs(comparison["pairs"]),
-        frameworks=verdict.FRAMEWORKS,
-        formats=FORMATS,
-        kinds=verdict.KINDS,
-        tones=TONES,
-        fastest=max((run["images_per_s"] or 0.0 for run in comparison["runs"]), default=0.0),
-    )
+    found.filters |= {"shown": shown, "gap": verdict.gap, "duration": duration}
+    return found
 
 
 def epochs(pairs: Sequence[Record]) -> list[Record]:

@@ -53,23 +53,36 @@ def compare(a: Path, b: Path, labels: tuple[str, str], config: Record) -> Grids:
         return _absent(f"a grid {name} cannot be read: {error}")
     if first.shape != second.shape:
         return _absent(f"the grids {name} have different shapes, {_shape(first)} and {_shape(second)} pixels")
-    within = _inside(first.shape, config)
-    difference = np.abs(first.astype(np.int16) - second).astype(np.uint8)
-    apart = difference[within]
-    largest = int(apart.max(initial=0))
+    record, amplified = difference(first, second, _inside(first.shape, config))
+    return Grids({"absent": None, "file": name} | record, {"a": first, "b": second, "difference": amplified})
+
+
+def difference(a: Pixels, b: Pixels, counted: NDArray[np.bool_] | None = None) -> tuple[Record, Pixels]:
+    """How far apart pictures are, value by value.
+
+    Args:
+        a: uint8 of any shape.
+        b: uint8 of the same shape.
+        counted: which values to count, of the same shape (default: all).
+
+    Returns:
+        The record: how many pixels, how many of them differ, by how many of 255 grey levels at most, and how many
+        times the difference is amplified in its picture. The picture: |a - b|, amplified, of the same shape.
+    """
+    apart = np.abs(a.astype(np.int16) - b).astype(np.uint8)
+    found = apart if counted is None else apart[counted]
+    largest = int(found.max(initial=0))
     # So that nearly all can be seen: where a few pixels differ much and most by little, the few may turn plain white.
-    usual = int(np.percentile(apart[apart > 0], 95)) if largest else 255
+    usual = int(np.percentile(found[found > 0], 95)) if largest else 255
     amplification = 255 // usual
-    amplified = np.minimum(difference.astype(np.int32) * amplification, 255).astype(np.uint8)
+    amplified = np.minimum(apart.astype(np.int32) * amplification, 255).astype(np.uint8)
     record = {
-        "absent": None,
-        "file": name,
-        "pixels": apart.size,
-        "differing_pixels": int(np.count_nonzero(apart)),
+        "pixels": found.size,
+        "differing_pixels": int(np.count_nonzero(found)),
         "largest_difference": largest,
         "amplification": amplification,
     }
-    return Grids(record, {"a": first, "b": second, "difference": amplified})
+    return record, amplified
 
 
 def _absent(reason: str) -> Grids:

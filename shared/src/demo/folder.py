@@ -1,0 +1,132 @@
+"""What the commands of `make demo` left in a folder, read and checked to belong together."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, ImageSequence
+
+from ddpm_shared import cli, compare, evaluation
+from ddpm_shared.compare.run_records import Run, read_run
+from ddpm_shared.compare.tables import differences_told
+from ddpm_shared.compare.verdict import FRAMEWORKS
+from ddpm_shared.errors import UserError
+from ddpm_shared.evaluation import samples
+from ddpm_shared.images import Pixels
+from ddpm_shared.samplers import SAMPLERS
+
+Record = dict[str, Any]
+
+REPORT = "compare/report.html"  # from the demo's folder
+
+
+@dataclass(frozen=True)
+class Drawings:
+    """The same drawn by both frameworks."""
+
+    torch: Pixels  # [N, 28, 28, 1]
+    tensorflow: Pixels
+    origin: Record  # of PyTorch's, as ddpm_shared.sampling writes it
+
+
+@dataclass(frozen=True)
+class Demo:
+    """All that the page tells of."""
+
+    boxed: Drawings  # by one trained model
+    gif: bytes  # of PyTorch's
+    evaluation: Record  # of PyTorch's
+    runs: tuple[Run, Run]  # PyTorch's and TensorFlow's
+    comparison: Record  # of the runs, as in comparison.json
+    trained: Drawings  # by the models of the two runs, each in its own framework
+
+
+def read(folder: Path) -> Demo:
+    """Read the folder of a demo.
+
+    Raises:
+        UserError: a piece is missing, broken or not of one kind with the others; the message names the command that
+            makes it.
+    """
+    if not folder.is_dir():
+        raise UserError(f"there is no folder {folder}: make demo makes one and prints the path of its page")
+    boxed = _drawings(folder, "boxed")
+    torch, tensorflow = (
+        read_run(_piece(folder, f"{framework}/metrics.json", f"{tree}.train").parent)
+        for framework, tree in cli.TREES.items()
+    )
+    _piece(folder, REPORT, "ddpm_shared.compare")
+    return Demo(
+        boxed=boxed,
+        gif=_gif(folder),
+        evaluation=_evaluation(folder),
+        runs=(torch, tensorflow),
+        comparison=compare.compare([torch, tensorflow]),
+        trained=_drawings(folder, "samples"),
+    )
+
+
+def _piece(folder: Path, name: str, module: str) -> Path:
+    """The file of that name, which `python -m module` writes; UserError where it is missing."""
+    if not (folder / name).is_file():
+        raise UserError(f"there is no {folder / name}: {_remedy(folder, module)}")
+    return folder / name
+
+
+def _remedy(folder: Path, module: str) -> str:
+    return f"python -m {module} makes it, with the flags that `make -n demo DEMO={folder}` shows"
+
+
+def _drawings(folder: Path, name: str) -> Drawings:
+    """What both frameworks drew into the folders <name>-torch and <name>-tensorflow, with the same flags.
+
+    The checkpoints may differ only where each framework draws from its own run.
+    """
+    found = {}
+    for framework, tree in cli.TREES.items():
+        file = _piece(folder, f"{name}-{framework}/samples.npz", f"{tree}.inference")
+        found[framework] = samples.read(file)
+        _, made = found[framework]
+        if made.get("framework") != framework or made.get("sampler") not in SAMPLERS:
+            what = f"{file} does not say how {FRAMEWORKS[framework]} drew it"
+            raise UserError(f"{what}: {_remedy(folder, f'{tree}.inference')}")
+    (torch, origin), (tensorflow, other) = found["torch"], found["tensorflow"]
+    differences = cli.config_differences(
+        origin | {"framework": None, "num_images": len(torch)},
+        other | {"framework": None, "num_images": len(tensorflow)},
+    )
+    if name == "samples":
+        differences.pop("checkpoint", None)
+    if differences:
+        told = differences_told(differences, (f"{name}-torch", f"{name}-tensorflow"))
+        raise UserError(f"in {folder}, {told}: draw both with the flags that `make -n demo DEMO={folder}` shows")
+    return Drawings(torch, tensorflow, origin)
+
+
+def _gif(folder: Path) -> bytes:
+    file = _piece(folder, "boxed-torch/denoising.gif", "ddpm_torch.inference")
+    try:
+        with Image.open(file) as picture:
+            for frame in ImageSequence.Iterator(picture):
+                frame.load()
+    except (OSError, SyntaxError, ValueError) as error:  # all of which Pillow raises for broken files
+        raise UserError(f"{file} is not a whole GIF ({error}): {_remedy(folder, 'ddpm_torch.inference')}") from None
+    return file.read_bytes()
+
+
+def _evaluation(folder: Path) -> Record:
+    """The judgement on PyTorch's drawing."""
+    file = _piece(folder, "boxed-torch/evaluation/evaluation.json", "ddpm_shared.evaluation")
+    remedy = _remedy(folder, "ddpm_shared.evaluation")
+    try:
+        found: Record = json.loads(file.read_bytes())
+        version, judged = found["schema_version"], found["samples"]["sha256"]
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"{file} is not an evaluation.json: {remedy}") from None
+    if version != evaluation.SCHEMA_VERSION:
+        raise UserError(f"{file} is of version {version}, not {evaluation.SCHEMA_VERSION}: {remedy}")
+    if judged != hashlib.sha256((folder / "boxed-torch" / "samples.npz").read_bytes()).hexdigest():
+        raise UserError(f"{file} judges other images than those of {folder / 'boxed-torch'}: {remedy}")
+    return found

@@ -1,0 +1,134 @@
+"""demo.html: one self-contained page that opens from disk, in the style of compare's report.html."""
+
+import base64
+import io
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageFilter, ImageSequence
+
+from ddpm_shared import images
+from ddpm_shared.compare import charts, report, sample_grids, verdict
+from ddpm_shared.demo.folder import REPORT, Demo
+from ddpm_shared.evaluation import picture
+from ddpm_shared.images import Pixels
+from ddpm_shared.samplers import SAMPLERS
+from ddpm_shared.sampling import GRID_IMAGES
+
+Record = dict[str, Any]
+
+# The largest difference, in grey levels of 255, of images that are called the same: a value half-way between two
+# levels is rounded up in one framework and down in the other. And of almost the same: hardly to be seen.
+ROUNDING, FAINT = 1, 8
+
+FEW = 16  # images of the grids of what was trained here
+DOT = 9  # screen pixels: what differs is to be seen on a telephone
+STRIP_FRAMES, STRIP_ROWS = 8, 4
+
+# What each number of the judge asks; docs/evaluation.md tells more.
+ASKS = {
+    "fid_fashion": "Are mean and spread of the features those of real images? Small sets are never at 0.",
+    "kid_fashion": "The same, more finely, and fair to small sets: real images are at about 0.",
+    "inception_score_fashion": "Is the classifier sure of each image, and are all ten classes there?",
+    "precision": "The share of the images that lie where real ones do.",
+    "recall": "The share of the real images that lie where drawn ones do.",
+    "density": "As precision, but counting how many real neighbours an image has; 1 is usual.",
+    "coverage": "The share of the real images with a drawn one close by.",
+}
+
+
+def render(demo: Demo) -> str:
+    """The page."""
+    boxed, trained = demo.boxed, demo.trained
+    apart, _ = sample_grids.difference(boxed.torch, boxed.tensorflow)
+    apart_trained, _ = sample_grids.difference(trained.torch, trained.tensorflow)
+    torch, tensorflow = (images.grid(pixels[:GRID_IMAGES]) for pixels in (boxed.torch, boxed.tensorflow))
+    shown, amplified = sample_grids.difference(torch, tensorflow)
+    frames = gif_frames(demo.gif)
+    pictures = {
+        "torch": torch,
+        "tensorflow": tensorflow,
+        "difference": dots(amplified),
+        "strip": strip(frames, images.grid(boxed.torch[:1]).shape[1]),
+        "few": images.grid(boxed.torch[:FEW]),
+        "trained_torch": images.grid(trained.torch[:FEW]),
+        "trained_tensorflow": images.grid(trained.tensorflow[:FEW]),
+    }
+    template = report.environment("ddpm_shared.demo").get_template("demo.html.j2")
+    return template.render(
+        now=datetime.now(UTC).isoformat(timespec="seconds"),
+        sameness=sameness(apart),
+        apart=apart,
+        apart_trained=apart_trained,
+        amplification=shown["amplification"],
+        count=len(boxed.torch),
+        shown=min(len(boxed.torch), GRID_IMAGES),
+        count_trained=len(trained.torch),
+        few=FEW,
+        origin=boxed.origin,
+        sampler=SAMPLERS[boxed.origin["sampler"]].title,
+        pictures={name: report.data_uri(pixels) for name, pixels in pictures.items()},
+        gif="data:image/gif;base64," + base64.b64encode(demo.gif).decode(),
+        frames=len(frames),
+        strip=(STRIP_ROWS, STRIP_FRAMES),
+        judged=demo.evaluation,
+        scores=scores(demo.evaluation),
+        comparison=demo.comparison,
+        pair=demo.comparison["pairs"][0],
+        figures=report.figures(demo.comparison, charts.curves(demo.runs)),
+        environments=[run.metrics["environment"] for run in demo.runs],
+        report=REPORT,
+        frameworks=verdict.FRAMEWORKS,
+        kinds=verdict.KINDS,
+        tones=report.TONES,
+        fastest=max(run["images_per_s"] or 0.0 for run in demo.comparison["runs"]),
+    )
+
+
+def sameness(apart: Record) -> Record:
+    """What the pixels that differ come to: {"tone", "kind", "title"}."""
+    largest = apart["largest_difference"]
+    if largest == 0:
+        return {"tone": "good", "kind": "equal to the last pixel", "title": "the very same images"}
+    if largest <= ROUNDING:
+        return {"tone": "good", "kind": "equal to rounding", "title": "the same images"}
+    if largest <= FAINT:
+        return {"tone": "doubt", "kind": "more than rounding, if faint", "title": "almost the same images"}
+    return {"tone": "bad", "kind": "more than rounding", "title": "but not the same images"}
+
+
+def scores(evaluation: Record) -> list[Record]:
+    """The rows of the judge's table."""
+    floor = evaluation["floor"]
+    return [
+        {"name": name, "value": evaluation[key], "floor": floor[key], "better": better, "asks": ASKS[key]}
+        for key, name, better in picture.ROWS
+        if key in ASKS
+    ]
+
+
+def dots(grid: Pixels) -> Pixels:
+    """A grid of differences with each pixel as a square of DOT x DOT, [height, width, 1]."""
+    grown = Image.fromarray(grid[..., 0]).filter(ImageFilter.MaxFilter(DOT))
+    return np.asarray(grown)[..., np.newaxis]
+
+
+def gif_frames(gif: bytes) -> list[Pixels]:
+    """The frames of a GIF in grey, [height, width, 1] each."""
+    with Image.open(io.BytesIO(gif)) as moving:
+        return [np.asarray(frame.convert("L"))[..., np.newaxis] for frame in ImageSequence.Iterator(moving)]
+
+
+def strip(frames: list[Pixels], width: int) -> Pixels:
+    """Some frames of a GIF side by side, of each the leftmost images, one below the other; more of the late frames.
+
+    Args:
+        frames: grids of images.grid, the first pure noise and the last the images.
+        width: of a grid of one image, its margins included.
+    """
+    chosen = ((len(frames) - 1) * np.sqrt(np.linspace(0, 1, STRIP_FRAMES))).round().astype(int)
+    margin = 2  # of images.grid, shared by neighbours
+    rows = STRIP_ROWS * (width - margin) + margin
+    columns = [frames[index][:rows, : width - margin] for index in chosen]
+    return np.concatenate([*columns, frames[-1][:rows, :margin]], axis=1)

@@ -1,0 +1,119 @@
+"""The trained model in the package: what it holds, that both frameworks draw the same with it, and how well."""
+
+import dataclasses
+import hashlib
+import importlib.util
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.numpy
+from numpy.testing import assert_array_equal
+
+from ddpm_shared import checkpoint, cli, datasets
+from ddpm_shared.checkpoint import BOXED
+from ddpm_shared.config import Config, DataConfig
+from ddpm_shared.evaluation.judge import Judge
+
+CARD = BOXED.with_name("MODEL_CARD.md").read_text()
+IMAGES = 128  # as many as the judge has features
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    """A function: tree -> what it draws with the default model, in the few steps of `make sample-*`."""
+    made = {}
+
+    def draw(tree):
+        if tree.name not in made:
+            out = tmp_path_factory.mktemp(tree.name) / "out"
+            told = ["--sampler", "dpmpp_2m_sde", "--num-images", str(IMAGES), "--device", "cpu", "--out", str(out)]
+            assert tree.inference.main(told) == 0
+            with np.load(out / "samples.npz") as archive:
+                made[tree.name] = archive["images"]
+        return made[tree.name]
+
+    return draw
+
+
+def test_the_card_is_of_this_file():
+    """Otherwise its figures are those of another model."""
+    assert hashlib.sha256(BOXED.read_bytes()).hexdigest() in CARD
+    loaded = checkpoint.load(BOXED, ("ema",))
+    assert f"{sum(value.size for value in loaded.tensors.values()):,} parameters" in CARD
+    assert f"{loaded.step:,} steps" in CARD
+    assert loaded.dataset_sha256 in CARD
+
+
+def test_it_is_small_and_says_nothing_of_the_machine_that_made_it():
+    """Otherwise it makes the package slow to install, or asks for a folder or threads that are not here."""
+    assert BOXED.stat().st_size <= 10e6
+    assert {name.split("/")[0] for name in safetensors.numpy.load_file(BOXED)} == {"ema"}
+    config = checkpoint.load(BOXED, ("ema",)).config
+    assert (config.data.data_dir, config.device, config.threads, config.compile) == (None, "auto", None, False)
+
+
+@pytest.mark.parametrize("read", [cli.parse_sample, cli.parse_bound, cli.parse_inversion])
+def test_it_is_what_the_commands_take_unless_told_otherwise(read):
+    """Otherwise the first thing that a newcomer sees is an error."""
+    data = [] if read is cli.parse_sample else ["--dataset", "fashion-mnist-10k"]
+    assert read("torch", data).checkpoint.path == BOXED
+
+
+def test_both_frameworks_draw_the_same_with_it(both, drawn):
+    """Otherwise they do not read the same weights."""
+    apart = np.abs(np.subtract(*(drawn(tree).astype(int) for tree in both)))
+    assert (apart > 0).mean() < DIFFERING
+    assert apart.max() <= LEVELS
+
+
+def test_what_it_draws_looks_real(tree, drawn):
+    """Otherwise the box holds a network that has learnt nothing, or the wrong thing."""
+    judge = Judge(*datasets.load(datasets.EMBEDDED))
+    distance = judge.scores(judge.extractor(drawn(tree)))["fid_fashion"]
+    assert distance < FURTHER * judge.floor(IMAGES)["fid_fashion"]
+
+
+@pytest.mark.parametrize("command", ["inference --raw", "train --resume"])
+def test_it_cannot_be_trained_on(tree, tmp_path, guarded, monkeypatch, command):
+    """Otherwise the user gets a traceback: the optimizer's state stayed with the run."""
+    monkeypatch.chdir(tmp_path)
+    main, argv = {
+        "inference --raw": (tree.inference.main, ["--raw"]),
+        "train --resume": (tree.train.main, ["--resume", str(BOXED)]),
+    }[command]
+    code, err = guarded(lambda: main(argv))
+    assert (code, err.count("\n")) == (2, 1)
+    assert "--raw and --resume need a checkpoint that a run wrote itself" in err
+
+
+# --- The tool that makes it ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def tool(monkeypatch):
+    """shared/tools/box_model.py."""
+    path = Path(__file__).parents[1] / "shared" / "tools" / "box_model.py"
+    spec = importlib.util.spec_from_file_location("box_model", path)
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "box_model", module)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_a_box_holds_the_averages_in_float16(tool, tmp_path, capsys):
+    """Otherwise the package carries the optimizer, or the commands draw with half the digits they could have."""
+    rng = np.random.default_rng(0)
+    tensors = {f"{prefix}/x": rng.standard_normal(1000).astype(np.float32) for prefix in checkpoint.PREFIXES}
+    config = Config(device="cpu", threads=1, data=DataConfig(data_dir="/home/me/data"))
+    source, out = tmp_path / "run.safetensors", tmp_path / "box.safetensors"
+    checkpoint.save(source, tensors, framework="torch", step=7, config=config, dataset_sha256="ab")
+    assert tool.box(tool.Options(str(source), str(out))) == 0
+    assert safetensors.numpy.load_file(out)["ema/x"].dtype == np.float16
+    found = checkpoint.load(out, ("ema",))
+    assert found.tensors.keys() == {"ema/x"}
+    assert found.tensors["ema/x"].dtype == np.float32
+    assert_array_equal(found.tensors["ema/x"], tensors["ema/x"].astype(np.float16).astype(np.float32))
+    assert found.config == dataclasses.replace(config, device="auto", threads=None, data=DataConfig())
+    assert "1,000 weights of step 7" in capsys.readouterr().out
