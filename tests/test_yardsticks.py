@@ -61,7 +61,7 @@ def yardsticks(script, monkeypatch):
             return self.net(x_t)
 
     monkeypatch.setattr(script.peers, "Diffusers", Small)
-    monkeypatch.setattr(script.ByDiffusers, "sampling_steps", 3)
+    monkeypatch.setattr(script.RECIPES["diffusers"], "sampling_steps", 3)
     return script
 
 
@@ -239,7 +239,8 @@ def test_a_damaged_state_and_a_diverged_network_are_told(yardsticks, tmp_path, m
     (tmp_path / "diffusers" / "state.pt").write_bytes(b"PK\x03\x04 half a file")
     with pytest.raises(UserError, match=r"state\.pt is damaged: remove it"):
         run(yardsticks, tmp_path)
-    loss = yardsticks.ByDiffusers.loss
-    monkeypatch.setattr(yardsticks.ByDiffusers, "loss", lambda self, x_0: loss(self, x_0) * float("nan"))
+    recipe = yardsticks.RECIPES["diffusers"]
+    loss = recipe.loss
+    monkeypatch.setattr(recipe, "loss", lambda self, x_0: loss(self, x_0) * float("nan"))
     with pytest.raises(UserError, match="the loss of diffusers is nan at step 1"):
         run(yardsticks, tmp_path / "nan")

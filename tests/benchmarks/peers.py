@@ -49,7 +49,7 @@ class SmallDiffusion(nn.Module):
 
     def __init__(self, alphas_cumprod: Tensor) -> None:
         super().__init__()
-        _optional_peers()
+        optional()
         from smalldiffusion.model_unet import Unet
 
         # No dropout, as in the others; it would only slow it down.
@@ -66,7 +66,7 @@ class DenoisingDiffusion(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        _optional_peers()
+        optional()
         from denoising_diffusion_pytorch import Unet
 
         self.net = Unet(dim=40, dim_mults=(1, 2, 4), channels=1)
@@ -76,7 +76,7 @@ class DenoisingDiffusion(nn.Module):
         return self.net(x_t, t)
 
 
-def _optional_peers() -> None:
+def optional() -> None:
     """Make what `make bench-peers` installed importable, behind everything that is installed properly."""
     sys.path.append(str(INSTALLED))
     # Both import torchvision for what is not the network. Its wheels do not load beside PyTorch's CPU build
