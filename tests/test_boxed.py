@@ -19,6 +19,11 @@ from ddpm_shared.evaluation.judge import Judge
 CARD = BOXED.with_name("MODEL_CARD.md").read_text()
 IMAGES = 128  # as many as the judge has features
 
+# 1.2e-4 of the pixels differed, by one level.
+DIFFERING, LEVELS = 1e-3, 2
+# Fréchet distance over that of as many real images: seen 3.5, of a model of 20 minutes; noise is beyond 80.
+FURTHER = 6
+
 
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory):

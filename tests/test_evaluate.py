@@ -263,7 +263,7 @@ def test_the_newest_run_is_evaluated_into_a_new_folder(tree, written, quick):
     folder = runs.RUNS / tree.framework / "20200101T000000Z-tiny"
     folder.parent.mkdir(parents=True)
     folder.symlink_to(written)
-    assert tree.evaluate.main(FLAGS) == 0
+    assert tree.evaluate.main(["--checkpoint", "latest", *FLAGS]) == 0
     (out,) = (runs.RUNS / "bits-per-dim").iterdir()
     assert f"Z-{tree.framework}" in out.name
     assert (out / "bits_per_dim.json").exists()

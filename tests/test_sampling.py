@@ -450,8 +450,8 @@ def test_the_newest_run_is_sampled_into_a_new_folder(tree, written, quick):
     folder = runs.RUNS / tree.framework / "20200101T000000Z-tiny"
     folder.parent.mkdir(parents=True)
     folder.symlink_to(written(tree))
-    assert tree.inference.main(["--num-images", "2"]) == 0
-    assert tree.inference.main(["--num-images", "2"]) == 0
+    assert tree.inference.main(["--checkpoint", "latest", "--num-images", "2"]) == 0
+    assert tree.inference.main(["--checkpoint", "latest", "--num-images", "2"]) == 0
     first, second = sorted((runs.RUNS / "samples").iterdir())
     assert f"Z-{tree.framework}" in first.name
     assert len(load(first)) == len(load(second)) == 2

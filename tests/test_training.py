@@ -28,6 +28,7 @@ from PIL import Image
 from ddpm_shared import checkpoint, cli, compare, datasets, files, images, interruption, runs, training
 from ddpm_shared.errors import UserError
 from ddpm_shared.evaluation import judge
+from ddpm_shared.samplers import QUICK
 
 # 4 steps an epoch, 8 in all; checkpoints after 3, 6 and 8, so that an epoch's end and a checkpoint are two things.
 STEPS, STEPS_PER_EPOCH = 8, 4
@@ -317,7 +318,7 @@ def test_samples_are_judged_while_training(tree, real_images, tmp_path):
     }
     assert evaluation["fid_fashion"] > 20 * evaluation["floor"]["fid_fashion"]  # of noise, and of real images
     draw = ["--checkpoint", str(folder / "checkpoints" / "best.safetensors"), "--num-images", "128", "--out", str(out)]
-    assert tree.inference.main([*draw, "--device", "cpu"]) == 0
+    assert tree.inference.main([*draw, "--sampler", QUICK.sampler, "--device", "cpu"]) == 0
     with np.load(out / "samples.npz") as archive:
         judged = judge.Judge(*real_images)
         by_hand = judged.scores(judged.extractor(archive["images"]))

@@ -64,8 +64,7 @@ def load(path: str | Path, prefixes: tuple[str, ...] = PREFIXES) -> Checkpoint:
     """Read a checkpoint, of its tensors only those under `prefixes`; what is kept in float16 comes as float32.
 
     Raises:
-        UserError: no such file, a truncated or foreign file, nothing under a prefix, a tensor under no prefix, or NaN
-            or infinite values.
+        UserError: no such file, a truncated or foreign file, a tensor under no prefix, or NaN or infinite values.
     """
     path = Path(path)
     if not path.is_file():
@@ -87,10 +86,6 @@ def load(path: str | Path, prefixes: tuple[str, ...] = PREFIXES) -> Checkpoint:
         raise UserError(f"{path} lacks {_listed(sorted(missing))} in its metadata: take another checkpoint of the run")
     if surplus := [name for name in names if _prefix(name) not in PREFIXES]:
         raise UserError(f"{path} holds {_listed(surplus)}, which no run writes: take another checkpoint of the run")
-    if absent := [prefix for prefix in prefixes if not any(_prefix(name) == prefix for name in names)]:
-        raise UserError(
-            f"{path} holds no {_listed(absent)} tensors: --raw and --resume need a checkpoint that a run wrote itself"
-        )
     broken = [name for name, value in tensors.items() if not np.isfinite(value).all()]
     if broken:
         raise UserError(f"{path} holds NaN or infinite values in {_listed(broken)}: take an earlier checkpoint")
@@ -113,13 +108,17 @@ def select(checkpoint: Checkpoint, prefix: str, shapes: Mapping[str, tuple[int, 
         shapes: the network's canonical names and shapes.
 
     Raises:
-        UserError: missing, surplus or wrong-shaped tensors, listed by name.
+        UserError: none at all; missing, surplus or wrong-shaped tensors, listed by name.
     """
     found = {
         name.removeprefix(prefix + "/"): value
         for name, value in checkpoint.tensors.items()
         if name.startswith(prefix + "/")
     }
+    if not found:
+        raise UserError(
+            f"{checkpoint.path} holds no {prefix} tensors: --raw and --resume need a checkpoint that a run wrote itself"
+        )
     faults = []
     if missing := sorted(set(shapes) - set(found)):
         faults.append(f"missing {_listed(missing)}")
