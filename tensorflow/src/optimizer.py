@@ -18,7 +18,7 @@ def scheduled_learning_rate(step: int, num_steps: int, settings: TrainingConfig)
     """learning_rate * min(1, (step + 1) / warmup_steps) * decay(p) at the 0-based `step` of `num_steps`.
 
     p, which goes from 0 to 1, is the part of the decay that is over:
-    p = max(0, (step / num_steps - decay_start) / (1 - decay_start)),  f = final_learning_rate,
+    p = min(1, max(0, (step / num_steps - decay_start) / (1 - decay_start))),  f = final_learning_rate,
     decay(p) = 1,  1 - (1 - f) p  (linear)  or  f + (1 - f) (1 + cos(pi p)) / 2  (cosine).
 
     Source: Goyal et al. 2017 (arXiv:1706.02677), section 2.2; Loshchilov & Hutter 2017 (arXiv:1608.03983), eq. 5;
@@ -26,7 +26,7 @@ def scheduled_learning_rate(step: int, num_steps: int, settings: TrainingConfig)
     Mirror: ddpm_torch.optimizer.scheduled_learning_rate.
     """
     warm_up = min(1.0, (step + 1) / settings.warmup_steps) if settings.warmup_steps else 1.0
-    p = max(0.0, (step / num_steps - settings.decay_start) / (1.0 - settings.decay_start))
+    p = min(1.0, max(0.0, (step / num_steps - settings.decay_start) / (1.0 - settings.decay_start)))
     f = settings.final_learning_rate
     decay = {
         "none": 1.0,
