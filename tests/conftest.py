@@ -1,5 +1,6 @@
 """What the tests share: the two trees, each skipped where its framework is not installed."""
 
+import dataclasses
 import importlib
 import os
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from ddpm_parity.sides import installed
 from ddpm_parity.suite import Suite
 from ddpm_parity.tf_side import TensorFlow
 from ddpm_parity.torch_side import Torch
-from ddpm_shared import cli
+from ddpm_shared import cli, datasets
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,20 @@ def side_of(tree):
 def suite(both):
     """The parity suite; what its sides have computed is kept for all tests."""
     return Suite()
+
+
+@pytest.fixture(scope="module")
+def few_images(tmp_path_factory):
+    """The only data there are, (training, test): 300 images each, and a cache of their own."""
+    splits = [
+        dataclasses.replace(split, images=split.images[:300], labels=split.labels[:300])
+        for split in datasets.load(datasets.EMBEDDED)
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        # Under the hash of all embedded images, the judge keeps what it saw in 300.
+        patch.setenv("DDPM_DUET_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setattr(datasets, "load", lambda name, data_dir=None: splits)
+        yield splits
 
 
 NETWORKS = {}

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ddpm_shared import checkpoint, datasets, files
+from ddpm_shared import checkpoint, files
 from ddpm_shared.errors import UserError
 from ddpm_shared.samplers import Sampling
 
@@ -20,17 +20,11 @@ import machine
 import quality
 
 pytestmark = pytest.mark.parametrize("tree", ["torch"], indirect=True)
-SPLITS = [
-    dataclasses.replace(s, images=s.images[:300], labels=s.labels[:300]) for s in datasets.load("fashion-mnist-10k")
-]
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _few_real_images_and_a_quiet_machine(tmp_path_factory):
-    """A cache of our own: under the hash of all embedded images, the judge keeps what it saw in 300."""
+def _few_real_images_and_a_quiet_machine(few_images):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DDPM_DUET_CACHE", str(tmp_path_factory.mktemp("cache")))
-        patch.setattr(datasets, "load", lambda name: SPLITS)
         patch.setattr(machine, "watch", lambda: machine.Busy(0.0))
         yield
 
@@ -49,7 +43,7 @@ def measured(tree, tmp_path_factory):
 
 
 @pytest.fixture
-def drawn(tree, monkeypatch):
+def drawn(tree, few_images, monkeypatch):
     """A sampler that does nothing: it lists (sampler, steps, first image) and hands out real images."""
     calls = []
 
@@ -59,7 +53,7 @@ def drawn(tree, monkeypatch):
             for i in reversed(range(sampling.steps)):
                 network(None, None)
                 on_step(i, None)
-        return SPLITS[1].images[first : first + count]
+        return few_images[1].images[first : first + count]
 
     class Loaded:
         device_name, threads, config = "cpu", 1, None

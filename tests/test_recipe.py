@@ -1,6 +1,5 @@
 """The search for a recipe (tests/benchmarks/recipe.py): each changes one thing, and is trained, drawn and judged."""
 
-import dataclasses
 import importlib
 import json
 import sys
@@ -8,16 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from ddpm_shared import cli, datasets
+from ddpm_shared import cli
 from ddpm_shared.config import to_dict
 from ddpm_shared.errors import UserError
 
 sys.path.insert(0, str(Path(__file__).with_name("benchmarks")))  # its files import each other by name
 
-SPLITS = [
-    dataclasses.replace(split, images=split.images[:300], labels=split.labels[:300])
-    for split in datasets.load(datasets.EMBEDDED)
-]
 SMALL = {
     **{"preset": "tiny", "base_channels": 8, "channel_mults": "1", "num_groups": 4, "num_res_blocks": 1},
     **{"dataset": "fashion-mnist-10k", "timesteps": 20, "batch_size": 16, "device": "cpu"},
@@ -25,10 +20,8 @@ SMALL = {
 
 
 @pytest.fixture
-def recipe(tmp_path, monkeypatch):
+def recipe(few_images):
     """The script, on few images."""
-    monkeypatch.setenv("DDPM_DUET_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(datasets, "load", lambda name, data_dir=None: SPLITS)
     return importlib.import_module("recipe")
 
 

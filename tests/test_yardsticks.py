@@ -4,7 +4,6 @@ Where their networks are not the matter, a convolution or two stand in for them.
 """
 
 import copy
-import dataclasses
 import importlib
 import json
 import signal
@@ -16,7 +15,7 @@ import pytest
 from numpy.testing import assert_array_equal
 from PIL import Image
 
-from ddpm_shared import datasets, files
+from ddpm_shared import files
 from ddpm_shared.errors import UserError
 
 sys.path.insert(0, str(Path(__file__).with_name("benchmarks")))  # its files import each other by name
@@ -24,20 +23,14 @@ sys.path.insert(0, str(Path(__file__).with_name("benchmarks")))  # its files imp
 import machine
 
 pytestmark = pytest.mark.parametrize("tree", ["torch"], indirect=True)
-SPLITS = [
-    dataclasses.replace(s, images=s.images[:300], labels=s.labels[:300]) for s in datasets.load("fashion-mnist-10k")
-]
 THEIRS = {"smalldiffusion", "accelerate", "einops", "psutil", "torchvision"}  # what is imported from build/peers
 
 
 @pytest.fixture(scope="module")
-def script(tree, tmp_path_factory):
+def script(tree, few_images):
     """The script with small batches, few real images and a quiet machine; its imports from build/peers are undone."""
     found, before, path = importlib.import_module("yardsticks"), set(sys.modules), list(sys.path)
     with pytest.MonkeyPatch.context() as patch:
-        # A cache of our own: under the hash of all embedded images, the judge keeps what it saw in 300.
-        patch.setenv("DDPM_DUET_CACHE", str(tmp_path_factory.mktemp("cache")))
-        patch.setattr(datasets, "load", lambda name: SPLITS)
         patch.setattr(machine, "watch", lambda: machine.Busy(0.0))
         patch.setattr(found, "BATCH", 4)
         yield found
@@ -81,10 +74,10 @@ def recipe(script, name):
 
 
 @pytest.mark.parametrize("name", ["diffusers", "smalldiffusion"])
-def test_the_real_networks_train_and_draw(script, name, monkeypatch):
+def test_the_real_networks_train_and_draw(script, few_images, name, monkeypatch):
     """Otherwise the command ends in a traceback, or compares a network of another size than `base`."""
     monkeypatch.setattr(recipe(script, name), "sampling_steps", 2)
-    training = script.Training(name, SPLITS[0].images, 0)
+    training = script.Training(name, few_images[0].images, 0)
     before = copy.deepcopy(training.weights)
     assert all(0.5 < training.advance() < 2 for _ in range(2))  # an untrained network knows nothing of eps
     assert all((old != new).any() for old, new in zip(before, training.weights, strict=True))
@@ -96,12 +89,12 @@ def test_the_real_networks_train_and_draw(script, name, monkeypatch):
     assert training.describe()["images_seen"] == 8
 
 
-def test_smalldiffusion_s_steps_are_those_of_its_own_loop(script):
+def test_smalldiffusion_s_steps_are_those_of_its_own_loop(script, few_images):
     """Otherwise it would be judged by our idea of its training."""
     recipe(script, "smalldiffusion")
-    ours, theirs = [script.Training("smalldiffusion", SPLITS[0].images, 0) for _ in range(2)]
+    ours, theirs = [script.Training("smalldiffusion", few_images[0].images, 0) for _ in range(2)]
     chosen = [script.torch.randint(300, (script.BATCH,), generator=theirs.batches).numpy() for _ in range(3)]
-    loader = [script.data.to_images(SPLITS[0].images[i], script.torch.float32) for i in chosen]
+    loader = [script.data.to_images(few_images[0].images[i], script.torch.float32) for i in chosen]
     arguments = theirs.recipe.schedule, theirs.recipe.accelerator
     noise = script.torch.get_rng_state()
     losses = [
@@ -114,9 +107,9 @@ def test_smalldiffusion_s_steps_are_those_of_its_own_loop(script):
         assert_array_equal(a.detach(), b.detach())
 
 
-def test_images_are_drawn_with_the_averaged_weights(yardsticks):
+def test_images_are_drawn_with_the_averaged_weights(yardsticks, few_images):
     """Otherwise the moving average, which makes much of the quality, is kept for nothing, or training goes on in it."""
-    training = yardsticks.Training("diffusers", SPLITS[0].images, 0)
+    training = yardsticks.Training("diffusers", few_images[0].images, 0)
     for _ in range(4):
         training.advance()
     raw, seen = copy.deepcopy(training.weights), []
@@ -130,12 +123,12 @@ def test_images_are_drawn_with_the_averaged_weights(yardsticks):
         assert (average != weight).any()
 
 
-def test_what_a_run_leaves(yardsticks, tmp_path):
+def test_what_a_run_leaves(yardsticks, few_images, tmp_path):
     """Otherwise there is nothing to quote, or a number that does not belong to the images beside it."""
     assert run(yardsticks, tmp_path) == 0
     found = report(tmp_path)["yardsticks"]["diffusers"]
     drawn = files.read_npz(tmp_path / "diffusers" / "samples.npz")["images"]
-    judge = yardsticks.Judge(*SPLITS)
+    judge = yardsticks.Judge(*few_images)
     assert found["fid_fashion"] == judge.scores(judge.extractor(drawn))["fid_fashion"]
     assert (found["steps"], found["images_seen"], found["num_images"]) == (6, 24, 150)
     assert report(tmp_path)["floor"] == judge.floor(150)
@@ -194,9 +187,9 @@ def test_minutes_are_turned_into_steps_by_the_measured_speed(yardsticks, tmp_pat
     assert "trainer, pid 9" in (tmp_path / "yardsticks.md").read_text()
 
 
-def test_the_speed_is_that_of_warm_steps(yardsticks, monkeypatch):
+def test_the_speed_is_that_of_warm_steps(yardsticks, few_images, monkeypatch):
     """Otherwise the first steps, which allocate and choose kernels, make the yardstick's time shorter."""
-    training = yardsticks.Training("diffusers", SPLITS[0].images, 0)
+    training = yardsticks.Training("diffusers", few_images[0].images, 0)
     warm_up, timed = yardsticks.WARM_UP_STEPS, yardsticks.TIMED_STEPS
     took = iter([100.0] * warm_up + [0.25] * timed)
     monkeypatch.setattr(training, "advance", lambda: setattr(training, "training_s", training.training_s + next(took)))

@@ -149,7 +149,7 @@ def _resumed_file(resume: str, framework: str, run_dir: str | None) -> Path:
     path = Path(resume)
     if resume == "latest":
         path = Path(run_dir) if run_dir else runs.latest_folder(framework)
-    return path if path.is_file() else runs.latest_checkpoint(path)
+    return runs.latest_checkpoint(path)
 
 
 def _home(resumed: checkpoint.Checkpoint) -> Path:

@@ -90,11 +90,13 @@ def latest_folder(framework: str) -> Path:
     return pointers[-1].parent.parent
 
 
-def latest_checkpoint(folder: Path) -> Path:
-    """The newest checkpoint of the run in `folder`. Raises UserError if it has none."""
-    pointer = folder / "checkpoints" / "latest"
+def latest_checkpoint(source: Path) -> Path:
+    """The newest checkpoint of the run in the folder `source`, or that very file. Raises UserError if it has none."""
+    if source.is_file():
+        return source
+    pointer = source / "checkpoints" / "latest"
     if not pointer.is_file():
-        raise UserError(f"{folder} holds no checkpoint: give a run folder with checkpoints/latest in it, or a file")
+        raise UserError(f"{source} holds no checkpoint: give a run folder with checkpoints/latest in it, or a file")
     return pointer.with_name(pointer.read_text().strip())
 
 

@@ -73,10 +73,10 @@ def train(plan: TrainPlan, make_learner: Callable[[Config], Learner]) -> int:
             f"{plan.resumed.path} was trained on data with SHA-256 {plan.resumed.dataset_sha256[:12]}..., but "
             f"{train_split.name} has {train_split.sha256[:12]}...: choose that data with --dataset or --data-dir"
         )
-    loop = TrainingLoop(framework, config, train_split, test_split)
+    _require_fitting(config, train_split)
     if plan.minutes:
         config = lasting(plan.minutes, config, make_learner(config), train_split.images)
-        loop = TrainingLoop(framework, config, train_split, test_split)
+    loop = TrainingLoop(framework, config, train_split, test_split)
     learner = make_learner(config)
     if plan.resumed:
         learner.load(plan.resumed)
@@ -90,6 +90,20 @@ def train(plan: TrainPlan, make_learner: Callable[[Config], Learner]) -> int:
         f"{len(train_split.images):,} images | {loop.total:,} steps of {config.training.batch_size} | {plan.folder}"
     )
     return loop.run(learner, run, plan.resumed.step if plan.resumed else 0, plan.stop_after)
+
+
+def _require_fitting(config: Config, split: Split) -> None:
+    batch_size, images = config.training.batch_size, split.images
+    if batch_size > len(images):
+        raise UserError(
+            f"--batch-size {batch_size} is more than the {len(images)} training images: choose a smaller one"
+        )
+    size, channels = config.model.image_size, config.model.image_channels
+    if images.shape[1:] != (size, size, channels):
+        raise UserError(
+            f"--image-size {size}, --image-channels {channels}: the images of {split.name} have "
+            f"{' x '.join(map(str, images.shape[1:]))}: leave the flags out"
+        )
 
 
 def lasting(minutes: float, config: Config, learner: Learner, pixels: Pixels) -> Config:
@@ -132,7 +146,7 @@ class TrainingLoop:
         test_split: images for the validation loss.
 
     Raises:
-        UserError: a batch larger than the data set; images of another shape than the network's; no judge of samples.
+        UserError: no judge of samples.
     """
 
     def __init__(self, framework: str, config: Config, train_split: Split, test_split: Split) -> None:
@@ -141,17 +155,6 @@ class TrainingLoop:
         self.train_pixels = train_split.images
         self.validation_pixels = test_split.images[: settings.validation_images]
         self.steps_per_epoch = len(self.train_pixels) // settings.batch_size
-        if self.steps_per_epoch == 0:
-            raise UserError(
-                f"--batch-size {settings.batch_size} is more than the {len(self.train_pixels)} training images: "
-                "choose a smaller one"
-            )
-        size, channels = config.model.image_size, config.model.image_channels
-        if self.train_pixels.shape[1:] != (size, size, channels):
-            raise UserError(
-                f"--image-size {size}, --image-channels {channels}: the images of {train_split.name} have "
-                f"{' x '.join(map(str, self.train_pixels.shape[1:]))}: leave the flags out"
-            )
         self.total = settings.num_steps(len(self.train_pixels))
         # Now, since looking at all real images takes a while: later it would come between two steps.
         self.judge = _judge(train_split, test_split, settings.evaluate_images) if settings.evaluate_every else None

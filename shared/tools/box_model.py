@@ -27,8 +27,8 @@ class Options:
 
 def box(options: Options) -> int:
     """Write the file. Returns the exit code; raises UserError where there is no checkpoint."""
-    source, out = Path(options.run), Path(options.out)
-    loaded = checkpoint.load(source if source.is_file() else runs.latest_checkpoint(source), ("ema",))
+    out = Path(options.out)
+    loaded = checkpoint.load(runs.latest_checkpoint(Path(options.run)), ("ema",))
     rounded = {name: value.astype(np.float16) for name, value in loaded.tensors.items()}
     # Where it ran is nobody's business who has another machine.
     data = dataclasses.replace(loaded.config.data, data_dir=None)

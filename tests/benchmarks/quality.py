@@ -107,8 +107,8 @@ def quality(options: Options) -> int:
     Raises:
         UserError: no such checkpoint, more steps than it was trained with, a folder with cells of other settings.
     """
-    path, out = Path(options.checkpoint), Path(options.out)
-    loaded = checkpoint.load(path if path.is_file() else runs.latest_checkpoint(path), ("ema",))
+    out = Path(options.out)
+    loaded = checkpoint.load(runs.latest_checkpoint(Path(options.checkpoint)), ("ema",))
     # Those of few steps first, so that what an interruption leaves can be compared.
     keys = [(n, spacing, s) for s in sorted(options.steps) for spacing in options.spacings for n in options.samplers]
     cells = [Cell(*key) for key in dict.fromkeys(keys)]

@@ -43,8 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         choice("subject", subject, SUBJECTS)
     quantities = [q for q in QUANTITIES if q.subject in command.subjects and (command.all or not q.slow)]
     if command.checkpoint:
-        path = Path(command.checkpoint)
-        chosen = sampling.quantities(path if path.is_file() else runs.latest_checkpoint(path))
+        chosen = sampling.quantities(runs.latest_checkpoint(Path(command.checkpoint)))
         quantities = [q for q in quantities if q.subject != "sampling"] + chosen
     suite = Suite(command.device)
 
