@@ -356,8 +356,8 @@ def test_the_last_judgement_is_told(tmp_path: Path, capsys: pytest.CaptureFixtur
     [
         ("seed", 0, 1),
         ("precision", "fp32", "bf16"),
-        ("preset", "base", "tiny"),
-        ("training.learning_rate", 2e-4, 1e-4),
+        ("preset", "small", "tiny"),
+        ("training.learning_rate", 1e-3, 1e-4),
         ("training.validation_images", None, 128),
         ("model.channel_mults", [1, 2, 4], [1, 2]),
         ("data.horizontal_flip", False, True),

@@ -146,8 +146,8 @@ def test_a_partial_model_starts_from_the_preset_of_its_file():
         ('{"training": {"bach_size": 1}}', 'can not match "bach_size" to any data class field'),
         ('{"batch_size": 1}', 'can not match "batch_size" to any data class field'),  # it belongs to training
         ('{"model": {"seed": 1}}', 'can not match "seed" to any data class field'),
-        ('{"preset": "huge"}', "unknown preset 'huge': choose one of tiny, base, large"),
-        ('{"preset": ["tiny"]}', r"unknown preset \['tiny'\]: choose one of tiny, base, large"),
+        ('{"preset": "huge"}', "unknown preset 'huge': choose one of tiny, small, base, large"),
+        ('{"preset": ["tiny"]}', r"unknown preset \['tiny'\]: choose one of tiny, small, base, large"),
         ('{"precision": "fp8"}', "unknown precision 'fp8': choose one of fp32, bf16, fp64"),
         ('{"device": "cuda"}', "unknown device 'cuda': choose one of auto, cpu, gpu"),
         ('{"data": {"dataset": "mnist"}}', "unknown dataset 'mnist': choose one of auto, fashion-mnist, fashi"),
@@ -189,6 +189,7 @@ def test_an_unreadable_file_is_refused_by_name(path, reason):
     ("preset", "channels", "resolutions", "num_res_blocks", "attention"),
     [
         ("tiny", (16, 32), (28, 14), 1, ()),
+        ("small", (32, 64, 128), (28, 14, 7), 1, (7,)),
         ("base", (32, 64, 128), (28, 14, 7), 2, (7,)),
         ("large", (64, 128, 256, 512), (28, 14, 7, 4), 2, (4,)),
     ],
@@ -200,8 +201,8 @@ def test_presets_are_those_of_the_design(preset, channels, resolutions, num_res_
     assert model.resolutions == resolutions
     assert model.num_res_blocks == num_res_blocks
     assert model.attention_resolutions == attention
-    assert Config().preset == "base"
-    assert Config().model == PRESETS["base"]
+    assert Config().preset == "small"
+    assert Config().model == PRESETS["small"]
 
 
 MODEL_COUNTS = "--num-res-blocks, --num-groups, --image-size, --image-channels"
@@ -246,9 +247,9 @@ BETAS = "--beta-start, --beta-end"
         (DiffusionConfig, {"beta_start": 0.5}, f"{BETAS} (0.5, 0.02): must satisfy 0 < start <= end < 1"),
         (DiffusionConfig, {"beta_start": NAN}, f"{BETAS} (nan, 0.02): must satisfy 0 < start <= end < 1"),
         (ModelConfig, {"num_res_blocks": 0}, f"{MODEL_COUNTS} (0, 2, 28, 1): must all be 1 or more"),
-        (ModelConfig, {"num_groups": 0}, f"{MODEL_COUNTS} (2, 0, 28, 1): must all be 1 or more"),
-        (ModelConfig, {"image_size": -1}, f"{MODEL_COUNTS} (2, 2, -1, 1): must all be 1 or more"),
-        (ModelConfig, {"image_channels": 0}, f"{MODEL_COUNTS} (2, 2, 28, 0): must all be 1 or more"),
+        (ModelConfig, {"num_groups": 0}, f"{MODEL_COUNTS} (1, 0, 28, 1): must all be 1 or more"),
+        (ModelConfig, {"image_size": -1}, f"{MODEL_COUNTS} (1, 2, -1, 1): must all be 1 or more"),
+        (ModelConfig, {"image_channels": 0}, f"{MODEL_COUNTS} (1, 2, 28, 0): must all be 1 or more"),
         (ModelConfig, {"channel_mults": ()}, "--channel-mults (): needs one positive number a level"),
         (ModelConfig, {"channel_mults": (1, 0)}, "--channel-mults (1, 0): needs one positive number a level"),
         (
@@ -298,7 +299,7 @@ BETAS = "--beta-start, --beta-end"
             {"learning_rate_decay": "step"},
             "unknown learning_rate_decay 'step': choose one of none, linear, cosine",
         ),
-        (Config, {"preset": "huge"}, "unknown preset 'huge': choose one of tiny, base, large"),
+        (Config, {"preset": "huge"}, "unknown preset 'huge': choose one of tiny, small, base, large"),
         (Config, {"precision": "fp16"}, "unknown precision 'fp16': choose one of fp32, bf16, fp64"),
         (Config, {"device": "cuda"}, "unknown device 'cuda': choose one of auto, cpu, gpu"),
         (Config, {"seed": -1}, "--seed -1: must be 0 or more"),
@@ -400,7 +401,7 @@ def test_wrong_flags_are_refused_by_name(capsys, argv, message):
 
 def test_an_unknown_preset_is_refused():
     """Otherwise a typo in --preset trains the default network."""
-    with pytest.raises(UserError, match=r"^unknown preset 'huge': choose one of tiny, base, large$"):
+    with pytest.raises(UserError, match=r"^unknown preset 'huge': choose one of tiny, small, base, large$"):
         parse("--preset", "huge")
 
 
@@ -528,7 +529,7 @@ def test_resume_where_the_pointed_file_is_gone():
     ("argv", "difference"),
     [
         (["--seed", "12"], "seed was 11, now 12"),
-        (["--learning-rate", "1e-3"], "training.learning_rate was 0.0002, now 0.001"),
+        (["--learning-rate", "2e-3"], "training.learning_rate was 0.001, now 0.002"),
         (["--batch-size", "64"], "training.batch_size was 128, now 64"),
         (
             ["--preset", "base"],

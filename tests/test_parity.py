@@ -29,7 +29,7 @@ def test_every_preset_layer_and_step_is_among_the_quantities():
     """Otherwise a subject drops out of the suite and nobody notices that it is no longer compared."""
     names = {str(q) for q in QUANTITIES}
     assert len(names) == len(QUANTITIES)
-    for preset in ("tiny", "base", "large"):
+    for preset in ("tiny", "small", "base", "large"):
         assert f"network: {preset}: gradient of every parameter" in names
     assert {q.subject for q in QUANTITIES} == {
         "schedule", "engine", "embedding", "prediction", "samplers", "layers", "network", "data", "parameters",

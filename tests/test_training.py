@@ -348,7 +348,7 @@ GIVE = "give a run folder with checkpoints/latest in it, or a file"
 def test_bad_input_is_one_sentence_without_a_traceback(tree, tmp_path, module):
     """Otherwise a typo shows the user a page of our code, or of TensorFlow's greetings."""
     flag, message = {
-        "train": ("--preset=huge", "error: unknown preset 'huge': choose one of tiny, base, large\n"),
+        "train": ("--preset=huge", "error: unknown preset 'huge': choose one of tiny, small, base, large\n"),
         "inference": ("--checkpoint=x", f"error: x holds no checkpoint: {GIVE}\n"),
     }[module]
     done = subprocess.run(
@@ -497,7 +497,7 @@ def test_nothing_that_is_not_finite_is_written(tree, fake, tmp_path, capfd, kind
     folder = tmp_path / "run"
     assert train(tree, "--run-dir", folder, "--keep-checkpoints", 1) == 1
     hint = f"the {what} is not finite at step {step}: "
-    hint += "lower --learning-rate (now 0.0002) or lengthen --warmup-steps (now 3)"
+    hint += "lower --learning-rate (now 0.001) or lengthen --warmup-steps (now 3)"
     rest = f"the checkpoint of step {kept} is kept" if kept else "there was no checkpoint yet"
     assert last_line(capfd.readouterr().err) == f"error: {hint}; {rest}"
     assert_failed(folder, f"{hint}; {rest}")
@@ -865,7 +865,7 @@ def test_a_checkpoint_without_its_run_folder_goes_on(tree, fake, tmp_path, step)
 
 @pytest.mark.parametrize(
     ("argv", "difference"),
-    [(["--seed", "5"], "seed was 0, now 5"), (["--learning-rate", "1"], "training.learning_rate was 0.0002, now 1.0")],
+    [(["--seed", "5"], "seed was 0, now 5"), (["--learning-rate", "1"], "training.learning_rate was 0.001, now 1.0")],
 )
 def test_a_resumed_run_with_other_settings_is_refused(tree, fake, tmp_path, guarded, argv, difference):
     """Otherwise one run holds the results of two."""

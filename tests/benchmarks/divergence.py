@@ -50,9 +50,11 @@ def losses(name: str, options: Options) -> np.ndarray:
         return np.array(json.loads(path.read_text()))
     by, precision = name.split("-")
     chosen: Precision = "fp64" if precision == "fp64" else "fp32"
-    config = with_preset(
-        Config(precision=chosen, device="cpu", training=TrainingConfig(batch_size=options.batch_size)), "base"
+    # The rates that docs/divergence.md tells of.
+    training = TrainingConfig(
+        batch_size=options.batch_size, learning_rate=2e-4, warmup_steps=200, learning_rate_decay="none"
     )
+    config = with_preset(Config(precision=chosen, device="cpu", training=training), "base")
     learner = (ddpm_tf if by == "tf" else ddpm_torch).learner.Learner(config)
     if by == "rounded":  # once, at the start, and so are the averages, which begin as a copy
         with torch.no_grad():

@@ -37,7 +37,7 @@ def _named(side: Side, values: Sequence[Any]) -> Arrays:
 def _learning_rate(side: Side) -> Arrays:
     settings = {
         "with warm-up": RATES,
-        "without": TrainingConfig(),
+        "without": TrainingConfig(learning_rate_decay="none"),
         "linear decay": replace(RATES, learning_rate_decay="linear", decay_start=0.5),
         "cosine decay": replace(RATES, learning_rate_decay="cosine"),
         "decay from the start": TrainingConfig(learning_rate_decay="linear", decay_start=0.0, final_learning_rate=0.0),

@@ -52,8 +52,9 @@ LAYERS = Tolerance(fp64=1e-13, fp32=5e-6)
 FORWARD = Tolerance(fp64=1e-12, fp32=1e-5)
 # 3.6e-16 and 9.8e-8: a mean over thousands of errors that cancel.
 LOSS = Tolerance(fp64=1e-14, fp32=1e-6)
-# 4.3e-14 and 4.1e-6: the way there and back, and gradients of biases are sums over all pixels.
-GRADIENTS = Tolerance(fp64=1e-12, fp32=1e-5)
+# 4.3e-14 and 3.2e-5 (in `small`; 4.1e-6 elsewhere): the way there and back, and gradients of biases are sums over all
+# pixels. That of the last layer's bias in `small`, what is left of terms that cancel, is a hundredth of the largest.
+GRADIENTS = Tolerance(fp64=1e-12, fp32=5e-5)
 # 4.8e-15, in float64 whatever the precision: host arithmetic, to which the oracle goes another way.
 LEARNING_RATE = Tolerance(fp64=1e-14, fp32=1e-14)
 # 0 and 6.7e-8: one norm, one product.
