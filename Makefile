@@ -35,7 +35,7 @@ data: $(STAMP)  ## find or download Fashion-MNIST and verify it
 # The demo is the ordinary commands on a small scale; a new folder each time, so nothing is overwritten.
 DEMO := runs/demo/$(shell date -u +%Y%m%dT%H%M%SZ)
 DEMO_IMAGES = $(SAMPLER) --num-images 256 --batch-size 64 --gif
-DEMO_FLAGS = --preset tiny --dataset fashion-mnist-10k --max-steps 156 --learning-rate 1e-3 --warmup-steps 50 \
+DEMO_FLAGS = --preset tiny --dataset fashion-mnist-10k --max-steps 156 --warmup-steps 50 \
   --validation-images 500 --sample-every 0
 
 .PHONY: demo

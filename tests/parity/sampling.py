@@ -17,7 +17,8 @@ from ddpm_shared.reference_model import Network
 from ddpm_shared.samplers import SAMPLERS, Sampling
 
 # Averaged weights (70,969 numbers) of 5 epochs: make train-torch ARGS="--preset tiny --base-channels 8
-# --channel-mults 1 2 2 --attention-resolutions 7 --num-groups 4 --epochs 5 --batch-size 64 --learning-rate 2e-3".
+# --channel-mults 1 2 2 --attention-resolutions 7 --num-groups 4 --epochs 5 --batch-size 64 --learning-rate 2e-3
+# --warmup-steps 200 --learning-rate-decay none".
 TRAINED = Path(__file__).with_name("trained.safetensors")
 SEED = 5
 GRIDS = {4: GRID_OF_4, 13: GRID_OF_13}  # images -> tolerance
