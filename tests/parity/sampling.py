@@ -46,19 +46,25 @@ def _oracle_s(side: Side, network: Network, config: Config, images: int, samplin
     return x_0
 
 
-def _drawn(side: Side, path: Path, images: int, sampling: Sampling) -> dict[str, Array]:
+def _trained(side: Side, path: Path) -> tuple[Config, Any]:
+    """The settings and the network of the checkpoint at `path`."""
     loaded = checkpoint.load(path, ("ema",))
     config = side.configured(loaded.config)
     if side.name == "oracle":
         values = checkpoint.select(loaded, "ema", side.shapes_of(lambda torch: torch.network(config.model)))
-        x_0 = _oracle_s(side, Network(values, config.model), config, images, sampling)
-        return {"x_0": x_0, "grid": np.clip(np.rint((x_0 + 1) * 127.5), 0, 255)}
+        return config, Network(values, config.model)
     network = side.network(config.model)
     side.assign(network, checkpoint.select(loaded, "ema", side.shapes(network)))
+    return config, side.sampler(network)
+
+
+def _drawn(side: Side, path: Path, images: int, sampling: Sampling) -> dict[str, Array]:
+    config, network = side.keep(("trained", path), lambda: _trained(side, path))
+    if side.name == "oracle":
+        x_0 = _oracle_s(side, network, config, images, sampling)
+        return {"x_0": x_0, "grid": np.clip(np.rint((x_0 + 1) * 127.5), 0, 255)}
     last: dict[str, Any] = {}
-    grid = side.sampling.sample(
-        side.sampler(network), config, sampling, SEED, images, on_step=lambda i, x: last.update(x_0=x)
-    )
+    grid = side.sampling.sample(network, config, sampling, SEED, images, on_step=lambda i, x: last.update(x_0=x))
     return {"x_0": side.array(last["x_0"]), "grid": grid}
 
 
