@@ -91,6 +91,12 @@ evaluate: $(STAMP)  ## judge samples against real images: RUN=FOLDER, or RUN=sam
 compare: $(STAMP)  ## lay runs over each other in report.html: RUNS="A B C"
 	$(PY) -m ddpm_shared.compare $(RUNS) $(ARGS)
 
+.PHONY: notebooks lab
+notebooks: $(STAMP)  ## execute the notebooks for both frameworks and save what they show, e.g. ARGS="01 --frameworks torch"
+	$(PY) -m ddpm_course.build $(ARGS)
+lab: $(STAMP)  ## open the notebooks in JupyterLab
+	$(VENV)/bin/jupyter lab notebooks $(ARGS)
+
 .PHONY: parity
 parity: $(STAMP)  ## compare every number of both frameworks and the oracle here, e.g. ARGS="--mutations"
 	$(PY) -m ddpm_parity $(ARGS)
@@ -113,6 +119,7 @@ types: $(STAMP)  ## static types
 	@ln -sfn ../../pytorch/src build/types/ddpm_torch
 	@ln -sfn ../../tensorflow/src build/types/ddpm_tf
 	@ln -sfn ../../tests/parity build/types/ddpm_parity
+	@ln -sfn ../../notebooks/course build/types/ddpm_course
 	$(VENV)/bin/mypy
 
 # Other people's networks, to be timed beside ours; the optional ones stay out of the environment (see peers.txt).

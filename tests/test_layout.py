@@ -40,7 +40,7 @@ def test_the_real_framework_is_found_from_the_root(framework):
     assert "site-packages" in origin
 
 
-@pytest.mark.parametrize("package", ["ddpm_shared", "ddpm_torch", "ddpm_tf", "ddpm_parity"])
+@pytest.mark.parametrize("package", ["ddpm_shared", "ddpm_torch", "ddpm_tf", "ddpm_parity", "ddpm_course"])
 def test_packages_come_from_this_checkout(package):
     """Otherwise the tests test another copy."""
     import importlib.util
@@ -63,6 +63,7 @@ def imported(path):
 
 
 PROOF = {
+    "ddpm_course",
     "ddpm_parity",
     "ddpm_shared.reference",
     "ddpm_shared.reference_bound",
@@ -75,7 +76,7 @@ PROOF = {
 @pytest.mark.parametrize(
     ("folder", "barred"),
     [
-        ("shared/src", {"torch", "tensorflow", "keras", "ddpm_torch", "ddpm_tf", "ddpm_parity"}),
+        ("shared/src", {"torch", "tensorflow", "keras", "ddpm_torch", "ddpm_tf", "ddpm_parity", "ddpm_course"}),
         ("pytorch/src", {"tensorflow", "keras", "ddpm_tf", *PROOF}),
         ("tensorflow/src", {"torch", "ddpm_torch", *PROOF}),
     ],

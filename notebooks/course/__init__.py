@@ -1,0 +1,8 @@
+"""What the notebooks in the folder above stand on: a framework at choice, figures, sliders, and checks of exercises.
+
+begin("torch") or begin("tensorflow") is the first thing that a notebook calls.
+"""
+
+from ddpm_course.tree import Tree, begin
+
+__all__ = ["Tree", "begin"]

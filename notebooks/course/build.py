@@ -1,0 +1,109 @@
+"""Execute the notebooks: `python -m ddpm_course.build` (make notebooks).
+
+The sources are notebooks/*.py, in jupytext's percent format. Each is run from its first cell in a kernel of its own,
+for each framework, and saved with its pictures: notebooks/*.ipynb for PyTorch, notebooks/tensorflow/*.ipynb.
+"""
+
+import os
+import re
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import jupytext
+import nbformat
+import tyro
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+from tqdm import tqdm
+
+from ddpm_course.explore import BUILDING
+from ddpm_course.tree import NAMES
+from ddpm_shared import cli, files
+from ddpm_shared.errors import UserError, choice
+
+FOLDER = Path(__file__).parents[1]
+PARAMETER = re.compile(r'^FRAMEWORK = "\w+"', re.MULTILINE)
+SECONDS_A_CELL = 600  # then it hangs
+
+
+@dataclass(frozen=True)
+class Options:
+    """Execute the notebooks for both frameworks, and save them with what they show."""
+
+    notebooks: tyro.conf.Positional[tuple[str, ...]] = ()
+    """Which, by the beginnings of their names, e.g. 01 (default: all)."""
+    frameworks: tuple[Literal["torch", "tensorflow"], ...] = ("torch", "tensorflow")
+    """For which frameworks."""
+    out: str = str(FOLDER)
+    """Where to write; TensorFlow's go to the folder tensorflow in it."""
+
+
+def sources() -> list[Path]:
+    """The notebooks' sources, in their order."""
+    return sorted(FOLDER.glob("[0-9][0-9]_*.py"))
+
+
+def chosen(options: Options) -> list[Path]:
+    """The sources that are asked for. Raises UserError for a name that none begins with."""
+    found = sources()
+    for name in options.notebooks:
+        if not any(path.name.startswith(name) for path in found):
+            choice("notebook", name, tuple(path.stem for path in found))
+    return [path for path in found if not options.notebooks or path.name.startswith(tuple(options.notebooks))]
+
+
+def read(source: Path, framework: str) -> Any:
+    """The notebook of a source, for `framework`, its cells numbered so that the same source gives the same file."""
+    notebook = jupytext.read(source)
+    cells = [cell for cell in notebook.cells if PARAMETER.search(cell.source)]
+    if len(cells) != 1:
+        raise UserError(f'{source}: {len(cells)} cells hold FRAMEWORK = "...", expected one')
+    cells[0].source = PARAMETER.sub(f'FRAMEWORK = "{framework}"', cells[0].source)
+    for number, cell in enumerate(notebook.cells):
+        cell.id = f"cell-{number}"
+    return notebook
+
+
+def execute(notebook: Any, name: str, folder: Path) -> None:
+    """Run all cells in a new kernel that stands in `folder`, one after the other, and keep what they show.
+
+    Raises:
+        UserError: a cell stops with an error.
+    """
+    client = NotebookClient(
+        notebook, timeout=SECONDS_A_CELL, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
+    )
+    with tqdm(total=len(notebook.cells), desc=name, unit="cell", leave=False) as bar:
+        client.on_cell_complete = lambda cell, cell_index: bar.update(1)
+        try:
+            client.execute(env=os.environ | {BUILDING: "1"})
+        except CellExecutionError as error:
+            raise UserError(f"{name}: a cell stops with {error.ename}: {error.evalue}\n{error.traceback}") from None
+
+
+def build(options: Options) -> int:
+    """Execute and save; what is finished stays when the rest is interrupted. Returns the exit code.
+
+    Raises:
+        UserError: no such notebook, or one that stops with an error.
+    """
+    took = {}
+    for source in chosen(options):
+        for framework in options.frameworks:
+            name = f"{source.stem}, {NAMES[framework]}"
+            began = time.perf_counter()
+            notebook = read(source, framework)
+            execute(notebook, name, source.parent)
+            target = Path(options.out) / ("" if framework == "torch" else framework) / f"{source.stem}.ipynb"
+            files.write_atomically(target, nbformat.writes(notebook).encode())
+            took[name] = time.perf_counter() - began
+            print(f"{target}: {took[name]:.0f} s, {target.stat().st_size / 1e6:.2f} MB", flush=True)
+    print(f"{len(took)} notebooks in {sum(took.values()) / 60:.1f} minutes")
+    return 0
+
+
+if __name__ == "__main__":
+    cli.guard(lambda: build(cli.parse(Options, sys.argv[1:], "ddpm_course.build")))

@@ -1,0 +1,64 @@
+"""One of the two trees, by the name of its framework, so that one notebook teaches both."""
+
+import importlib
+import importlib.util
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from ddpm_course import figures
+from ddpm_shared.cli import TREES
+
+NAMES = {"torch": "PyTorch", "tensorflow": "TensorFlow"}
+
+
+@dataclass(frozen=True)
+class Tree:
+    """The modules of a tree: `tree.engine` is ddpm_torch.engine or ddpm_tf.engine, imported when it is first asked for.
+
+    Outside, images are NumPy arrays [B, H, W, C]; `tree.data.to_tensor` and `to_array` go to the tree's own tensors and
+    back.
+    """
+
+    framework: str  # "torch" or "tensorflow"
+
+    @property
+    def name(self) -> str:
+        """What people call the framework."""
+        return NAMES[self.framework]
+
+    def __getattr__(self, module: str) -> ModuleType:
+        if module.startswith("_"):
+            raise AttributeError(module)
+        return importlib.import_module(f"{TREES[self.framework]}.{module}")
+
+    def times(self, values: Sequence[int]) -> Any:
+        """Times t as a tensor, [B] int32."""
+        array = np.asarray(values, np.int32)
+        if self.framework == "torch":
+            return importlib.import_module("torch").from_numpy(array)
+        return importlib.import_module("tensorflow").constant(array)
+
+
+def begin(framework: str) -> Tree:
+    """The tree of `framework`, with the figures of this notebook made readable.
+
+    Raises:
+        SystemExit: no such framework, or it is not installed; a notebook then shows one sentence.
+    """
+    if framework not in TREES:
+        raise SystemExit(f'FRAMEWORK = "{framework}": choose "torch" or "tensorflow" there and run it again.')
+    spec = importlib.util.find_spec(framework)
+    if spec is None or spec.origin is None:  # from the root, the folder tensorflow/ can be found, but has no origin
+        other = next(name for name in TREES if name != framework)
+        raise SystemExit(
+            f'{NAMES[framework]} is not installed here: set FRAMEWORK = "{other}" in the cell above, or install both '
+            "with `make setup` and restart the kernel."
+        )
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's greetings are not the lesson
+    figures.use_style()
+    return Tree(framework)

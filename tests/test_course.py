@@ -1,0 +1,204 @@
+"""The notebooks: that they run, say what to do where they cannot, and that their exercises' checks can be trusted."""
+
+import subprocess
+import sys
+
+import nbformat
+import numpy as np
+import pytest
+
+from ddpm_course import begin, build, explore
+from ddpm_course import tree as trees
+from ddpm_course.exercises import forward
+from ddpm_course.exercises.checking import compare, exercise
+from ddpm_shared.errors import UserError
+
+SOURCES = build.sources()
+
+
+# --- Running them -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("source", "tree"),
+    [
+        pytest.param(source, name, id=f"{source.stem}-{name}", marks=[pytest.mark.slow] * (number > 0))
+        for number, (source, name) in enumerate((source, name) for source in SOURCES for name in ("torch", "tf"))
+    ],
+    indirect=["tree"],
+)
+def test_a_notebook_runs_and_shows_pictures(source, tree, tmp_path):
+    """Otherwise a learner's first error is ours."""
+    assert build.build(build.Options((source.stem,), (tree.framework,), str(tmp_path))) == 0
+    (file,) = tmp_path.rglob("*.ipynb")
+    assert file.stat().st_size < 2e6
+    notebook = nbformat.read(file, as_version=4)
+    nbformat.validate(notebook)
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    assert any("image/png" in output.get("data", {}) for output in outputs)
+    assert not [output for output in outputs if output.get("name") == "stderr"]
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
+def test_a_notebook_opens_as_promised(source):
+    """Otherwise a learner does not know what it is for, or it cannot be switched to the other framework."""
+    notebook = build.read(source, "tensorflow")
+    assert notebook.cells[1].source.startswith('FRAMEWORK = "tensorflow"')
+    head = notebook.cells[0].source
+    promised = f"# {source.stem[:2]} · ", "**Afterwards you can**", "**Time:**", "**You need:**"
+    assert all(told in head for told in promised)
+    text = "\n".join(cell.source for cell in notebook.cells)
+    assert "Predict before you run" in text
+    assert text.count("<details>") == text.count("</details>") >= 2
+    assert text.count("check.") >= 3  # graded exercises
+
+
+def test_a_source_without_its_parameter_is_refused(tmp_path):
+    """Otherwise it is executed twice for the same framework, and nobody notices."""
+    source = tmp_path / "00_none.py"
+    source.write_text("# %%\nprint(1)\n")
+    with pytest.raises(UserError, match="0 cells hold FRAMEWORK"):
+        build.read(source, "torch")
+
+
+def test_an_unknown_notebook_is_refused():
+    """Otherwise a typo executes nothing and says that all is well."""
+    with pytest.raises(UserError, match="unknown notebook 'forward': choose one of "):
+        build.chosen(build.Options(("forward",)))
+
+
+def test_a_cell_that_fails_is_named(tmp_path, monkeypatch):
+    """Otherwise the notebook is saved half, over the one that was whole."""
+    (tmp_path / "00_wrong.py").write_text('# %%\nFRAMEWORK = "torch"\n\n# %%\n1 / 0\n')
+    monkeypatch.setattr(build, "FOLDER", tmp_path)
+    with pytest.raises(UserError, match="00_wrong, PyTorch: a cell stops with ZeroDivisionError: division by zero"):
+        build.build(build.Options((), ("torch",), str(tmp_path)))
+    assert not list(tmp_path.glob("*.ipynb"))
+
+
+# --- Where something is missing -----------------------------------------------------------------------------
+
+
+def test_without_the_package_it_says_what_to_do():
+    """Otherwise the first thing that a newcomer sees is a traceback."""
+    for source in SOURCES:
+        code = build.read(source, "torch").cells[2].source
+        blocked = f"import sys; sys.modules['ddpm_course'] = None\n{code}"
+        run = subprocess.run([sys.executable, "-c", blocked], capture_output=True, text=True, check=False)
+        assert run.returncode == 1
+        assert run.stderr == "ddpm-duet is not installed here: run `make setup`, then `make lab`, in its folder.\n"
+
+
+def test_with_one_framework_it_names_the_other(monkeypatch):
+    """Otherwise a learner with PyTorch alone believes that nothing works."""
+    monkeypatch.setattr(trees.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(SystemExit, match='TensorFlow is not installed here: set FRAMEWORK = "torch"'):
+        begin("tensorflow")
+    with pytest.raises(SystemExit, match='choose "torch" or "tensorflow"'):
+        begin("jax")
+
+
+def test_a_tree_is_the_framework_s(tree):
+    """Otherwise the notebook of TensorFlow teaches PyTorch."""
+    duet = begin(tree.framework)
+    assert duet.engine is tree.engine
+    x = np.arange(24.0).reshape(1, 4, 6, 1)
+    np.testing.assert_array_equal(duet.data.to_array(duet.data.to_tensor(x)), x)
+    assert duet.times([3, 4]).numpy().tolist() == [3, 4]
+
+
+def test_a_slider_has_pictures_where_nobody_can_move_it(monkeypatch):
+    """Otherwise the page on a code-hosting site has a gap."""
+    drawn = []
+    monkeypatch.setenv(explore.BUILDING, "1")
+    explore.explore("t", range(10), drawn.append, shown=[2, 7])
+    assert drawn == [2, 7]
+
+
+def test_a_slider_draws_what_it_is_moved_to(monkeypatch):
+    """Otherwise it is an ornament."""
+    drawn, shown = [], []
+    monkeypatch.delenv(explore.BUILDING, raising=False)
+    monkeypatch.setattr(explore, "display", shown.append)
+    explore.explore("t", range(10), drawn.append, shown=[2])
+    (interactive,) = shown
+    interactive.children[0].value = 5
+    interactive.update()
+    assert drawn[-1] == 5
+
+
+# --- The checks of the exercises ----------------------------------------------------------------------------
+
+
+def test_a_check_says_what_is_off():
+    """Otherwise the learner is told that it is wrong, and no more."""
+
+    @exercise
+    def square(answer):
+        compare(answer(3.0), 9.0, {"that is twice the number": 6.0})
+
+    assert square(lambda x: x * x).right
+    assert repr(square(lambda x: x * x)) == "✓ right"
+    for answer, said in (
+        (lambda x: 2 * x, "that is twice the number"),
+        (lambda x: None, "nothing yet"),
+        (lambda x: [9.0], r"the shape is [1], expected a single number"),
+        (lambda x: "9 apples", "that is a str, expected numbers"),
+        (lambda x: float("nan"), "not a finite number"),
+        (lambda x: x / 0, "your code stops with ZeroDivisionError"),
+        (lambda x: 9.1, "not yet: 9.1, expected 9"),
+    ):
+        verdict = square(answer)
+        assert not verdict.right
+        assert said in verdict.text
+
+
+def column(values):
+    return values[:, None, None, None]
+
+
+FORWARD = {
+    forward.q_sample: [
+        (lambda a, x, t, e: column(np.sqrt(a[t])) * x + column(np.sqrt(1 - a[t])) * e, None),
+        (lambda a, x, t, e: column(a[t]) * x + column(1 - a[t]) * e, "the roots are missing"),
+        (lambda a, x, t, e: column(np.sqrt(1 - a[t])) * x + column(np.sqrt(a[t])) * e, "have changed places"),
+        (lambda a, x, t, e: column(np.sqrt(a[t])) * x + column(1 - np.sqrt(a[t])) * e, "the root of the difference"),
+        (
+            lambda a, x, t, e: column(np.sqrt(np.append(1, a)[t])) * x + column(np.sqrt(1 - np.append(1, a)[t])) * e,
+            "one step early",
+        ),
+        (lambda a, x, t, e: np.sqrt(a[t]) * x + np.sqrt(1 - a[t]) * e, "the shape is [3, 4, 5, 3]"),
+    ],
+    forward.first_time_below: [
+        (lambda a, snr: int(np.argmax(a / (1 - a) < snr)), None),
+        (lambda a, snr: np.flatnonzero(a / (1 - a) < snr)[0], None),
+        (lambda a, snr: np.argmax(np.sqrt(a / (1 - a)) < snr), "the ratio of the amplitudes"),
+        (lambda a, snr: np.argmax(a < snr), "divide it by that of the noise"),
+        (lambda a, snr: np.argmax(a / (1 - a) < snr) + 1, "t is 0-based"),
+        (lambda a, snr: np.argmax(a / (1 - a) < snr) - 1, "one too early"),
+        (lambda a, snr: a / (1 - a) < snr, "the shape is [1000]"),
+    ],
+    forward.two_steps: [
+        (lambda b, c: (np.sqrt((1 - b) * (1 - c)), np.sqrt(1 - (1 - b) * (1 - c))), None),
+        (lambda b, c: (np.sqrt((1 - b) * (1 - c)), 1 - (1 - b) * (1 - c)), "that is the variance"),
+        (lambda b, c: (np.sqrt((1 - b) * (1 - c)), np.sqrt(b + c)), "the first noise shrinks"),
+        (lambda b, c: ((1 - b) * (1 - c), np.sqrt(1 - (1 - b) * (1 - c))), "roots of 1 - beta"),
+        (lambda b, c: (np.sqrt((1 - b) * (1 - c)), np.sqrt((1 - c) * b) + np.sqrt(c)), "variances do"),
+        (lambda b, c: np.sqrt((1 - b) * (1 - c)), "return two numbers"),
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("check", "answer", "said"),
+    [
+        pytest.param(check, answer, said, id=f"{check.__name__}-{said or 'right'}")
+        for check, answers in FORWARD.items()
+        for answer, said in answers
+    ],
+)
+def test_right_answers_pass_and_usual_mistakes_are_recognised(check, answer, said):
+    """Otherwise a right answer is refused, or a wrong one learnt."""
+    verdict = check(answer)
+    assert verdict.right == (said is None), verdict
+    assert (said or "right") in verdict.text
