@@ -1,0 +1,40 @@
+"""The same function in both trees, side by side. Neither framework is imported: the sources are read."""
+
+import ast
+import html
+import importlib.util
+from pathlib import Path
+
+from IPython.display import HTML
+
+from ddpm_course.tree import NAMES
+from ddpm_shared.cli import TREES
+
+STYLE = 'style="text-align: left; vertical-align: top; white-space: pre; font-family: monospace"'
+
+
+def source(framework: str, module: str, name: str) -> str:
+    """The source of a function or class, without its docstring, which is the same in both trees.
+
+    Raises:
+        ValueError: there is none of that name.
+    """
+    package = importlib.util.find_spec(TREES[framework])
+    assert package is not None
+    assert package.origin is not None
+    text = Path(package.origin).with_name(f"{module}.py").read_text()
+    for node in ast.parse(text).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == name:
+            lines, first = text.splitlines(), node.body[0]
+            code = lines[node.lineno - 1 : node.end_lineno]
+            if ast.get_docstring(node) is not None:
+                del code[first.lineno - node.lineno : (first.end_lineno or first.lineno) - node.lineno + 1]
+            return "\n".join(code)
+    raise ValueError(f"{module}.py of {TREES[framework]} holds no {name}")
+
+
+def side_by_side(module: str, name: str) -> HTML:
+    """Both trees' `module.name` in a table of two columns."""
+    heads = "".join(f"<th style='text-align: left'>{NAMES[framework]}</th>" for framework in TREES)
+    cells = "".join(f"<td {STYLE}>{html.escape(source(framework, module, name))}</td>" for framework in TREES)
+    return HTML(f"<table><tr>{heads}</tr><tr>{cells}</tr></table>")
