@@ -7,7 +7,7 @@ import nbformat
 import numpy as np
 import pytest
 
-from ddpm_course import begin, build, explore
+from ddpm_course import begin, begin_both, build, explore
 from ddpm_course import tree as trees
 from ddpm_course.exercises.checking import compare, exercise
 from ddpm_shared.errors import UserError
@@ -93,6 +93,8 @@ def test_with_one_framework_it_names_the_other(monkeypatch):
     monkeypatch.setattr(trees.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(SystemExit, match='TensorFlow is not installed here: set FRAMEWORK = "torch"'):
         begin("tensorflow")
+    with pytest.raises(SystemExit, match="compares two frameworks, and PyTorch is not installed here"):
+        begin_both()
     with pytest.raises(SystemExit, match='choose "torch" or "tensorflow"'):
         begin("jax")
 

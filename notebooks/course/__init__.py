@@ -3,6 +3,6 @@
 begin("torch") or begin("tensorflow") is the first thing that a notebook calls.
 """
 
-from ddpm_course.tree import Tree, begin
+from ddpm_course.tree import Tree, begin, begin_both
 
-__all__ = ["Tree", "begin"]
+__all__ = ["Tree", "begin", "begin_both"]

@@ -52,7 +52,8 @@ def show_images(
     low, high = (0.0, 255.0) if images.dtype == np.uint8 else limits
     shown = np.clip((images.astype(np.float64) - low) / (high - low), 0.0, 1.0)
     lines = math.ceil(count / columns)
-    size = columns * (width * PIXEL + 0.08) + 0.9 * bool(rows), lines * (height * PIXEL + 0.1) + 0.35 * bool(titles)
+    scale = PIXEL * max(1.0, 28 / width)  # a small image is shown no smaller
+    size = columns * (width * scale + 0.08) + 0.9 * bool(rows), lines * (height * scale + 0.1) + 0.35 * bool(titles)
     figure, axes = plt.subplots(lines, columns, figsize=(size[0], size[1] + 0.35 * bool(title)), squeeze=False)
     for index, place in enumerate(axes.flat):
         place.set(xticks=[], yticks=[], frame_on=False)

@@ -52,13 +52,34 @@ def begin(framework: str) -> Tree:
     """
     if framework not in TREES:
         raise SystemExit(f'FRAMEWORK = "{framework}": choose "torch" or "tensorflow" there and run it again.')
-    spec = importlib.util.find_spec(framework)
-    if spec is None or spec.origin is None:  # from the root, the folder tensorflow/ can be found, but has no origin
+    if not _installed(framework):
         other = next(name for name in TREES if name != framework)
         raise SystemExit(
             f'{NAMES[framework]} is not installed here: set FRAMEWORK = "{other}" in the cell above, or install both '
             "with `make setup` and restart the kernel."
         )
+    return _begin(framework)
+
+
+def begin_both() -> tuple[Tree, Tree]:
+    """The trees of PyTorch and of TensorFlow, for what compares them. Raises SystemExit where one is not installed."""
+    for framework in TREES:
+        if not _installed(framework):
+            raise SystemExit(
+                f"This notebook compares two frameworks, and {NAMES[framework]} is not installed here: run "
+                "`make setup` and restart the kernel."
+            )
+    torch, tensorflow = map(_begin, TREES)
+    return torch, tensorflow
+
+
+def _installed(framework: str) -> bool:
+    """Whether it is there. From the root, the folder tensorflow/ can be found as well, but has no origin."""
+    spec = importlib.util.find_spec(framework)
+    return spec is not None and spec.origin is not None
+
+
+def _begin(framework: str) -> Tree:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's greetings are not the lesson
     figures.use_style()
     return Tree(framework)
