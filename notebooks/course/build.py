@@ -79,7 +79,7 @@ def execute(notebook: Any, name: str, folder: Path) -> None:
     with tqdm(total=len(notebook.cells), desc=name, unit="cell", leave=False) as bar:
         client.on_cell_complete = lambda cell, cell_index: bar.update(1)
         try:
-            client.execute(env=os.environ | {BUILDING: "1"})
+            client.execute(env=os.environ | {BUILDING: "1", "TQDM_DISABLE": "1"})  # a bar would be saved as an error
         except CellExecutionError as error:
             raise UserError(f"{name}: a cell stops with {error.ename}: {error.evalue}\n{error.traceback}") from None
 
