@@ -13,13 +13,13 @@
 # %% [markdown]
 # # 00 · Orientation: one model, two frameworks
 #
-# **Afterwards you can** draw images with the model in the package, find the same function in both trees and read the two side by
-# side, and say why two frameworks can be given the same noise.
+# **Afterwards you can** draw images with the model in the package, find the same function in both trees and read the
+# two side by side, and say why two frameworks can be given the same noise.
 #
 # **Time:** 30 minutes. **You need:** Python and NumPy; a little PyTorch *or* TensorFlow helps, both are not needed.
 #
-# This is the first of nine notebooks. Each runs in PyTorch or in TensorFlow: the next cell says in which. Change it whenever you like,
-# choose *Restart kernel and run all cells*, and see what stays the same.
+# This is the first of nine notebooks. Each runs in PyTorch or in TensorFlow: the next cell says in which. Change it
+# whenever you like, choose *Restart kernel and run all cells*, and see what stays the same.
 
 # %%
 FRAMEWORK = "torch"  # or "tensorflow": everything below works in both
@@ -30,14 +30,13 @@ try:
 except ModuleNotFoundError:
     raise SystemExit("ddpm-duet is not installed here: run `make setup`, then `make lab`, in its folder.") from None
 
-import dataclasses
 
 import numpy as np
 
 from ddpm_course.exercises import orientation as check
 from ddpm_course.figures import show_images
 from ddpm_course.mirror import side_by_side
-from ddpm_shared import checkpoint, datasets, streams
+from ddpm_shared import datasets, streams
 from ddpm_shared.samplers import Sampling
 
 duet = begin(FRAMEWORK)
@@ -46,13 +45,11 @@ print(f"This run is {duet.name}'s.")
 # %% [markdown]
 # ## Images out of noise
 #
-# The package brings a trained model: a network that was shown 60,000 photographs of clothes, each spoilt by a random amount of noise,
-# and learnt to say what the noise was. It has never been asked to draw. And yet it can:
+# The package brings a trained model: a network that was shown 60,000 photographs of clothes, each spoilt by a random
+# amount of noise, and learnt to say what the noise was. It has never been asked to draw. And yet it can:
 
 # %%
-loaded = checkpoint.load(checkpoint.BOXED, ("ema",))
-config = dataclasses.replace(loaded.config, precision="fp32", device="cpu")
-network = duet.sampling.load_model(loaded, "ema", config)
+network, config = duet.trained()
 steps = {}
 drawn = duet.sampling.sample(
     network,
@@ -81,8 +78,8 @@ show_images(
 )
 
 # %% [markdown]
-# *What to see:* first the brightness of regions, then the outline, then the texture; the opposite of the order in which noise
-# destroys them. How that works is what the course is about:
+# *What to see:* first the brightness of regions, then the outline, then the texture; the opposite of the order in which
+# noise destroys them. How that works is what the course is about:
 #
 # | | you learn | you make |
 # |---|---|---|
@@ -98,11 +95,12 @@ show_images(
 #
 # ## Two trees
 #
-# Everything that computes exists twice: in `pytorch/src` (imported as `ddpm_torch`) and in `tensorflow/src` (`ddpm_tf`). The same
-# files, the same functions, in the same order. What needs no framework, such as settings, data and noise, exists once, in
-# `shared/src` (`ddpm_shared`).
+# Everything that computes exists twice: in `pytorch/src` (imported as `ddpm_torch`) and in `tensorflow/src`
+# (`ddpm_tf`). The same files, the same functions, in the same order. What needs no framework, such as settings, data
+# and noise, exists once, in `shared/src` (`ddpm_shared`).
 #
-# > **Predict before you run.** The next cell shows how an image is made noisy in both frameworks. Which words will differ?
+# > **Predict before you run.** The next cell shows how an image is made noisy in both frameworks. Which words will
+# > differ?
 
 # %%
 side_by_side("engine", "q_sample")
@@ -114,8 +112,9 @@ side_by_side("engine", "q_sample")
 side_by_side("data", "to_images")
 
 # %% [markdown]
-# PyTorch keeps the channels before height and width, `[B, C, H, W]`, TensorFlow after them, `[B, H, W, C]`. Here is that difference,
-# and the whole of it: outside, an image is always `[B, H, W, C]`, and `data.to_tensor` and `data.to_array` stand at the border.
+# PyTorch keeps the channels before height and width, `[B, C, H, W]`, TensorFlow after them, `[B, H, W, C]`. Here is
+# that difference, and the whole of it: outside, an image is always `[B, H, W, C]`, and `data.to_tensor` and
+# `data.to_array` stand at the border.
 
 # %%
 train, test = datasets.load("fashion-mnist-10k")
@@ -129,9 +128,9 @@ print(
 # %% [markdown]
 # ## The same noise for both
 #
-# Two frameworks, given the same seed, draw different random numbers. Then nothing could be compared: not a loss, not a picture. Here
-# nobody draws but one small module, `ddpm_shared.streams`, in NumPy. Its numbers are a *function* of a seed, of what they are for,
-# and of where in the run they are needed:
+# Two frameworks, given the same seed, draw different random numbers. Then nothing could be compared: not a loss, not a
+# picture. Here nobody draws but one small module, `ddpm_shared.streams`, in NumPy. Its numbers are a *function* of a
+# seed, of what they are for, and of where in the run they are needed:
 #
 # $$\epsilon = \text{normal}(\text{seed},\ \text{stream},\ \text{step},\ \text{image})$$
 #
@@ -146,8 +145,8 @@ print(
 )
 
 # %% [markdown]
-# So image number 5 of seed 0 is the same picture today and tomorrow, alone or among a thousand, in PyTorch and in TensorFlow. Draw
-# it in both and compare: `make demo` does that with 256 images.
+# So image number 5 of seed 0 is the same picture today and tomorrow, alone or among a thousand, in PyTorch and in
+# TensorFlow. Draw it in both and compare: `make demo` does that with 256 images.
 #
 # ## Where things are
 #
@@ -160,7 +159,8 @@ print(
 # | drawing | `sampling.py`, `samplers.py` | six samplers |
 # | the commands | `train.py`, `inference.py`, ... | what `make` calls |
 #
-# Every public function says in its docstring which equation it is, what shapes it takes, and what it is called in the other tree:
+# Every public function says in its docstring which equation it is, what shapes it takes, and what it is called in the
+# other tree:
 
 # %%
 print(duet.engine.q_sample.__doc__)
@@ -168,8 +168,8 @@ print(duet.engine.q_sample.__doc__)
 # %% [markdown]
 # ## Exercises
 #
-# Each has a check that tells you what is off. Write your answer in place of the dots. All answers are NumPy, so that they are the same
-# for both frameworks.
+# Each has a check that tells you what is off. Write your answer in place of the dots. All answers are NumPy, so that
+# they are the same for both frameworks.
 #
 # **1 · Bytes to numbers.** (easy) Scale pixels 0 .. 255 to -1 .. 1.
 
@@ -195,8 +195,8 @@ def my_to_channels_first(images):
 check.to_channels_first(my_to_channels_first)
 
 # %% [markdown]
-# **3 · The noise of one image.** (harder) Return the noise `x_T`, `[28, 28, 1]`, that image number `i` of `seed` begins with.
-# `help(streams.normal)` tells the arguments.
+# **3 · The noise of one image.** (harder) Return the noise `x_T`, `[28, 28, 1]`, that image number `i` of `seed` begins
+# with. `help(streams.normal)` tells the arguments.
 
 
 # %%
@@ -213,12 +213,12 @@ check.noise_of_image(my_noise_of_image)
 # Think first, then unfold.
 #
 # <details><summary>Why is the mathematics written twice, and the noise only once?</summary>
-# Two implementations that agree prove something about both; an array that is compared with itself proves nothing. The noise is no
-# mathematics of the model: it is what both have to be given for the comparison to mean anything.</details>
+# Two implementations that agree prove something about both; an array that is compared with itself proves nothing. The
+# noise is no mathematics of the model: it is what both have to be given for the comparison to mean anything.</details>
 #
 # <details><summary>Could one seed a framework's own generator instead?</summary>
-# Inside one framework, yes. But PyTorch and TensorFlow turn the same seed into different numbers, and a resumed run would have to bring the
-# generator's state along. A function of (seed, stream, step) has no state.</details>
+# Inside one framework, yes. But PyTorch and TensorFlow turn the same seed into different numbers, and a resumed run
+# would have to bring the generator's state along. A function of (seed, stream, step) has no state.</details>
 #
 # ## Symbols
 #
@@ -233,5 +233,7 @@ check.noise_of_image(my_noise_of_image)
 # | what is left of the signal after all steps to t | `alphas_cumprod[t]` | $\bar\alpha_t$ |
 # | one step back | `x_prev` | $x_{t-1}$ |
 # | the noise that sampling adds on the way | `z` | $z$ |
+#
+# The whole list, with the functions and the equations of all notebooks: [symbols](../docs/symbols.md).
 #
 # Next: [01, the forward process](01_forward_process.ipynb).

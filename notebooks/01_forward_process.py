@@ -13,8 +13,8 @@
 # %% [markdown]
 # # 01 · The forward process: from an image to noise
 #
-# **Afterwards you can** say what $q(x_t \mid x_0)$ is and derive it, jump to any time in one step, read a noise schedule by its
-# signal-to-noise ratio, and tell where a schedule wastes its steps.
+# **Afterwards you can** say what $q(x_t \mid x_0)$ is and derive it, jump to any time in one step, read a noise
+# schedule by its signal-to-noise ratio, and tell where a schedule wastes its steps.
 #
 # **Time:** 45 minutes. **You need:** means, variances, NumPy arrays. Nothing here is learnt by a network yet.
 #
@@ -43,9 +43,9 @@ duet = begin(FRAMEWORK)
 # %% [markdown]
 # ## The images
 #
-# Fashion-MNIST: 28 x 28 grey pixels, ten kinds of clothes. The pixels are bytes; a diffusion model wants numbers of mean about 0
-# and size about 1, so that they compare with standard normal noise. We take $x_0 = \text{pixels} / 127.5 - 1$, between -1 (black)
-# and 1 (white).
+# Fashion-MNIST: 28 x 28 grey pixels, ten kinds of clothes. The pixels are bytes; a diffusion model wants numbers of
+# mean about 0 and size about 1, so that they compare with standard normal noise. We take
+# $x_0 = \text{pixels} / 127.5 - 1$, between -1 (black) and 1 (white).
 
 # %%
 train, test = datasets.load("fashion-mnist-10k")
@@ -64,9 +64,9 @@ print(
 #
 # $$x_t = \sqrt{1 - \beta_t}\; x_{t-1} + \sqrt{\beta_t}\; \epsilon_t, \qquad \epsilon_t \sim \mathcal N(0, 1)$$
 #
-# Why both? If $x_{t-1}$ has variance 1, then $x_t$ has variance $(1 - \beta_t) \cdot 1 + \beta_t \cdot 1 = 1$: nothing blows up,
-# however many steps we make. Ho et al. make $T = 1000$, with $\beta$ growing linearly from 0.0001 to 0.02. In the code,
-# $\beta_t$ is `betas[t]`, and `t` starts at 0, where the paper's starts at 1.
+# Why both? If $x_{t-1}$ has variance 1, then $x_t$ has variance $(1 - \beta_t) \cdot 1 + \beta_t \cdot 1 = 1$: nothing
+# blows up, however many steps we make. Ho et al. make $T = 1000$, with $\beta$ growing linearly from 0.0001 to 0.02. In
+# the code, $\beta_t$ is `betas[t]`, and `t` starts at 0, where the paper's starts at 1.
 
 # %%
 schedule = duet.engine.make_schedule(DiffusionConfig(), duet.utils.dtype("fp64"))
@@ -74,8 +74,8 @@ betas = schedule.betas.numpy()
 print(f"{len(betas)} steps, beta from {betas[0]} to {betas[-1]}")
 
 # %% [markdown]
-# > **Predict before you run.** After how many of the 1000 steps can *you* no longer tell the shoe from the shirt: 50, 200, 400, 800?
-# > Write your number down.
+# > **Predict before you run.** After how many of the 1000 steps can *you* no longer tell the shoe from the shirt: 50,
+# > 200, 400, 800? Write your number down.
 
 # %%
 rng = np.random.default_rng(0)
@@ -96,8 +96,9 @@ show_images(
 )
 
 # %% [markdown]
-# *What to see:* the fine texture goes first, within 50 steps; the outline survives to 200 or 300; after 400 you may guess. The last
-# several hundred steps look alike, and yet each row is another noise, with a last trace of another image in it.
+# *What to see:* the fine texture goes first, within 50 steps; the outline survives to 200 or 300; after 400 you may
+# guess. The last several hundred steps look alike, and yet each row is another noise, with a last trace of another
+# image in it.
 #
 # ## All steps in one jump
 #
@@ -109,8 +110,8 @@ show_images(
 #
 # $$(1-\beta_2)\,\beta_1 + \beta_2 = 1 - (1-\beta_1)(1-\beta_2)$$
 #
-# With $\alpha_t = 1 - \beta_t$ and $\bar\alpha_t = \alpha_1 \alpha_2 \cdots \alpha_t$ this is $1 - \bar\alpha_2$, and the factor of
-# $x_0$ is $\sqrt{\bar\alpha_2}$. The same happens at every further step, so
+# With $\alpha_t = 1 - \beta_t$ and $\bar\alpha_t = \alpha_1 \alpha_2 \cdots \alpha_t$ this is $1 - \bar\alpha_2$, and
+# the factor of $x_0$ is $\sqrt{\bar\alpha_2}$. The same happens at every further step, so
 #
 # $$\boxed{\,q(x_t \mid x_0) = \mathcal N\!\left(\sqrt{\bar\alpha_t}\,x_0,\; 1 - \bar\alpha_t\right)\,} \qquad
 # x_t = \sqrt{\bar\alpha_t}\,x_0 + \sqrt{1 - \bar\alpha_t}\;\epsilon \qquad \text{(Ho et al. 2020, eq. 4)}$$
@@ -138,11 +139,11 @@ print(f"mean {walkers.mean():.4f}, by the formula {mean:.4f}")
 print(f"standard deviation {walkers.std():.4f}, by the formula {deviation:.4f}")
 
 # %% [markdown]
-# *What to see:* the curve is the outline of the grey bars, and the numbers agree to about a hundredth, which is as much as twenty
-# thousand walks can tell.
+# *What to see:* the curve is the outline of the grey bars, and the numbers agree to about a hundredth, which is as much
+# as twenty thousand walks can tell.
 #
-# The package calls the jump `q_sample`. It takes the noise as an argument, as every function of the engine does: so two frameworks
-# can be given the same, and compared.
+# The package calls the jump `q_sample`. It takes the noise as an argument, as every function of the engine does: so two
+# frameworks can be given the same, and compared.
 
 # %%
 eps = rng.standard_normal(x_0.shape)
@@ -172,12 +173,12 @@ explore("t", range(0, 1000, 3), at_time, shown=[30, 150, 450])
 # %% [markdown]
 # ## Signal and noise
 #
-# What matters to whoever has to take the noise away again is how much signal there is beside it, the **signal-to-noise ratio**
-# $\text{SNR}(t) = \bar\alpha_t / (1 - \bar\alpha_t)$, a ratio of variances. And the names of schedules are nothing but ways for
-# this ratio to fall.
+# What matters to whoever has to take the noise away again is how much signal there is beside it, the **signal-to-noise
+# ratio** $\text{SNR}(t) = \bar\alpha_t / (1 - \bar\alpha_t)$, a ratio of variances. And the names of schedules are
+# nothing but ways for this ratio to fall.
 #
-# > **Predict before you run.** Which schedule keeps the image recognisable for longest, linear or cosine? And which of the two ends
-# > in purer noise?
+# > **Predict before you run.** Which schedule keeps the image recognisable for longest, linear or cosine? And which of
+# > the two ends in purer noise?
 
 # %%
 NAMES = ("linear", "quadratic", "cosine", "sigmoid")
@@ -196,9 +197,9 @@ left.legend()
 plt.show()
 
 # %% [markdown]
-# *What to see:* on the left, linear is below a tenth of the image for the last 330 steps: a third of the work is spent in noise
-# that hides almost everything. Cosine (Nichol and Dhariwal 2021) comes down evenly, and then falls off the edge at the very end.
-# On the right, the horizontal line is where signal and noise are equal.
+# *What to see:* on the left, linear is below a tenth of the image for the last 330 steps: a third of the work is spent
+# in noise that hides almost everything. Cosine (Nichol and Dhariwal 2021) comes down evenly, and then falls off the
+# edge at the very end. On the right, the horizontal line is where signal and noise are equal.
 
 # %%
 times = [0, 100, 200, 300, 400, 500, 600, 700, 800, 900, 999]
@@ -217,8 +218,8 @@ show_images(
 )
 
 # %% [markdown]
-# **Is anything left at the end?** Sampling will begin with pure noise. If the forward process does not end there, the network is
-# asked at its first step about something that it never saw.
+# **Is anything left at the end?** Sampling will begin with pure noise. If the forward process does not end there, the
+# network is asked at its first step about something that it never saw.
 
 # %%
 for name in NAMES:
@@ -233,8 +234,8 @@ for name in NAMES:
 #
 # Each has a check that tells you what is off. Write your answer in place of the dots.
 #
-# **1 · Write the jump.** (easy) In NumPy, for a batch: `t` is an array [B] of times, the images are [B, H, W, C]. `t` is 0-based:
-# at `t = 0` the image has made one step.
+# **1 · Write the jump.** (easy) In NumPy, for a batch: `t` is an array [B] of times, the images are [B, H, W, C]. `t`
+# is 0-based: at `t = 0` the image has made one step.
 
 
 # %%
@@ -258,8 +259,8 @@ def my_first_time_below(alphas_cumprod, snr):
 check.first_time_below(my_first_time_below)
 
 # %% [markdown]
-# **3 · Two steps by hand.** (harder) After steps with `beta_1` and `beta_2`, $x_2 = a\,x_0 + s\,\epsilon$. Return `(a, s)`. Derive it
-# on paper; the section above has all you need.
+# **3 · Two steps by hand.** (harder) After steps with `beta_1` and `beta_2`, $x_2 = a\,x_0 + s\,\epsilon$. Return
+# `(a, s)`. Derive it on paper; the section above has all you need.
 
 
 # %%
@@ -275,17 +276,20 @@ check.two_steps(my_two_steps)
 #
 # Think first, then unfold.
 #
-# <details><summary>Why does the forward process shrink the image at all? Adding noise alone would hide it as well.</summary>
-# It would: that is the variance-exploding process, which score-based models use. Shrinking keeps the variance of x_t near 1 at every t,
-# so that one network sees inputs of one size, and sampling can begin with standard normal noise.</details>
+# <details><summary>Why does the forward process shrink the image at all? Adding noise alone would hide it as
+# well.</summary>
+# It would: that is the variance-exploding process, which score-based models use. Shrinking keeps the variance of x_t
+# near 1 at every t, so that one network sees inputs of one size, and sampling can begin with standard normal
+# noise.</details>
 #
-# <details><summary>The background of these images is exactly -1. Is the variance of x_t then really 1 at every t?</summary>
-# No. 1 is kept if the data have variance 1, and these have less around a mean below 0. The variance grows towards 1, and the mean goes from
-# about -0.4 to 0.</details>
+# <details><summary>The background of these images is exactly -1. Is the variance of x_t then really 1 at every
+# t?</summary>
+# No. 1 is kept if the data have variance 1, and these have less around a mean below 0. The variance grows towards 1,
+# and the mean goes from about -0.4 to 0.</details>
 #
 # <details><summary>x_t at t = 999 looks like pure noise to you. Why can a trained network still use it?</summary>
-# Because it knows what images look like on the whole, and where there is a trace of one, however weak, 784 pixels together say more than
-# any of them. And where there is none, its best answer is the mean of all images.</details>
+# Because it knows what images look like on the whole, and where there is a trace of one, however weak, 784 pixels
+# together say more than any of them. And where there is none, its best answer is the mean of all images.</details>
 #
 # ## What you have now
 #

@@ -13,13 +13,14 @@
 # %% [markdown]
 # # 02 · The network: a U-Net that knows the time
 #
-# **Afterwards you can** say what the network of a diffusion model is given and what it answers, walk an image through it from
-# level to level, say what each of its parts is for and how many parameters it has, and read its attention.
+# **Afterwards you can** say what the network of a diffusion model is given and what it answers, walk an image through
+# it from level to level, say what each of its parts is for and how many parameters it has, and read its attention.
 #
-# **Time:** 60 minutes. **You need:** [01, the forward process](01_forward_process.ipynb); what a convolution and a layer are.
+# **Time:** 60 minutes. **You need:** [01, the forward process](01_forward_process.ipynb); what a convolution and a
+# layer are.
 #
-# How a network is *trained* to its task is the matter of [03](03_objective.ipynb) and [04](04_training.ipynb). Here we take one
-# that is trained already, the one in the package, and look at it from outside, and then inside.
+# How a network is *trained* to its task is the matter of [03](03_objective.ipynb) and [04](04_training.ipynb). Here we
+# take one that is trained already, the one in the package, and look at it from outside, and then inside.
 
 # %%
 FRAMEWORK = "torch"  # or "tensorflow": everything below works in both
@@ -51,14 +52,12 @@ duet = begin(FRAMEWORK)
 #
 # $$\epsilon_\text{pred} = \epsilon_\theta(x_t, t), \qquad \epsilon_\theta:\ [B, 28, 28, 1] \times [B] \to [B, 28, 28, 1]$$
 #
-# One network for all times. It is to tell the noise $\epsilon$ that is in $x_t$. With a noise the image is told as well:
-# $x_t = \sqrt{\bar\alpha_t}\,x_0 + \sqrt{1 - \bar\alpha_t}\,\epsilon$ is solved for $x_0$ (`engine.predict_x_0`; Ho et al. 2020,
-# eq. 15).
+# One network for all times. It is to tell the noise $\epsilon$ that is in $x_t$. With a noise the image is told as
+# well: $x_t = \sqrt{\bar\alpha_t}\,x_0 + \sqrt{1 - \bar\alpha_t}\,\epsilon$ is solved for $x_0$ (`engine.predict_x_0`;
+# Ho et al. 2020, eq. 15).
 
 # %%
-loaded = checkpoint.load(checkpoint.BOXED, ("ema",))
-config = dataclasses.replace(loaded.config, precision="fp32", device="cpu")
-network = duet.sampling.load_model(loaded, "ema", config)
+network, config = duet.trained()
 schedule = duet.engine.make_schedule(config.diffusion)
 
 _, test = datasets.load("fashion-mnist-10k")
@@ -85,9 +84,8 @@ def image_of(x_t, times, eps_pred):
 
 
 # %% [markdown]
-# > **Predict before you run.** Below, a bag with more and more noise. Up to which $t$ will the network's $x_0$ be a good bag?
-# > And is
-# > $\epsilon_\text{pred}$ closer to the truth at small $t$, where the image is clear, or at large $t$?
+# > **Predict before you run.** Below, a bag with more and more noise. Up to which $t$ will the network's $x_0$ be a
+# > good bag? And is $\epsilon_\text{pred}$ closer to the truth at small $t$, where the image is clear, or at large $t$?
 
 # %%
 times = [0, 50, 100, 200, 300, 400, 600, 800, 999]
@@ -107,20 +105,19 @@ for t, e, x in zip(times, eps_pred, x_0_pred, strict=True):
     print(f"t = {t:>3}: eps_pred is off by {error:.3f} (root mean square), the implied x_0 by {off:.3f}")
 
 # %% [markdown]
-# *What to see:* the noise is told ever better as $t$ grows, and the image ever worse. No contradiction: at large $t$ nearly all
-# of
-# $x_t$ is noise, and to say $x_t$ again is a good guess of it; but what is still wrong is divided by a small
-# $\sqrt{\bar\alpha_t}$.
-# Up to $t = 400$ the image is this bag, with ever less detail; at 600 a blur of another shape, at 800 a stain; at
-# 999 it is no image, only a small error of the noise, made large. [03](03_objective.ipynb) is about these errors.
+# *What to see:* the noise is told ever better as $t$ grows, and the image ever worse. No contradiction: at large $t$
+# nearly all of $x_t$ is noise, and to say $x_t$ again is a good guess of it; but what is still wrong is divided by a
+# small $\sqrt{\bar\alpha_t}$. Up to $t = 400$ the image is this bag, with ever less detail; at 600 a blur of another
+# shape, at 800 a stain; at 999 it is no image, only a small error of the noise, made large. [03](03_objective.ipynb) is
+# about these errors.
 #
 # ## Why a U-Net
 #
-# The answer has to be right in each pixel: noise does not go on from one pixel to the next. But what is noise and what is cloth
-# can
-# only be told from further off: the same grey may belong on a bag and not beside it. So we want a network that looks at the image
-# **coarsely** and **finely**. What is there to gain by looking coarsely? Average each 2 x 2 pixels, and again: noise of standard
-# deviation $s$ becomes $s / 2$ and $s / 4$, as independent numbers cancel; the image stays, as neighbours in it are alike.
+# The answer has to be right in each pixel: noise does not go on from one pixel to the next. But what is noise and what
+# is cloth can only be told from further off: the same grey may belong on a bag and not beside it. So we want a network
+# that looks at the image **coarsely** and **finely**. What is there to gain by looking coarsely? Average each 2 x 2
+# pixels, and again: noise of standard deviation $s$ becomes $s / 2$ and $s / 4$, as independent numbers cancel; the
+# image stays, as neighbours in it are alike.
 
 
 # %%
@@ -151,27 +148,26 @@ for level in levels:
     )
 
 # %% [markdown]
-# *What to see:* at 28 x 28 the noise is stronger than the image, at 7 x 7 the image is stronger than the noise, and the dark and
-# bright parts of the bag are left. Coarsely the network finds out *what* it sees; it needs the 28 x 28 to say *where* the noise
-# is.
-# Therefore (Ronneberger et al. 2015, and Ho et al. 2020, appendix B):
+# *What to see:* at 28 x 28 the noise is stronger than the image, at 7 x 7 the image is stronger than the noise, and the
+# dark and bright parts of the bag are left. Coarsely the network finds out *what* it sees; it needs the 28 x 28 to say
+# *where* the noise is. Therefore (Ronneberger et al. 2015, and Ho et al. 2020, appendix B):
 #
 #     28 x 28   conv_in  down.0  ---------------- skips --------------->  up.5  up.6  up.7  conv_out
 #     14 x 14        down.1  down.2  ------------ skips ----------->  up.2  up.3  up.4
 #      7 x 7              down.3  down.4  ------- skips ------->  up.0  up.1
 #                                     middle.0  middle.1
 #
-# On the way **down** images become smaller and channels more; on the way **up** it is the reverse; and at each size, what was
-# computed on the way down is handed across to the way up, a **skip**: there it is laid beside, as further channels. Read the
-# drawing down its left side and up its right: a U. These are the package's names of the parts, in both frameworks.
+# On the way **down** images become smaller and channels more; on the way **up** it is the reverse; and at each size,
+# what was computed on the way down is handed across to the way up, a **skip**: there it is laid beside, as further
+# channels. Read the drawing down its left side and up its right: a U. These are the package's names of the parts, in
+# both frameworks.
 #
 # ## The time
 #
-# A pixel that is 0.3 brighter than its neighbours belongs to the image at $t = 10$, and is most likely noise at $t = 300$ (the
-# next
-# cell prints how strong the noise is). So the network has to know $t$. But one number between 0 and 999 is a
-# poor input: neighbouring times differ by a thousandth of its range. So it is spread out over $2n$ numbers, sines and cosines of
-# rising wavelength (Vaswani et al. 2017), here $n = 16$:
+# A pixel that is 0.3 brighter than its neighbours belongs to the image at $t = 10$, and is most likely noise at
+# $t = 300$ (the next cell prints how strong the noise is). So the network has to know $t$. But one number between 0 and
+# 999 is a poor input: neighbouring times differ by a thousandth of its range. So it is spread out over $2n$ numbers,
+# sines and cosines of rising wavelength (Vaswani et al. 2017), here $n = 16$:
 #
 # $$\text{emb}_i(t) = \sin(\omega_i t), \quad \text{emb}_{n + i}(t) = \cos(\omega_i t), \qquad \omega_i = 10000^{-i / (n - 1)},
 # \quad i = 0 .. n - 1$$
@@ -194,10 +190,9 @@ print(f"standard deviation of the noise: {deviation[10]:.2f} at t = 10, {deviati
 print("wavelengths in steps:", " ".join(f"{2 * np.pi / w:.0f}" for w in omega))
 
 # %% [markdown]
-# *What to see:* the first waves flicker, one of them once in 6 steps, and tell neighbours apart; those in the middle turn a few
-# times
-# in 1000 steps, and tell early from late; the last ones hardly move, as their wavelengths go up to sixty thousand. Fast ones and
-# slow ones, like the digits of a number, but without a digit's jumps.
+# *What to see:* the first waves flicker, one of them once in 6 steps, and tell neighbours apart; those in the middle
+# turn a few times in 1000 steps, and tell early from late; the last ones hardly move, as their wavelengths go up to
+# sixty thousand. Fast ones and slow ones, like the digits of a number, but without a digit's jumps.
 #
 # How far apart are two times for the network? The squared distance of two embeddings is a sum over the waves,
 #
@@ -221,23 +216,18 @@ print(f"the formula and the measured distances from t = 0 differ by {np.abs(form
 print("distance of t = 0 from", ", ".join(f"{t}: {distance[0, t]:.2f}" for t in (1, 10, 100, 999)))
 
 # %% [markdown]
-# *What to see:* every time has a narrow valley of its own, the same for all: one step off is already clearly apart, ten steps are
-# three
-# times as far. From there on the distance ripples, as the fast waves come round again, and still rises slowly on the whole: the
-# slow
-# waves go on to tell early from late. And the valley has slopes: neighbouring times look alike to the network, so what it learns
-# at
-# one helps at the next.
+# *What to see:* every time has a narrow valley of its own, the same for all: one step off is already clearly apart, ten
+# steps are three times as far. From there on the distance ripples, as the fast waves come round again, and still rises
+# slowly on the whole: the slow waves go on to tell early from late. And the valley has slopes: neighbouring times look
+# alike to the network, so what it learns at one helps at the next.
 #
-# Two linear layers, `time_1` and `time_2`, then make 128 numbers of the 32. Every block of the network makes of these, by a
-# linear layer of
-# its own, one number for each of its channels, and adds it.
+# Two linear layers, `time_1` and `time_2`, then make 128 numbers of the 32. Every block of the network makes of these,
+# by a linear layer of its own, one number for each of its channels, and adds it.
 #
 # **Does the network believe what it is told?** Take the shirt at $t = 300$, and lie about the time.
 #
-# > **Predict before you run.** Told that it is $t = 100$, so that there is little noise, what will the network leave in the
-# > image? And
-# > told $t = 900$, what will it take away with the noise?
+# > **Predict before you run.** Told that it is $t = 100$, so that there is little noise, what will the network leave in
+# > the image? And told $t = 900$, what will it take away with the noise?
 
 # %%
 truth, told = 300, [10, 100, 200, 300, 400, 600, 900]
@@ -257,18 +247,15 @@ for t, e in zip(told, eps_pred, strict=True):
     print(f"told t = {t:>3}: eps_pred is off by {error:.2f}")
 
 # %% [markdown]
-# *What to see:* it believes us. Told an early time, it takes the finest grain for noise, and the stains for a pattern of the
-# shirt: they
-# stay. Told a late one, it takes the shirt for noise as well: you see the shirt in `eps_pred`, and what is left of it is pale.
-# The error is
-# smallest where we told the truth, and grows to both sides.
+# *What to see:* it believes us. Told an early time, it takes the finest grain for noise, and the stains for a pattern
+# of the shirt: they stay. Told a late one, it takes the shirt for noise as well: you see the shirt in `eps_pred`, and
+# what is left of it is pale. The error is smallest where we told the truth, and grows to both sides.
 #
 # ## From level to level
 #
-# Now inside. `inside.activations` asks the network once more, and keeps what every layer answers. (PyTorch has hooks for this;
-# Keras
-# has none, so there the layers' `call` is replaced for a while: [inside.py](course/inside.py).) The network is that of the
-# preset `small`.
+# Now inside. `inside.activations` asks the network once more, and keeps what every layer answers. (PyTorch has hooks
+# for this; Keras has none, so there the layers' `call` is replaced for a while: [inside.py](course/inside.py).) The
+# network is that of the preset `small`.
 
 # %%
 seen = inside.activations(duet, network, noisy(bag, [at]), [at])
@@ -302,11 +289,10 @@ for name, what in PARTS.items():
     print(f"{name:<10}{what:<30}{handed.get(name, ''):<11}{size:<16}{np.prod(shape):>8,}{weights:>12,}")
 
 # %% [markdown]
-# Read the column *answer*: height x width x channels. Half the size is a quarter of the pixels, and the channels are doubled
-# only: so the
-# coarse parts hold fewer numbers on the whole. They have far more parameters, as a convolution has a kernel for every *pair* of
-# channels, whatever the
-# size of the image. The column *beside it* says whose answer is laid beside a block's input on the way up.
+# Read the column *answer*: height x width x channels. Half the size is a quarter of the pixels, and the channels are
+# doubled only: so the coarse parts hold fewer numbers on the whole. They have far more parameters, as a convolution has
+# a kernel for every *pair* of channels, whatever the size of the image. The column *beside it* says whose answer is
+# laid beside a block's input on the way up.
 
 
 # %%
@@ -322,25 +308,25 @@ show_images(
 )
 
 # %% [markdown]
-# *What to see:* the first two rows have all the grain; each channel keeps another part of it, upright or lying or slanted
-# strokes, and in some
-# you see the bag. The second is much like the first, as a block adds to its input. In the rows of 7 x 7 the grain is gone: each
-# channel marks some region of the scene. On the way up detail comes back, and the
+# *What to see:* the first two rows have all the grain; each channel keeps another part of it, upright or lying or
+# slanted strokes, and in some you see the bag. The second is much like the first, as a block adds to its input. In the
+# rows of 7 x 7 the grain is gone: each channel marks some region of the scene. On the way up detail comes back, and the
 # last row is fine strokes again, from which `conv_out` puts the noise together.
 #
 # ## What the skips are for
 #
-# Is it the skips that carry the fine part? Cut them: set to zero the weights by which the blocks on the way up read what
-# was handed across, at one level at a time. Nothing else is changed, and nothing is trained again, so this shows what *this*
-# network
-# relies on, not what one without skips could learn.
+# Is it the skips that carry the fine part? Cut them: set to zero the weights by which the blocks on the way up read
+# what was handed across, at one level at a time. Nothing else is changed, and nothing is trained again, so this shows
+# what *this* network relies on, not what one without skips could learn.
 #
 # > **Predict before you run.** Which cut is worst for the answer, at 28 x 28, at 14 x 14 or at 7 x 7? And what will
-# > $\epsilon_\text{pred}$ look
-# > like without the finest ones?
+# > $\epsilon_\text{pred}$ look like without the finest ones?
 
 
 # %%
+loaded = checkpoint.load(checkpoint.BOXED, ("ema",))
+
+
 def without_skips(size):
     """The trained network, with nothing handed across at the level of this size."""
     tensors = dict(loaded.tensors)
@@ -371,13 +357,11 @@ for name, answer in answers.items():
     print(f"{name:>13}: off by", ", ".join(f"{e:.2f} at t = {t}" for t, e in zip(times, errors, strict=True)))
 
 # %% [markdown]
-# *What to see:* without the skips at 28 x 28 there is no grain in the answer at all: all grain went that way. What comes from
-# below is smooth:
-# at small $t$ the bag, dark where it is bright, as noise is what is left when the image is taken away from $x_t$. So the coarse
-# part says what
-# to subtract, and the skip brings what to subtract it from. The cut at 14 x 14 costs a little, and the one at 7 x 7 next to
-# nothing:
-# down there, the way through the middle has the same size, and can carry the same.
+# *What to see:* without the skips at 28 x 28 there is no grain in the answer at all: all grain went that way. What
+# comes from below is smooth: at small $t$ the bag, dark where it is bright, as noise is what is left when the image is
+# taken away from $x_t$. So the coarse part says what to subtract, and the skip brings what to subtract it from. The cut
+# at 14 x 14 costs a little, and the one at 7 x 7 next to nothing: down there, the way through the middle has the same
+# size, and can carry the same.
 #
 # ## The parts
 #
@@ -386,11 +370,10 @@ for name, answer in answers.items():
 # $$h = \text{conv}_1(\text{silu}(\text{norm}_1(x))) + \text{time}(\text{emb}), \qquad
 # y = \text{skip}(x) + \text{conv}_2(\text{silu}(\text{norm}_2(h)))$$
 #
-# Two convolutions of 3 x 3, each after a normalisation and the activation $\text{silu}(x) = x\,\sigma(x)$; between them the time
-# is added, the
-# same 32, 64 or 128 numbers (one a channel) in every pixel. The input itself is added at the end (through a 1 x 1 convolution
-# where the number of channels
-# changes), so the block has to learn only what is to be *changed* in $x$. And it starts by changing nothing:
+# Two convolutions of 3 x 3, each after a normalisation and the activation $\text{silu}(x) = x\,\sigma(x)$; between them
+# the time is added, the same 32, 64 or 128 numbers (one a channel) in every pixel. The input itself is added at the end
+# (through a 1 x 1 convolution where the number of channels changes), so the block has to learn only what is to be
+# *changed* in $x$. And it starts by changing nothing:
 
 # %%
 fresh = duet.model.UNet(config.model, seed=0)
@@ -402,18 +385,15 @@ for block, given in (("down.0", "conv_in"), ("middle.1", "middle.0")):
 print(f"the untrained network's answer: {start['conv_out'].min():.0f} to {start['conv_out'].max():.0f}")
 
 # %% [markdown]
-# The last convolution of every block, and of the network, begins at zero (Ho et al.'s code does the same). So the untrained
-# network
-# answers 0, whatever it is given, and training sets out from there.
+# The last convolution of every block, and of the network, begins at zero (Ho et al.'s code does the same). So the
+# untrained network answers 0, whatever it is given, and training sets out from there.
 #
 # ### GroupNorm
 #
-# Layers learn best if their inputs have about mean 0 and variance 1. GroupNorm (Wu and He 2018) makes them so: it takes a group
-# of channels
-# of *one* image, over all pixels, subtracts their mean and divides by their standard deviation; then each channel is scaled and
-# shifted by
-# a learnt number. No other image of the batch matters, so an image's answer does not depend on its company. By hand, for the
-# first one:
+# Layers learn best if their inputs have about mean 0 and variance 1. GroupNorm (Wu and He 2018) makes them so: it takes
+# a group of channels of *one* image, over all pixels, subtracts their mean and divides by their standard deviation;
+# then each channel is scaled and shifted by a learnt number. No other image of the batch matters, so an image's answer
+# does not depend on its company. By hand, for the first one:
 
 # %%
 x, groups = seen["conv_in"], config.model.num_groups  # [1, 28, 28, 32]
@@ -431,20 +411,16 @@ print(f"by hand and in {duet.name}: {gap:.0e} apart")
 # %% [markdown]
 # ### Attention at 7 x 7
 #
-# A convolution sees its neighbours. Attention lets every pixel look at *every* other, and choose at whom (Vaswani et al. 2017,
-# eq. 1). Each
-# of the 49 coarse pixels has 128 channels, and makes three vectors of them, each by a linear layer after a GroupNorm: a query
-# $q$, what it looks for; a key $k$, by which it is
-# found; a value $v$, what it tells.
+# A convolution sees its neighbours. Attention lets every pixel look at *every* other, and choose at whom (Vaswani et
+# al. 2017, eq. 1). Each of the 49 coarse pixels has 128 channels, and makes three vectors of them, each by a linear
+# layer after a GroupNorm: a query $q$, what it looks for; a key $k$, by which it is found; a value $v$, what it tells.
 #
 # $$w_{ij} = \text{softmax}_j\!\left(\frac{q_i \cdot k_j}{\sqrt C}\right), \qquad
 # y_i = x_i + \text{project}\Big(\sum_j w_{ij}\, v_j\Big)$$
 #
-# Row $i$ of $w$ says how pixel $i$ spreads its attention, and sums to 1. At 28 x 28 there would be 784 x 784 of these weights, at
-# 7 x 7
-# there are 49 x 49: one more reason to do it where the image is small. Here are the rows of some pixels, in each of the four
-# places where
-# this network attends.
+# Row $i$ of $w$ says how pixel $i$ spreads its attention, and sums to 1. At 28 x 28 there would be 784 x 784 of these
+# weights, at 7 x 7 there are 49 x 49: one more reason to do it where the image is small. Here are the rows of some
+# pixels, in each of the four places where this network attends.
 
 # %%
 ATTENDING = [name for name, what in PARTS.items() if "attention" in what]
@@ -487,19 +463,17 @@ for name in ATTENDING:
     )
 
 # %% [markdown]
-# *What to see:* the pixel at the top, above the shoe, looks at the background at the bottom, across the whole image, in the first
-# two
-# blocks; one at the lower edge of the sole looks along that edge; one below the shoe looks mostly along its own row. No
-# convolution of 3 x 3 does
-# that in one step. And they choose: a row's largest weight is ten times and more what equal ones would be. (A weight says where a
-# pixel looks,
-# not what it makes of it.) If your notebook is running, move the slider.
+# *What to see:* the pixel at the top, above the shoe, looks at the background at the bottom, across the whole image, in
+# the first two blocks; one at the lower edge of the sole looks along that edge; one below the shoe looks mostly along
+# its own row. No convolution of 3 x 3 does that in one step. And they choose: a row's largest weight is ten times and
+# more what equal ones would be. (A weight says where a pixel looks, not what it makes of it.) If your notebook is
+# running, move the slider.
 #
 # ## How far one pixel reaches
 #
-# Change one pixel of $x_t$, in the middle, by 1, and see what moves inside. A convolution of 3 x 3 carries the change one pixel
-# further; so
-# after `conv_in` it can have reached 3 x 3 pixels, after `down.0`, with two more convolutions, 7 x 7.
+# Change one pixel of $x_t$, in the middle, by 1, and see what moves inside. A convolution of 3 x 3 carries the change
+# one pixel further; so after `conv_in` it can have reached 3 x 3 pixels, after `down.0`, with two more convolutions, 7
+# x 7.
 #
 # > **Predict before you run.** Will *anything* outside the 7 x 7 pixels have moved after `down.0`?
 
@@ -534,20 +508,17 @@ figure.suptitle("What moves when the pixel in the middle does")
 plt.show()
 
 # %% [markdown]
-# *What to see:* after `conv_in` exactly 3 x 3 pixels. After `down.0`, 7 x 7 bright ones, and around them everything has moved a
-# little: that is GroupNorm, whose mean and deviation are taken over all pixels. At 7 x 7 about half of the
-# pixels move by a tenth of the most or more, and all of them by a thousandth: two steps down, a kernel of 3 x 3 covers 12 x 12
-# pixels of the image. The answer
-# as a whole is another matter: only three pixels of it move by a tenth of the most or more, and most of all the changed one
-# itself; a cross
-# and a scatter around it move far less. So the noise of a pixel is told by that pixel first of all, and a little by everybody
-# else.
+# *What to see:* after `conv_in` exactly 3 x 3 pixels. After `down.0`, 7 x 7 bright ones, and around them everything has
+# moved a little: that is GroupNorm, whose mean and deviation are taken over all pixels. At 7 x 7 about half of the
+# pixels move by a tenth of the most or more, and all of them by a thousandth: two steps down, a kernel of 3 x 3 covers
+# 12 x 12 pixels of the image. The answer as a whole is another matter: only three pixels of it move by a tenth of the
+# most or more, and most of all the changed one itself; a cross and a scatter around it move far less. So the noise of a
+# pixel is told by that pixel first of all, and a little by everybody else.
 #
 # ## Where the parameters are
 #
-# > **Predict before you run.** Of the 2.7 million parameters of `small`, what share do you expect in the convolutions, in
-# > attention, in all that
-# > concerns the time?
+# > **Predict before you run.** Of the 2.7 million parameters of `small`, what share do you expect in the convolutions,
+# > in attention, in all that concerns the time?
 
 
 # %%
@@ -596,16 +567,16 @@ right.legend(fontsize=9)
 plt.show()
 
 # %% [markdown]
-# *What to see:* about six parameters in seven are in convolutions, in every preset; GroupNorm's are too few to be seen. Right:
-# most parameters are at 7 x 7, and most of the numbers
-# that the network computes are at 28 x 28. Memory and time go to the fine levels, knowledge has its room in the coarse ones.
+# *What to see:* about six parameters in seven are in convolutions, in every preset; GroupNorm's are too few to be seen.
+# Right: most parameters are at 7 x 7, and most of the numbers that the network computes are at 28 x 28. Memory and time
+# go to the fine levels, knowledge has its room in the coarse ones.
 #
 # ## Exercises
 #
 # Each has a check that tells you what is off. Write your answer in place of the dots.
 #
-# **1 · The embedding of a time.** (easy) In NumPy: `t` is an array [B], the result is [B, dim], first the sines, then the
-# cosines.
+# **1 · The embedding of a time.** (easy) In NumPy: `t` is an array [B], the result is [B, dim], first the sines, then
+# the cosines.
 
 
 # %%
@@ -617,11 +588,10 @@ def my_timestep_embedding(t, dim):
 check.timestep_embedding(my_timestep_embedding)
 
 # %% [markdown]
-# **2 · The parameters of a residual block.** (medium) Count them by the formula of the block, above. All three convolutions and
-# the linear map
-# of the time, from `time_channels` numbers, have biases; skip is there only if the number of channels changes; a GroupNorm has a
-# scale and a
-# shift for each channel. The check asks for every kind of block in the trained network.
+# **2 · The parameters of a residual block.** (medium) Count them by the formula of the block, above. All three
+# convolutions and the linear map of the time, from `time_channels` numbers, have biases; skip is there only if the
+# number of channels changes; a GroupNorm has a scale and a shift for each channel. The check asks for every kind of
+# block in the trained network.
 
 
 # %%
@@ -633,10 +603,9 @@ def my_residual_parameters(in_channels, out_channels, time_channels):
 check.residual_parameters(my_residual_parameters)
 
 # %% [markdown]
-# **3 · Attention.** (harder) One head, in NumPy: `q`, `k` and `v` are [B, N, C], N pixels of B images, and so is the result,
-# $\sum_j w_{ij} v_j$. Write the softmax yourself, and so that it holds for scores of a thousand. The answer is compared with the
-# float64
-# oracle of this repository.
+# **3 · Attention.** (harder) One head, in NumPy: `q`, `k` and `v` are [B, N, C], N pixels of B images, and so is the
+# result, $\sum_j w_{ij} v_j$. Write the softmax yourself, and so that it holds for scores of a thousand. The answer is
+# compared with the float64 oracle of this repository.
 
 
 # %%
@@ -653,25 +622,23 @@ check.attention(my_attention)
 # Think first, then unfold.
 #
 # <details><summary>Why is there no attention at 28 x 28?</summary>
-# Every pixel looks at every other: 784 x 784 = 614,656 weights for each image, against 49 x 49 = 2,401 at 7 x 7, that is 256
-# times as many. And what is
-# worth finding far away, such as the other end of a sole, is there at 7 x 7 as well.</details>
+# Every pixel looks at every other: 784 x 784 = 614,656 weights for each image, against 49 x 49 = 2,401 at 7 x 7, that
+# is 256 times as many. And what is worth finding far away, such as the other end of a sole, is there at 7 x 7 as
+# well.</details>
 #
 # <details><summary>The keys have no bias, the queries have one. Why does a bias of the keys change nothing?</summary>
-# It would add q_i · b to every score of row i, the same number for all j, and a softmax does not see what is added to all. Its
-# gradient would be rounding
-# noise, which Adam would divide by its own size: the bias would wander, differently in each framework.</details>
+# It would add q_i · b to every score of row i, the same number for all j, and a softmax does not see what is added to
+# all. Its gradient would be rounding noise, which Adam would divide by its own size: the bias would wander, differently
+# in each framework.</details>
 #
 # <details><summary>What would go wrong with BatchNorm instead of GroupNorm?</summary>
-# It takes mean and variance over the images of a batch. In training these have all kinds of t, in sampling all the same t, and so
-# other
-# means; and an image's answer would depend on which others are drawn with it.</details>
+# It takes mean and variance over the images of a batch. In training these have all kinds of t, in sampling all the same
+# t, and so other means; and an image's answer would depend on which others are drawn with it.</details>
 #
 # <details><summary>Could the same weights work on images of 32 x 32?</summary>
-# They would fit: convolutions, GroupNorm, and attention have no parameter for a size, and 32 halves to 16 and 8. (The package's
-# network fixes
-# the sizes on the way up by its config.) Whether the answer is any good is another matter, as it has only seen images of 28 x
-# 28.</details>
+# They would fit: convolutions, GroupNorm, and attention have no parameter for a size, and 32 halves to 16 and 8. (The
+# package's network fixes the sizes on the way up by its config.) Whether the answer is any good is another matter, as
+# it has only seen images of 28 x 28.</details>
 #
 # ## What you have now
 #

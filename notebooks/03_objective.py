@@ -13,13 +13,13 @@
 # %% [markdown]
 # # 03 · The objective: from a bound to a mean square
 #
-# **Afterwards you can** derive the loss of a diffusion model from the likelihood of an image, step by step; say what was dropped
-# on the
-# way; explain why the loss is small at large $t$ and large at small $t$; and say why it hardly tells how good the samples are.
+# **Afterwards you can** derive the loss of a diffusion model from the likelihood of an image, step by step; say what
+# was dropped on the way; explain why the loss is small at large $t$ and large at small $t$; and say why it hardly tells
+# how good the samples are.
 #
 # **Time:** 75 minutes. **You need:** [01, the forward process](01_forward_process.ipynb), and from
-# [02](02_network.ipynb) no more than that there is a network; Bayes' rule, the density of a normal
-# distribution, and what a Kullback-Leibler divergence is.
+# [02](02_network.ipynb) no more than that there is a network; Bayes' rule, the density of a normal distribution, and
+# what a Kullback-Leibler divergence is.
 
 # %%
 FRAMEWORK = "torch"  # or "tensorflow": everything below works in both
@@ -30,23 +30,22 @@ try:
 except ModuleNotFoundError:
     raise SystemExit("ddpm-duet is not installed here: run `make setup`, then `make lab`, in its folder.") from None
 
-import dataclasses
 
 import numpy as np
 from matplotlib import pyplot as plt
 
 from ddpm_course.exercises import objective as check
 from ddpm_course.figures import show_images
-from ddpm_shared import checkpoint, datasets, likelihood
+from ddpm_shared import datasets, likelihood
 from ddpm_shared.config import DiffusionConfig
 from ddpm_shared.samplers import Sampling
 
 duet = begin(FRAMEWORK)
 
 # %% [markdown]
-# Formulas below count time as the paper does (Ho et al. 2020, arXiv:2006.11239, whose equations are meant by "eq."), from 1 to
-# $T$, with $\bar\alpha_0 = 1$; the code counts from 0. So `betas[t]` is the
-# paper's $\beta_{t+1}$, and `x_prev` is $x_{t-1}$: one step less noisy than $x_t$.
+# Formulas below count time as the paper does (Ho et al. 2020, arXiv:2006.11239, whose equations are meant by "eq."),
+# from 1 to $T$, with $\bar\alpha_0 = 1$; the code counts from 0. So `betas[t]` is the paper's $\beta_{t+1}$, and
+# `x_prev` is $x_{t-1}$: one step less noisy than $x_t$.
 
 # %%
 train, test = datasets.load("fashion-mnist-10k")
@@ -63,28 +62,27 @@ print(f"{len(x_0)} test images, {len(betas)} steps")
 # %% [markdown]
 # ## What we want, and why we take a bound
 #
-# A good model gives real images a high probability. So we want to make $\log p(x_0)$ large, on average over the training images.
-# Our model
-# begins with noise, $p(x_T) = \mathcal N(0, 1)$, and takes $T$ learnt steps $p(x_{t-1} \mid x_t)$ back to an image. The
-# probability of an image is then a sum over every way of getting there,
+# A good model gives real images a high probability. So we want to make $\log p(x_0)$ large, on average over the
+# training images. Our model begins with noise, $p(x_T) = \mathcal N(0, 1)$, and takes $T$ learnt steps
+# $p(x_{t-1} \mid x_t)$ back to an image. The probability of an image is then a sum over every way of getting there,
 #
 # $$p(x_0) = \int p(x_T)\, p(x_{T-1} \mid x_T) \cdots p(x_0 \mid x_1)\;\; dx_1 \cdots dx_T ,$$
 #
-# an integral over a thousand noisy images. Nobody can compute it. But we know a good place to look for the ways that matter: the
-# forward process $q(x_1, \ldots, x_T \mid x_0)$. Multiply and divide by it, and the integral becomes a mean over $q$. The
-# logarithm is concave, so the
-# logarithm of a mean is at least the mean of the logarithm (Jensen's inequality):
+# an integral over a thousand noisy images. Nobody can compute it. But we know a good place to look for the ways that
+# matter: the forward process $q(x_1, \ldots, x_T \mid x_0)$. Multiply and divide by it, and the integral becomes a mean
+# over $q$. The logarithm is concave, so the logarithm of a mean is at least the mean of the logarithm (Jensen's
+# inequality):
 #
 # $$\log p(x_0) = \log \mathbb E_q\!\left[\frac{p(x_0, \ldots, x_T)}{q(x_1, \ldots, x_T \mid x_0)}\right]
 # \;\ge\; \mathbb E_q\!\left[\log \frac{p(x_0, \ldots, x_T)}{q(x_1, \ldots, x_T \mid x_0)}\right]$$
 #
-# The right side is the **evidence lower bound**, ELBO. It is a mean of something we can compute, over something we can draw. What
-# we lose is
-# exactly the divergence of $q$ from the true posterior $p(x_1, \ldots, x_T \mid x_0)$ of the model.
+# The right side is the **evidence lower bound**, ELBO. It is a mean of something we can compute, over something we can
+# draw. What we lose is exactly the divergence of $q$ from the true posterior $p(x_1, \ldots, x_T \mid x_0)$ of the
+# model.
 #
-# See it where $\log p$ is known (in nats, the unit of natural logarithms): one hidden number $z \sim \mathcal N(0, 1)$ and one
-# observed, $x \sim \mathcal N(z, 0.5^2)$. Then
-# $x \sim \mathcal N(0, 1.25)$, and the posterior of $z$ is $\mathcal N(x / 1.25,\; 0.2)$.
+# See it where $\log p$ is known (in nats, the unit of natural logarithms): one hidden number $z \sim \mathcal N(0, 1)$
+# and one observed, $x \sim \mathcal N(z, 0.5^2)$. Then $x \sim \mathcal N(0, 1.25)$, and the posterior of $z$ is
+# $\mathcal N(x / 1.25,\; 0.2)$.
 
 
 # %%
@@ -108,27 +106,24 @@ plt.show()
 print(f"log p(x) = {log_normal(x, 0, 1.25):.4f}; the posterior's mean is {x / 1.25}")
 
 # %% [markdown]
-# *What to see:* no point lies above the line. The solid curve touches it at the posterior's mean, 1.2, where $q$ *is* the
-# posterior; the dashed
-# one has the wrong width and stays below everywhere. Here we moved $q$. In diffusion $q$ is fixed, and training moves $p$.
+# *What to see:* no point lies above the line. The solid curve touches it at the posterior's mean, 1.2, where $q$ *is*
+# the posterior; the dashed one has the wrong width and stays below everywhere. Here we moved $q$. In diffusion $q$ is
+# fixed, and training moves $p$.
 #
 # ## Three kinds of terms
 #
-# Both fractions are products over the steps. To compare them step by step, turn the forward steps round. Because $q$ is a Markov
-# chain,
-# $q(x_t \mid x_{t-1}) = q(x_t \mid x_{t-1}, x_0)$, and Bayes' rule gives, for $t > 1$,
+# Both fractions are products over the steps. To compare them step by step, turn the forward steps round. Because $q$ is
+# a Markov chain, $q(x_t \mid x_{t-1}) = q(x_t \mid x_{t-1}, x_0)$, and Bayes' rule gives, for $t > 1$,
 #
 # $$q(x_t \mid x_{t-1}) = q(x_{t-1} \mid x_t, x_0)\;\frac{q(x_t \mid x_0)}{q(x_{t-1} \mid x_0)} .$$
 #
-# Multiply these from $t = 2$ to $T$: in the fractions everything cancels but the last numerator and the first denominator, and
-# that one cancels against
-# $q(x_1 \mid x_0)$, the first step. What remains is
+# Multiply these from $t = 2$ to $T$: in the fractions everything cancels but the last numerator and the first
+# denominator, and that one cancels against $q(x_1 \mid x_0)$, the first step. What remains is
 #
 # $$q(x_1, \ldots, x_T \mid x_0) = q(x_T \mid x_0)\,\prod_{t=2}^{T} q(x_{t-1} \mid x_t, x_0) .$$
 #
-# The same image, walked *backwards*, by somebody who knows where it began. Now each learnt step has a partner, and the bound, its
-# sign turned,
-# falls apart:
+# The same image, walked *backwards*, by somebody who knows where it began. Now each learnt step has a partner, and the
+# bound, its sign turned, falls apart:
 #
 # $$-\log p(x_0) \;\le\; \mathbb E_q\Big[\underbrace{\mathrm{KL}\big(q(x_T \mid x_0)\,\|\,p(x_T)\big)}_{L_T}
 # + \sum_{t=2}^{T} \underbrace{\mathrm{KL}\big(q(x_{t-1} \mid x_t, x_0)\,\|\,p(x_{t-1} \mid x_t)\big)}_{L_{t-1}}
@@ -142,27 +137,26 @@ print(f"log p(x) = {log_normal(x, 0, 1.25):.4f}; the posterior's mean is {x / 1.
 #
 # ## The step of one who knows
 #
-# $q(x_{t-1} \mid x_t, x_0)$, for one pixel. Two things are known of $x_{t-1}$: where it came from, $x_{t-1} \sim \mathcal
-# N(\sqrt{\bar\alpha_{t-1}}\,x_0,\; 1 - \bar\alpha_{t-1})$,
-# and what became of it, $x_t \sim \mathcal N(\sqrt{\alpha_t}\,x_{t-1},\; \beta_t)$. The density is the product of both. As its
-# logarithm, without what does not contain $x_{t-1}$:
+# $q(x_{t-1} \mid x_t, x_0)$, for one pixel. Two things are known of $x_{t-1}$: where it came from,
+# $x_{t-1} \sim \mathcal N(\sqrt{\bar\alpha_{t-1}}\,x_0,\; 1 - \bar\alpha_{t-1})$, and what became of it,
+# $x_t \sim \mathcal N(\sqrt{\alpha_t}\,x_{t-1},\; \beta_t)$. The density is the product of both. As its logarithm,
+# without what does not contain $x_{t-1}$:
 #
 # $$-\frac{(x_t - \sqrt{\alpha_t}\,x_{t-1})^2}{2\beta_t} - \frac{(x_{t-1} - \sqrt{\bar\alpha_{t-1}}\,x_0)^2}{2(1 - \bar\alpha_{t-1})}
 # \;=\; -\frac12\underbrace{\left(\frac{\alpha_t}{\beta_t} + \frac{1}{1 - \bar\alpha_{t-1}}\right)}_{A}\,x_{t-1}^2
 # + \underbrace{\left(\frac{\sqrt{\alpha_t}\,x_t}{\beta_t} + \frac{\sqrt{\bar\alpha_{t-1}}\,x_0}{1 - \bar\alpha_{t-1}}\right)}_{B}\,x_{t-1} + \ldots$$
 #
-# Complete the square: $-\frac12 A x^2 + B x = -\frac12 A\,(x - B/A)^2 + \ldots$ So it is normal with mean $B/A$ and variance
-# $1/A$. With
-# $\alpha_t (1 - \bar\alpha_{t-1}) + \beta_t = 1 - \bar\alpha_t$ this is
+# Complete the square: $-\frac12 A x^2 + B x = -\frac12 A\,(x - B/A)^2 + \ldots$ So it is normal with mean $B/A$ and
+# variance $1/A$. With $\alpha_t (1 - \bar\alpha_{t-1}) + \beta_t = 1 - \bar\alpha_t$ this is
 #
 # $$\boxed{\;\tilde\mu = \frac{\sqrt{\bar\alpha_{t-1}}\,\beta_t}{1 - \bar\alpha_t}\,x_0 + \frac{\sqrt{\alpha_t}\,(1 - \bar\alpha_{t-1})}{1 - \bar\alpha_t}\,x_t, \qquad
 # \tilde\beta_t = \frac{1 - \bar\alpha_{t-1}}{1 - \bar\alpha_t}\,\beta_t\;} \qquad \text{(eq. 6 and 7)}$$
 #
-# **Is it true?** Walk a pixel of 0.8 to $t - 1$ and on to $t$, two million times, and keep only the walks that arrive near 1.2.
+# **Is it true?** Walk a pixel of 0.8 to $t - 1$ and on to $t$, two million times, and keep only the walks that arrive
+# near 1.2.
 #
-# > **Predict before you run.** 0.8 becomes 1.2 at $t = 100$. Where was it one step before: nearer to 0.8, or nearer to 1.2? And
-# > is that known more precisely
-# > than from $x_0$ alone?
+# > **Predict before you run.** 0.8 becomes 1.2 at $t = 100$. Where was it one step before: nearer to 0.8, or nearer to
+# > 1.2? And is that known more precisely than from $x_0$ alone?
 
 # %%
 t, known_x_0, known_x_t = 100, 0.8, 1.2
@@ -201,20 +195,20 @@ package = variance.numpy().item() ** 0.5
 print(f"standard deviation: walks {kept.std():.4f}, completed square {A**-0.5:.4f}, q_posterior {package:.4f}")
 
 # %% [markdown]
-# *What to see:* the solid curve is the outline of the bars, and the three ways agree to about a thousandth. One step before, the
-# pixel was near 1.2, where it
-# arrived, and a little closer to where it came from. Knowing $x_t$ makes it far more certain than $x_0$ alone does.
+# *What to see:* the solid curve is the outline of the bars, and the three ways agree to about a thousandth. One step
+# before, the pixel was near 1.2, where it arrived, and a little closer to where it came from. Knowing $x_t$ makes it
+# far more certain than $x_0$ alone does.
 #
 # ## A divergence is a squared distance
 #
-# We let the network's step be normal as well, with the *same* variance as its partner: $p(x_{t-1} \mid x_t) = \mathcal N(\mu,
-# \tilde\beta_t)$. It need only tell
-# the mean $\mu$. The divergence of two normal distributions, with $r = \sigma_1^2 / \sigma_2^2$, is
+# We let the network's step be normal as well, with the *same* variance as its partner:
+# $p(x_{t-1} \mid x_t) = \mathcal N(\mu, \tilde\beta_t)$. It need only tell the mean $\mu$. The divergence of two normal
+# distributions, with $r = \sigma_1^2 / \sigma_2^2$, is
 #
 # $$\mathrm{KL} = \frac12\left(r - 1 - \log r + \frac{(\mu_1 - \mu_2)^2}{\sigma_2^2}\right),$$
 #
-# and where the variances are equal, $r = 1$ and nothing is left but the **squared distance of the means** by twice the variance.
-# Once by numerical integration:
+# and where the variances are equal, $r = 1$ and nothing is left but the **squared distance of the means** by twice the
+# variance. Once by numerical integration:
 
 # %%
 line, dx = np.linspace(-12, 12, 100_001, retstep=True)
@@ -224,24 +218,25 @@ for distance in (0.0, 0.5, 1.0, 2.0):
     print(f"means {distance} apart, variance 0.7: KL {integral:.6f} nats, by the formula {distance**2 / (2 * 0.7):.6f}")
 
 # %% [markdown]
-# The logarithm in the likelihood and the exponential in the normal density have cancelled. That is where the mean square comes
-# from.
+# The logarithm in the likelihood and the exponential in the normal density have cancelled. That is where the mean
+# square comes from.
 #
 # ## From the mean to the noise
 #
-# The network could tell $\mu$ itself. But it is given $x_t$, and of $\tilde\mu$ only $x_0$ is unknown; and as $x_t =
-# \sqrt{\bar\alpha_t}\,x_0 + \sqrt{1 - \bar\alpha_t}\,\epsilon$,
-# to know $\epsilon$ is to know $x_0$. Put $x_0 = (x_t - \sqrt{1 - \bar\alpha_t}\,\epsilon) / \sqrt{\bar\alpha_t}$ into the box:
+# The network could tell $\mu$ itself. But it is given $x_t$, and of $\tilde\mu$ only $x_0$ is unknown; and as
+# $x_t = \sqrt{\bar\alpha_t}\,x_0 + \sqrt{1 - \bar\alpha_t}\,\epsilon$, to know $\epsilon$ is to know $x_0$. Put
+# $x_0 = (x_t - \sqrt{1 - \bar\alpha_t}\,\epsilon) / \sqrt{\bar\alpha_t}$ into the box:
 #
 # $$\tilde\mu = \frac{1}{\sqrt{\alpha_t}}\left(x_t - \frac{\beta_t}{\sqrt{1 - \bar\alpha_t}}\,\epsilon\right)$$
 #
-# Let the network's mean be the same formula with $\epsilon_\text{pred}$ in it. Then $x_t$ drops out of the difference, and
+# Let the network's mean be the same formula with $\epsilon_\text{pred}$ in it. Then $x_t$ drops out of the difference,
+# and
 #
 # $$\boxed{\;L_{t-1} = \frac{\beta_t^2}{2\,\tilde\beta_t\,\alpha_t\,(1 - \bar\alpha_t)}\;\big\|\epsilon - \epsilon_\text{pred}(x_t, t)\big\|^2\;} \qquad \text{(eq. 12, with } \sigma_t^2 = \tilde\beta_t)$$
 #
-# Check both with the package: the mean against `q_posterior`, and the weighted error against `variational_bound_term`, which
-# computes the divergence itself. Our
-# "network" for this is one that knows the noise and is off by a tenth of another noise.
+# Check both with the package: the mean against `q_posterior`, and the weighted error against `variational_bound_term`,
+# which computes the divergence itself. Our "network" for this is one that knows the noise and is off by a tenth of
+# another noise.
 
 # %%
 times = np.array([1, 10, 100, 500, 999])
@@ -277,10 +272,11 @@ for place, t in enumerate(times):
 #
 # $$L_\text{simple} = \mathbb E_{t,\, x_0,\, \epsilon}\,\big\|\epsilon - \epsilon_\text{pred}\big(\sqrt{\bar\alpha_t}\,x_0 + \sqrt{1 - \bar\alpha_t}\,\epsilon,\; t\big)\big\|^2 \qquad \text{(eq. 14)}$$
 #
-# with $t$ drawn uniformly. It is no longer a bound on the likelihood, but the same terms weighed otherwise; and every term still
-# is smallest where the network tells the best guess of the noise.
+# with $t$ drawn uniformly. It is no longer a bound on the likelihood, but the same terms weighed otherwise; and every
+# term still is smallest where the network tells the best guess of the noise.
 #
-# > **Predict before you run.** Which times does dropping the weight favour: the nearly clean images, or the noisier ones?
+# > **Predict before you run.** Which times does dropping the weight favour: the nearly clean images, or the noisier
+# > ones?
 
 # %%
 figure, axes = plt.subplots()
@@ -294,29 +290,19 @@ print(f"in the bound, t = 1 counts {weight[1] / weight[least]:.0f} times what th
 print(f"the first 50 of 999 weights are {weight[1:51].sum() / weight[1:].sum():.0%} of all")
 
 # %% [markdown]
-# *What to see:* both axes are logarithmic. The bound counts errors at the smallest $t$ far above the average, and those from $t =
-# 100$ on at or below it. The simple loss takes
-# from the first and gives to the rest. Where $t$ is small the noise is hardly visible, and to tell it precisely is worth many
-# bits and little to the eye.
+# *What to see:* both axes are logarithmic. The bound counts errors at the smallest $t$ far above the average, and those
+# from $t = 100$ on at or below it. The simple loss takes from the first and gives to the rest. Where $t$ is small the
+# noise is hardly visible, and to tell it precisely is worth many bits and little to the eye.
 #
 # ## The loss of three networks
 #
-# `engine.diffusion_loss` is eq. 14 for a batch. It is given the network as an argument, so that anything may stand in for one.
+# `engine.diffusion_loss` is eq. 14 for a batch. It is given the network as an argument, so that anything may stand in
+# for one.
 #
 # > **Predict before you run.** What is the loss of a network that always says 0? And of one that knows the noise?
 
 # %%
-loaded = checkpoint.load(checkpoint.BOXED, ("ema",))
-config = dataclasses.replace(loaded.config, precision="fp32", device="cpu")
-model = duet.sampling.load_model(loaded, "ema", config)
-
-
-def network(x_t, t):
-    """The trained network, which is only asked here: PyTorch's answer carries what a gradient would need."""
-    eps_pred = model(x_t, t)
-    return eps_pred.detach() if duet.framework == "torch" else eps_pred
-
-
+network, config = duet.trained()
 schedule_32 = duet.engine.make_schedule(config.diffusion)  # float32, as the network
 count = 50
 eps_32 = duet.data.to_tensor(rng.standard_normal((count, 28, 28, 1)).astype(np.float32))
@@ -331,17 +317,16 @@ for name, asked in (
     print(f"{name:>15}: loss {float(duet.engine.diffusion_loss(schedule_32, asked, *batch)):.4f}")
 
 # %% [markdown]
-# Who says 0 has the noise's variance as loss, 1. Who knows the noise has 0, but no network can: it sees $x_t$ only, and different
-# images with different noises make the same $x_t$.
-# The best possible network says the mean of all noises that are compatible with $x_t$, and its loss is the variance around that
-# mean, more than 0.
+# Who says 0 has the noise's variance as loss, 1. Who knows the noise has 0, but no network can: it sees $x_t$ only, and
+# different images with different noises make the same $x_t$. The best possible network says the mean of all noises that
+# are compatible with $x_t$, and its loss is the variance around that mean, more than 0.
 #
 # ## Where the loss comes from
 #
 # Now time by time: test image $i$ is taken to $t = i$, so that a thousand images ask every $t$ once.
 #
-# > **Predict before you run.** At which end is the trained network's loss larger, at $t = 0$ or at $t = 999$? In which of the
-# > two would *you* find it easier to point at the noise?
+# > **Predict before you run.** At which end is the trained network's loss larger, at $t = 0$ or at $t = 999$? In which
+# > of the two would *you* find it easier to point at the noise?
 
 # %%
 losses, eps = np.empty(1000), rng.standard_normal((1000, 28, 28, 1))
@@ -368,14 +353,14 @@ print(
 )
 
 # %% [markdown]
-# *What to see:* left, the loss falls by more than three orders of magnitude, from the clean end to the noisy one, and images at
-# neighbouring times differ by a factor of a few. Right, the first tenth of the times
-# makes about half of the mean, and the second half of the times a few hundredths.
+# *What to see:* left, the loss falls by more than three orders of magnitude, from the clean end to the noisy one, and
+# images at neighbouring times differ by a factor of a few. Right, the first tenth of the times makes about half of the
+# mean, and the second half of the times a few hundredths.
 #
-# Is the network so much better at large $t$? No: the *question* is easier. At large $t$ nearly all of $x_t$ is noise, and who
-# simply repeats $x_t$ is nearly right. At small $t$ the noise is a faint grain on the image, and what is grain and
-# what is cloth can hardly be told. From $x_t = \sqrt{\bar\alpha_t}\,x_0 + \sqrt{1-\bar\alpha_t}\,\epsilon$, an error of
-# $\epsilon_\text{pred}$ and the error of the $x_0$ it implies belong together:
+# Is the network so much better at large $t$? No: the *question* is easier. At large $t$ nearly all of $x_t$ is noise,
+# and who simply repeats $x_t$ is nearly right. At small $t$ the noise is a faint grain on the image, and what is grain
+# and what is cloth can hardly be told. From $x_t = \sqrt{\bar\alpha_t}\,x_0 + \sqrt{1-\bar\alpha_t}\,\epsilon$, an
+# error of $\epsilon_\text{pred}$ and the error of the $x_0$ it implies belong together:
 #
 # $$(\epsilon - \epsilon_\text{pred})^2 = \frac{\bar\alpha_t}{1 - \bar\alpha_t}\,(x_0 - x_{0,\text{pred}})^2 = \text{SNR}(t)\,(x_0 - x_{0,\text{pred}})^2$$
 #
@@ -394,20 +379,20 @@ plt.show()
 print(f"t < 10: {grey_levels[:10].mean():.1f} grey levels; t >= 900: {grey_levels[900:].mean():.0f}")
 
 # %% [markdown]
-# *What to see:* the picture is turned round. At small $t$, where the loss is largest, the image is known to a few grey levels. At
-# the last times, where the loss is next to nothing, the guess is further off than the mean of all
-# images would be. (Samplers clip it to the range of pixels, which limits the harm.) A small loss of $\epsilon$ is not a good
+# *What to see:* the picture is turned round. At small $t$, where the loss is largest, the image is known to a few grey
+# levels. At the last times, where the loss is next to nothing, the guess is further off than the mean of all images
+# would be. (Samplers clip it to the range of pixels, which limits the harm.) A small loss of $\epsilon$ is not a good
 # guess of the image: the factor between the two is the SNR.
 #
 # ## Why the loss looks flat while the samples improve
 #
-# Compare the network with something far simpler. If the images were *normally distributed*, with the mean $m$ and the covariance
-# $\Sigma$ of the training images, then the best answer would be a formula, linear in $x_t$:
+# Compare the network with something far simpler. If the images were *normally distributed*, with the mean $m$ and the
+# covariance $\Sigma$ of the training images, then the best answer would be a formula, linear in $x_t$:
 #
 # $$\epsilon_\text{pred} = \sqrt{1 - \bar\alpha_t}\;\big(\bar\alpha_t \Sigma + (1 - \bar\alpha_t)\,I\big)^{-1} (x_t - \sqrt{\bar\alpha_t}\,m)$$
 #
-# > **Predict before you run.** Says 0: loss 1. The trained network: a few hundredths. The linear formula, which knows no shoe
-# > and no shirt?
+# > **Predict before you run.** Says 0: loss 1. The trained network: a few hundredths. The linear formula, which knows
+# > no shoe and no shirt?
 
 # %%
 flat = train.images.reshape(len(train.images), -1) / 127.5 - 1
@@ -441,15 +426,15 @@ axes.legend()
 plt.show()
 
 # %% [markdown]
-# *What to see:* the linear formula is already most of the way from 1 to the trained network. The network is ahead at small and
-# middle times. At the last times even "says $x_t$" has a tiny loss, and the network's, as tiny, is behind both
-# others: an error there costs so little that training hardly removes it.
+# *What to see:* the linear formula is already most of the way from 1 to the trained network. The network is ahead at
+# small and middle times. At the last times even "says $x_t$" has a tiny loss, and the network's, as tiny, is behind
+# both others: an error there costs so little that training hardly removes it.
 #
-# Now mix the two, and draw: one answers at $t < 100$, the other at all larger $t$. The sampler is the package's, the noise it
-# begins with is the same in every row.
+# Now mix the two, and draw: one answers at $t < 100$, the other at all larger $t$. The sampler is the package's, the
+# noise it begins with is the same in every row.
 #
-# > **Predict before you run.** Which mixture has the better loss: the network at small $t$ and the formula elsewhere, or the
-# > other way round? And which has the better samples?
+# > **Predict before you run.** Which mixture has the better loss: the network at small $t$ and the formula elsewhere,
+# > or the other way round? And which has the better samples?
 
 
 # %%
@@ -484,29 +469,29 @@ batches = rng.permutation(losses)[:960].reshape(-1, 120).mean(1)
 print("losses of the network alone, eight batches of 120 images:", " ".join(f"{loss:.3f}" for loss in batches))
 
 # %% [markdown]
-# *What to see:* the second row has the better loss of the two mixtures, and the worse clothes: clean edges, around shapes that
-# are none. The third, with more loss, has the shapes of the last row, trousers, shoes, a dress, under a grain that the formula
-# leaves. What an image shows was decided at the larger times, and they move the loss less.
+# *What to see:* the second row has the better loss of the two mixtures, and the worse clothes: clean edges, around
+# shapes that are none. The third, with more loss, has the shapes of the last row, trousers, shoes, a dress, under a
+# grain that the formula leaves. What an image shows was decided at the larger times, and they move the loss less.
 #
 # So the number hides progress for three reasons, and you have now seen each:
 #
-# - **A floor.** A linear formula comes from 1 to below a tenth; all that makes clothes of stains has to happen in what is left,
-#   and the best possible network is not at 0.
-# - **The weights.** The mean is made at small $t$, where grain is told from cloth. What the image will show is decided at larger
-#   $t$, and counts little.
-# - **The dice.** The loss of *one* network moves from batch to batch, here by about a fifth of its mean up and down, depending on
-#   the times and images that happen to be drawn.
+# - **A floor.** A linear formula comes from 1 to below a tenth; all that makes clothes of stains has to happen in what
+#   is left, and the best possible network is not at 0.
+# - **The weights.** The mean is made at small $t$, where grain is told from cloth. What the image will show is decided
+#   at larger $t$, and counts little.
+# - **The dice.** The loss of *one* network moves from batch to batch, here by about a fifth of its mean up and down,
+#   depending on the times and images that happen to be drawn.
 #
-# In [the run of 470 steps](../docs/divergence.md) of this repository you can see such a curve: it falls steeply for some 180
-# steps, and from then on it is mostly up and down. Judge a model by its samples, by its loss at *fixed* times, images and noise,
-# or by the bound, below.
+# In [the run of 470 steps](../docs/divergence.md) of this repository you can see such a curve: it falls steeply for
+# some 180 steps, and from then on it is mostly up and down. Judge a model by its samples, by its loss at *fixed* times,
+# images and noise, or by the bound, below.
 #
 # ## Other questions to the same network
 #
-# Given $x_t$, to know one of $x_0$, $\epsilon$ and $v = \sqrt{\bar\alpha_t}\,\epsilon - \sqrt{1 - \bar\alpha_t}\,x_0$ is to know
-# all: they are linear combinations. With $\sqrt{\bar\alpha_t} = \cos\varphi$ and
-# $\sqrt{1 - \bar\alpha_t} = \sin\varphi$, the pair $(x_t, v)$ is the pair $(x_0, \epsilon)$, turned by $\varphi$. The package:
-# `prediction.target`, `to_x_0`, `to_eps`.
+# Given $x_t$, to know one of $x_0$, $\epsilon$ and $v = \sqrt{\bar\alpha_t}\,\epsilon - \sqrt{1 - \bar\alpha_t}\,x_0$
+# is to know all: they are linear combinations. With $\sqrt{\bar\alpha_t} = \cos\varphi$ and
+# $\sqrt{1 - \bar\alpha_t} = \sin\varphi$, the pair $(x_t, v)$ is the pair $(x_0, \epsilon)$, turned by $\varphi$. The
+# package: `prediction.target`, `to_x_0`, `to_eps`.
 
 # %%
 times = np.array([0, 100, 200, 300, 500, 999])
@@ -533,13 +518,13 @@ for name, target in targets.items():
     print(f"{name:>3} and back: x_0 to {gaps[0]:.0e}, eps to {gaps[1]:.0e}")
 
 # %% [markdown]
-# *What to see:* `v` looks like the noise at small $t$ and like the negative of the image at large $t$: always what $x_t$ does not
-# show.
+# *What to see:* `v` looks like the noise at small $t$ and like the negative of the image at large $t$: always what
+# $x_t$ does not show.
 #
 # The answers are interchangeable, but the losses are not. An error of $x_0$ counts $\text{SNR}(t)$ times in the loss of
-# $\epsilon$, once in that of $x_0$, and $\text{SNR}(t) + 1$ times in that of $v$. So a choice of target is a choice of weight.
-# **Min-SNR** (Hang et al. 2023) chooses the weight openly: $\min(\text{SNR}(t), \gamma)$ times the error of $x_0$, whatever the
-# network tells. `objective.loss_weight` is what that takes.
+# $\epsilon$, once in that of $x_0$, and $\text{SNR}(t) + 1$ times in that of $v$. So a choice of target is a choice of
+# weight. **Min-SNR** (Hang et al. 2023) chooses the weight openly: $\min(\text{SNR}(t), \gamma)$ times the error of
+# $x_0$, whatever the network tells. `objective.loss_weight` is what that takes.
 
 # %%
 implied = {"eps": snr, "x_0": np.ones(1000), "v": snr + 1}  # how the plain loss of each counts an error of x_0
@@ -560,21 +545,20 @@ worst = max(np.abs(found / np.minimum(snr, 5) - 1).max() for found in min_snr.va
 print(f"min-SNR by eps, x_0 and v: equal to min(SNR, 5) to {worst:.0e} of it")
 
 # %% [markdown]
-# *What to see:* `eps` falls by eight orders of magnitude, the bound even faster at first and then beside it; `v` follows `eps` at
-# small $t$ and `x_0` at large $t$, where it does not fall below 1. Min-SNR is flat at 5 as long as SNR is above it, and is
-# the loss of `eps` from there on.
+# *What to see:* `eps` falls by eight orders of magnitude, the bound even faster at first and then beside it; `v`
+# follows `eps` at small $t$ and `x_0` at large $t$, where it does not fall below 1. Min-SNR is flat at 5 as long as SNR
+# is above it, and is the loss of `eps` from there on.
 #
 # ## The bound, measured
 #
-# Nothing keeps us from computing the bound itself, for the trained network, with its weights and all. `bound.Bound` gives $L_T$
-# as `prior`, and for each image the term of one $t$, in **bits per dimension**: nats divided by $\log 2$ and by the number of
-# pixels.
-# An uncompressed pixel has 8. To be quick, image $i$ is asked at every 20th $t$ from $i$ on, so that 20 images together ask every
-# $t$ once; `make bits-torch` and `make bits-tf` do the same with more.
+# Nothing keeps us from computing the bound itself, for the trained network, with its weights and all. `bound.Bound`
+# gives $L_T$ as `prior`, and for each image the term of one $t$, in **bits per dimension**: nats divided by $\log 2$
+# and by the number of pixels. An uncompressed pixel has 8. To be quick, image $i$ is asked at every 20th $t$ from $i$
+# on, so that 20 images together ask every $t$ once; `make bits-torch` and `make bits-tf` do the same with more.
 
 # %%
 stride, pixels = 20, test.images[:40]
-bound = duet.bound.Bound(model, config)
+bound = duet.bound.Bound(network, config)
 terms = likelihood.terms_of(bound, pixels, first=0, seed=0, stride=stride, timesteps=1000)  # [40, 50]
 found = likelihood.estimate(bound.prior(pixels), terms, stride, 1000)
 over_t = np.array(found["terms"])  # [T]: the decoder at t = 0, then the divergences
@@ -595,11 +579,11 @@ print(
 )
 
 # %% [markdown]
-# *What to see:* left, the prior is next to nothing: the forward process does end in noise. The terms fall from the decoder on
-# over several orders of magnitude. Right, the axis is logarithmic: most of the bits are in the first few of
-# a thousand steps, that is, in differences of a few grey levels, which an eye hardly sees. The simple loss gives these steps
-# little weight and the others more; and so bits per dimension and the look of the samples need not go together, and Ho et al.
-# report just that: the simple loss gives better samples and worse bits.
+# *What to see:* left, the prior is next to nothing: the forward process does end in noise. The terms fall from the
+# decoder on over several orders of magnitude. Right, the axis is logarithmic: most of the bits are in the first few of
+# a thousand steps, that is, in differences of a few grey levels, which an eye hardly sees. The simple loss gives these
+# steps little weight and the others more; and so bits per dimension and the look of the samples need not go together,
+# and Ho et al. report just that: the simple loss gives better samples and worse bits.
 #
 # Forty images tell the size of the number and no more: the ± is one standard error, from two groups of twenty.
 #
@@ -607,7 +591,8 @@ print(
 #
 # Each has a check that tells you what is off.
 #
-# **1 · The divergence of two normal distributions.** (easy) `KL(N_1 || N_2)` in nats, for arrays [N] of means and variances.
+# **1 · The divergence of two normal distributions.** (easy) `KL(N_1 || N_2)` in nats, for arrays [N] of means and
+# variances.
 
 
 # %%
@@ -619,8 +604,8 @@ def my_kl(mean_1, variance_1, mean_2, variance_2):
 check.kl(my_kl)
 
 # %% [markdown]
-# **2 · The step of one who knows.** (medium) The mean of $q(x_{t-1} \mid x_t, x_0)$ in NumPy, for a batch: `t` is an array [B] of
-# 0-based times, and 0 may be among them.
+# **2 · The step of one who knows.** (medium) The mean of $q(x_{t-1} \mid x_t, x_0)$ in NumPy, for a batch: `t` is an
+# array [B] of 0-based times, and 0 may be among them.
 
 
 # %%
@@ -632,9 +617,9 @@ def my_posterior_mean(betas, alphas_cumprod, x_0, x_t, t):
 check.posterior_mean(my_posterior_mean)
 
 # %% [markdown]
-# **3 · The weight that was dropped.** (harder) What multiplies $(\epsilon - \epsilon_\text{pred})^2$ in the bound, in nats, at
-# 0-based times `t` [B], all above 0. The variance of
-# the reverse step is the posterior's. Simplify on paper: one fraction without a square is left.
+# **3 · The weight that was dropped.** (harder) What multiplies $(\epsilon - \epsilon_\text{pred})^2$ in the bound, in
+# nats, at 0-based times `t` [B], all above 0. The variance of the reverse step is the posterior's. Simplify on paper:
+# one fraction without a square is left.
 
 
 # %%
@@ -650,26 +635,27 @@ check.eps_weight(my_eps_weight)
 #
 # Think first, then unfold.
 #
-# <details><summary>Why is q(x_prev | x_t, x_0) a formula, when q(x_prev | x_t) is what the network has to learn?</summary>
-# Given x_0, everything is one normal distribution for each pixel. Without x_0, x_prev depends on which of all images it may have
-# been: q(x_prev | x_t) is the mixture of the formula over all of them, and
-# what images there are is exactly what has to be learnt.</details>
+# <details><summary>Why is q(x_prev | x_t, x_0) a formula, when q(x_prev | x_t) is what the network has to
+# learn?</summary>
+# Given x_0, everything is one normal distribution for each pixel. Without x_0, x_prev depends on which of all images it
+# may have been: q(x_prev | x_t) is the mixture of the formula over all of them, and what images there are is exactly
+# what has to be learnt.</details>
 #
-# <details><summary>The bound's L_{t-1} compares with a step that knows x_0. The network cannot know it. What does it learn to
-# say?</summary>
-# The mean. The squared distance to a random target is smallest at the target's mean given what is known, here x_t. So eps_pred
-# becomes the mean of all noises that are compatible with x_t, and the x_0 that it implies is the mean of all images: a blur at
-# large t.</details>
+# <details><summary>The bound's L_{t-1} compares with a step that knows x_0. The network cannot know it. What does it
+# learn to say?</summary>
+# The mean. The squared distance to a random target is smallest at the target's mean given what is known, here x_t. So
+# eps_pred becomes the mean of all noises that are compatible with x_t, and the x_0 that it implies is the mean of all
+# images: a blur at large t.</details>
 #
-# <details><summary>At t = 0 of the code (the paper's t = 1) the weight beta^2 / (2 posterior variance ...) would be infinite. Why
-# is that no problem?</summary>
-# There is no divergence there: who knows x_0 knows x_prev, which is x_0 itself, and the posterior's variance is 0. That term of
-# the bound is the decoder, the probability of the right grey level; and the simple loss has weight 1
-# there, as everywhere.</details>
+# <details><summary>At t = 0 of the code (the paper's t = 1) the weight beta^2 / (2 posterior variance ...) would be
+# infinite. Why is that no problem?</summary>
+# There is no divergence there: who knows x_0 knows x_prev, which is x_0 itself, and the posterior's variance is 0. That
+# term of the bound is the decoder, the probability of the right grey level; and the simple loss has weight 1 there, as
+# everywhere.</details>
 #
 # <details><summary>Two runs, one with eps and one with v, report losses of 0.04 and 0.09. Which is better?</summary>
-# You cannot tell: they are errors of different things, and an error of x_0 counts SNR + 1 times in the one and SNR times in the
-# other. Compare samples, or the error of x_0 at fixed times, or bits per dimension.</details>
+# You cannot tell: they are errors of different things, and an error of x_0 counts SNR + 1 times in the one and SNR
+# times in the other. Compare samples, or the error of x_0 at fixed times, or bits per dimension.</details>
 #
 # ## What you have now
 #

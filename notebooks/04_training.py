@@ -13,11 +13,11 @@
 # %% [markdown]
 # # 04 · Training: a model of your own
 #
-# **Afterwards you can** say what happens in a training step and why in this order, train a small model and watch it learn, tell the
-# weights from their average, and read what a run of the command line leaves behind.
+# **Afterwards you can** say what happens in a training step and why in this order, train a small model and watch it
+# learn, tell the weights from their average, and read what a run of the command line leaves behind.
 #
-# **Time:** 45 minutes, a few of them waiting. **You need:** [01](01_forward_process.ipynb) to [03](03_objective.ipynb); what a
-# gradient is.
+# **Time:** 45 minutes, a few of them waiting. **You need:** [01](01_forward_process.ipynb) to [03](03_objective.ipynb);
+# what a gradient is.
 
 # %%
 FRAMEWORK = "torch"  # or "tensorflow": everything below works in both
@@ -48,11 +48,13 @@ duet = begin(FRAMEWORK)
 #
 # > **repeat**
 # > 1. take images $x_0$ from the data, times $t$ uniformly from $0 .. T - 1$, noise $\epsilon \sim \mathcal N(0, 1)$
-# > 2. take a gradient step on $\lVert \epsilon - \epsilon_\theta(\sqrt{\bar\alpha_t}\,x_0 + \sqrt{1 - \bar\alpha_t}\,\epsilon,\ t) \rVert^2$
+# > 2. take a gradient step on
+# >    $\lVert \epsilon - \epsilon_\theta(\sqrt{\bar\alpha_t}\,x_0 + \sqrt{1 - \bar\alpha_t}\,\epsilon,\ t) \rVert^2$
 # >
 # > **until** converged
 #
-# We take the smallest network of the package, `tiny`, on the 10,000 images that come with it, for 400 steps of 64 images.
+# We take the smallest network of the package, `tiny`, on the 10,000 images that come with it, for 400 steps of 64
+# images.
 
 # %%
 STEPS = 400
@@ -83,13 +85,14 @@ show_images(
 )
 
 # %% [markdown]
-# *What to see:* every image has another t. In one step the network sees everything between an almost clean image and pure noise.
+# *What to see:* every image has another t. In one step the network sees everything between an almost clean image and
+# pure noise.
 #
 # ## The learning rate
 #
-# Adam's steps are about as long as the learning rate, whatever the gradient's size. In the first steps Adam knows little about the
-# gradient, so the rate grows from almost nothing (**warm-up**). And at the end long steps only jump about around the goal, so it
-# falls (**decay**).
+# Adam's steps are about as long as the learning rate, whatever the gradient's size. In the first steps Adam knows
+# little about the gradient, so the rate grows from almost nothing (**warm-up**). And at the end long steps only jump
+# about around the goal, so it falls (**decay**).
 
 # %%
 rates = [duet.optimizer.scheduled_learning_rate(step, STEPS, training) for step in range(STEPS)]
@@ -101,8 +104,8 @@ plt.show()
 # %% [markdown]
 # ## Learning
 #
-# > **Predict before you run.** The untrained network says 0, so its loss is the variance of the noise: 1. What will it be after 400
-# > steps: 0.5, 0.1, 0.01? And will the images be good by then?
+# > **Predict before you run.** The untrained network says 0, so its loss is the variance of the noise: 1. What will it
+# > be after 400 steps: 0.5, 0.1, 0.01? And will the images be good by then?
 #
 # The cell takes one to three minutes. The curve grows while you wait.
 
@@ -120,8 +123,9 @@ print(
 )
 
 # %% [markdown]
-# *What to see:* most of the fall is over after a hundred steps. The grey dots never stop jumping: each step has other images, and above
-# all other times, and the loss of small t is many times that of large t. That is why one looks at a mean.
+# *What to see:* most of the fall is over after a hundred steps. The grey dots never stop jumping: each step has other
+# images, and above all other times, and the loss of small t is many times that of large t. That is why one looks at a
+# mean.
 
 # %%
 show_images(
@@ -132,17 +136,18 @@ show_images(
 )
 
 # %% [markdown]
-# *What to see:* after 50 steps the loss is down to a quarter, and the pictures are still noise. After 100 it is below 0.1, and there are
-# blobs with an inside and an outside. From there to 400 the curve falls slowly, and edges sharpen. Four hundred steps of a network this
-# small make no clothes yet. The model in the package, which drew those of [00](00_orientation.ipynb), has 17 times as many weights and
-# was trained for far longer, and its loss is lower by less than a half. **The loss is a poor judge of samples**:
-# [07](07_evaluating.ipynb) has better ones.
+# *What to see:* after 50 steps the loss is down to a quarter, and the pictures are still noise. After 100 it is below
+# 0.1, and there are blobs with an inside and an outside. From there to 400 the curve falls slowly, and edges sharpen.
+# Four hundred steps of a network this small make no clothes yet. The model in the package, which drew those of
+# [00](00_orientation.ipynb), has 17 times as many weights and was trained for far longer, and its loss is lower by less
+# than a half. **The loss is a poor judge of samples**: [07](07_evaluating.ipynb) has better ones.
 #
 # ## The average of the weights
 #
-# Each step follows the noise of its batch. Averaged over many steps that noise cancels, so samples are drawn with an **exponential
-# moving average** of the weights: $\bar\theta \leftarrow d\,\bar\theta + (1 - d)\,\theta$ after each step, $d = 0.999$. Early on,
-# $d$ is smaller, $(1 + k) / (10 + k)$ at update $k$, so that the average forgets the untrained start.
+# Each step follows the noise of its batch. Averaged over many steps that noise cancels, so samples are drawn with an
+# **exponential moving average** of the weights: $\bar\theta \leftarrow d\,\bar\theta + (1 - d)\,\theta$ after each
+# step, $d = 0.999$. Early on, $d$ is smaller, $(1 + k) / (10 + k)$ at update $k$, so that the average forgets the
+# untrained start.
 
 # %%
 names = [name.removeprefix("ema/") for name in weights[25] if name.startswith("ema/")]
@@ -163,8 +168,8 @@ plt.show()
 print({step: round(float(value), 4) for step, value in apart.items()})
 
 # %% [markdown]
-# *What to see:* the distance is largest while the network learns fast, since an average lags behind. Towards the end, when the rate
-# has fallen, the weights hardly move any more, and the average catches up.
+# *What to see:* the distance is largest while the network learns fast, since an average lags behind. Towards the end,
+# when the rate has fallen, the weights hardly move any more, and the average catches up.
 #
 # ## The same by the command line
 #
@@ -177,13 +182,14 @@ print({step: round(float(value), 4) for step, value in apart.items()})
 #
 #     make train-torch ARGS="--preset tiny --dataset fashion-mnist-10k --batch-size 64 --max-steps 400 --warmup-steps 50"
 #
-# and its losses are those above, to the last digit, on the same machine. What you get, and how two such runs are compared:
-# [06](06_two_frameworks.ipynb).
+# and its losses are those above, to the last digit, on the same machine. What you get, and how two such runs are
+# compared: [06](06_two_frameworks.ipynb).
 #
 # ## Exercises
 #
-# **1 · The learning rate.** (easy) At the 0-based `step` of `num_steps`: it grows over `warmup_steps` (step 0 already moves), stays, and
-# from `decay_start * num_steps` on falls linearly, to reach `final` times the `rate` at `num_steps`, which is no step any more.
+# **1 · The learning rate.** (easy) At the 0-based `step` of `num_steps`: it grows over `warmup_steps` (step 0 already
+# moves), stays, and from `decay_start * num_steps` on falls linearly, to reach `final` times the `rate` at `num_steps`,
+# which is no step any more.
 
 
 # %%
@@ -195,7 +201,8 @@ def my_learning_rate(step, num_steps, rate, warmup_steps, decay_start, final):
 check.learning_rate(my_learning_rate)
 
 # %% [markdown]
-# **2 · Adam.** (medium) The `k`-th update, $k = 1, 2, ...$, with $\beta_1 = 0.9$, $\beta_2 = 0.999$, $\varepsilon = 10^{-8}$:
+# **2 · Adam.** (medium) The `k`-th update, $k = 1, 2, ...$, with $\beta_1 = 0.9$, $\beta_2 = 0.999$,
+# $\varepsilon = 10^{-8}$:
 #
 # $$m \leftarrow \beta_1 m + (1 - \beta_1) g \qquad v \leftarrow \beta_2 v + (1 - \beta_2) g^2 \qquad
 # p \leftarrow p - \text{rate} \cdot \frac{m / (1 - \beta_1^k)}{\sqrt{v / (1 - \beta_2^k)} + \varepsilon}$$
@@ -210,8 +217,8 @@ def my_adam_step(p, m, v, g, rate, k):
 check.adam_step(my_adam_step)
 
 # %% [markdown]
-# **3 · The average.** (harder) `values[0]` is where the average begins, `values[k]` the weight after update `k`. Return the average after
-# the last update, with the warm-up of the decay.
+# **3 · The average.** (harder) `values[0]` is where the average begins, `values[k]` the weight after update `k`. Return
+# the average after the last update, with the warm-up of the decay.
 
 
 # %%
@@ -225,18 +232,20 @@ check.average(my_average)
 # %% [markdown]
 # ## Questions
 #
-# <details><summary>Each example gets one random t. Would it not be better to show every image at all thousand times?</summary>
-# For the same number of evaluations you would see a thousandth of the images, and a thousand strongly related examples of each. Random
-# times make every batch a fair sample of the whole objective.</details>
+# <details><summary>Each example gets one random t. Would it not be better to show every image at all thousand
+# times?</summary>
+# For the same number of evaluations you would see a thousandth of the images, and a thousand strongly related examples
+# of each. Random times make every batch a fair sample of the whole objective.</details>
 #
-# <details><summary>The gradient is scaled down to norm 1 where it is longer. Why is Adam not protection enough?</summary>
-# Adam divides by a mean of past squares. One huge gradient enters its numerator at once, and its denominator with a thousandth: the step
-# is many times too long, and v remembers it for a thousand steps.</details>
+# <details><summary>The gradient is scaled down to norm 1 where it is longer. Why is Adam not protection
+# enough?</summary>
+# Adam divides by a mean of past squares. One huge gradient enters its numerator at once, and its denominator with a
+# thousandth: the step is many times too long, and v remembers it for a thousand steps.</details>
 #
-# <details><summary>You stop a run at step 200 and resume it. What must have been saved for the losses to be those of an uninterrupted
-# run?</summary>
-# The weights, their average, Adam's m and v, and the number of the step, from which batches, times, noise and the learning rate follow.
-# No generator's state: there is none.</details>
+# <details><summary>You stop a run at step 200 and resume it. What must have been saved for the losses to be those of an
+# uninterrupted run?</summary>
+# The weights, their average, Adam's m and v, and the number of the step, from which batches, times, noise and the
+# learning rate follow. No generator's state: there is none.</details>
 #
 # ## What you have now
 #

@@ -13,13 +13,13 @@
 # %% [markdown]
 # # 05 · Sampling: from noise to an image
 #
-# **Afterwards you can** take one step of the reverse process by hand, say what clipping does and why the last step adds no noise,
-# tell the samplers
-# that draw noise on the way from those that do not, draw in 20 steps instead of 1000, and go from one image to another through
-# their noise.
+# **Afterwards you can** take one step of the reverse process by hand, say what clipping does and why the last step adds
+# no noise, tell the samplers that draw noise on the way from those that do not, draw in 20 steps instead of 1000, and
+# go from one image to another through their noise.
 #
-# **Time:** 60 minutes. **You need:** [01, the forward process](01_forward_process.ipynb), and from [03](03_objective.ipynb) the
-# section "The step of one who knows". The network is the trained one of the package, so nothing is trained here.
+# **Time:** 60 minutes. **You need:** [01, the forward process](01_forward_process.ipynb), and from
+# [03](03_objective.ipynb) the section "The step of one who knows". The network is the trained one of the package, so
+# nothing is trained here.
 
 # %%
 FRAMEWORK = "torch"  # or "tensorflow": everything below works in both
@@ -30,59 +30,46 @@ try:
 except ModuleNotFoundError:
     raise SystemExit("ddpm-duet is not installed here: run `make setup`, then `make lab`, in its folder.") from None
 
-import dataclasses
 
 import numpy as np
 from matplotlib import pyplot as plt
 
+from ddpm_course import inside
 from ddpm_course.exercises import sampling as check
 from ddpm_course.explore import explore
 from ddpm_course.figures import show_images
-from ddpm_shared import checkpoint, datasets, streams
+from ddpm_shared import datasets, streams
 from ddpm_shared.samplers import Sampling, times
 
 duet = begin(FRAMEWORK)
 
 # %%
-loaded = checkpoint.load(checkpoint.BOXED, ("ema",))
-config = dataclasses.replace(loaded.config, precision="fp32", device="cpu")
-model = duet.sampling.load_model(loaded, "ema", config)
-
-
-def network(x_t, t):
-    """The trained network, which is only asked here: PyTorch's answer carries what a gradient would need."""
-    eps_pred = model(x_t, t)
-    return eps_pred.detach() if duet.framework == "torch" else eps_pred
-
-
+network, config = duet.trained()
 train, test = datasets.load("fashion-mnist-10k")
 schedule = duet.engine.make_schedule(config.diffusion)  # float32, as the network
 alphas_cumprod = schedule.alphas_cumprod.numpy().astype(np.float64)
 T = len(alphas_cumprod)
-print(f"a network of {sum(value.size for value in loaded.tensors.values()):,} weights, a process of {T} steps")
+print(f"a network of {sum(map(np.prod, inside.shapes(duet, network).values())):,} weights, a process of {T} steps")
 
 # %% [markdown]
 # ## One step back
 #
-# Who knows the image $x_0$ behind $x_t$ can go one step back: [03](03_objective.ipynb) derived $q(x_{t-1} \mid x_t, x_0)$, a
-# normal
-# distribution whose mean is a sum of a part of $x_0$ and a part of $x_t$. The network does not know $x_0$, but it says what the
-# noise is, and from
-# that an $x_0$ follows. So a step of the **ancestral sampler** (Ho et al. 2020, algorithm 2) has four lines:
+# Who knows the image $x_0$ behind $x_t$ can go one step back: [03](03_objective.ipynb) derived
+# $q(x_{t-1} \mid x_t, x_0)$, a normal distribution whose mean is a sum of a part of $x_0$ and a part of $x_t$. The
+# network does not know $x_0$, but it says what the noise is, and from that an $x_0$ follows. So a step of the
+# **ancestral sampler** (Ho et al. 2020, algorithm 2) has four lines:
 #
 # 1. ask the network: $\epsilon_\text{pred} = \epsilon_\theta(x_t, t)$
-# 2. solve for the image, $x_{0,\text{pred}} = (x_t - \sqrt{1 - \bar\alpha_t}\;\epsilon_\text{pred}) / \sqrt{\bar\alpha_t}$, and
-# clip it to $[-1, 1]$, where
-#    pixels are
+# 2. solve for the image,
+#    $x_{0,\text{pred}} = (x_t - \sqrt{1 - \bar\alpha_t}\;\epsilon_\text{pred}) / \sqrt{\bar\alpha_t}$, and clip it to
+#    $[-1, 1]$, where pixels are
 # 3. take the step of one who knows, as if that were the image:
-#    $\mu = \frac{\sqrt{\bar\alpha_{t-1}}\,\beta_t}{1 - \bar\alpha_t}\, x_{0,\text{pred}} + \frac{\sqrt{\alpha_t}\,(1 -
-# \bar\alpha_{t-1})}{1 - \bar\alpha_t}\, x_t$
+#    $\mu = \frac{\sqrt{\bar\alpha_{t-1}}\,\beta_t}{1 - \bar\alpha_t}\, x_{0,\text{pred}} + \frac{\sqrt{\alpha_t}\,(1 - \bar\alpha_{t-1})}{1 - \bar\alpha_t}\, x_t$
 # 4. draw $x_{t-1} = \mu + \sqrt{\tilde\beta_t}\; z$, with new noise $z \sim \mathcal N(0, 1)$ and the variance
 #    $\tilde\beta_t = \beta_t\, (1 - \bar\alpha_{t-1}) / (1 - \bar\alpha_t)$; no $z$ in the last step
 #
-# The formulas count time as the paper does, from 1, with $\bar\alpha_0 = 1$; the code counts from 0, so its last step is `t = 0`.
-# Here are the four lines
-# for a sneaker of the test set that was made noisy up to `t = 300`.
+# The formulas count time as the paper does, from 1, with $\bar\alpha_0 = 1$; the code counts from 0, so its last step
+# is `t = 0`. Here are the four lines for a sneaker of the test set that was made noisy up to `t = 300`.
 
 
 # %%
@@ -115,13 +102,13 @@ show_images(
 )
 
 # %% [markdown]
-# *What to see:* from an `x_t` in which you hardly see anything, the network tells the outline of the shoe, though few of its
-# details. And yet `x_prev` looks like `x_t`:
-# of the guess, the step takes less than a hundredth. The next step will see a little more clearly, and guess again.
+# *What to see:* from an `x_t` in which you hardly see anything, the network tells the outline of the shoe, though few
+# of its details. And yet `x_prev` looks like `x_t`: of the guess, the step takes less than a hundredth. The next step
+# will see a little more clearly, and guess again.
 #
-# The paper writes lines 2 and 3 as one, $\mu = \big(x_t - \beta_t / \sqrt{1 - \bar\alpha_t}\; \epsilon_\text{pred}\big) /
-# \sqrt{\alpha_t}$ (eq. 11). That is the same
-# as long as nothing is clipped:
+# The paper writes lines 2 and 3 as one,
+# $\mu = \big(x_t - \beta_t / \sqrt{1 - \bar\alpha_t}\; \epsilon_\text{pred}\big) / \sqrt{\alpha_t}$ (eq. 11). That is
+# the same as long as nothing is clipped:
 
 # %%
 beta = float(schedule.betas.numpy()[300])
@@ -134,13 +121,12 @@ for name, ours in (("not clipped", unclipped), ("clipped", mean)):
 # %% [markdown]
 # ## All steps
 #
-# Begin with pure noise, take every step, done. Ho et al. take all **1000** steps of the process; to keep you from waiting we
-# visit **100** of these times,
-# `t = 999, 989, ..., 9`. They are a process of their own: its $\bar\alpha$ are those of the visited times, and a step from $t$ to
-# the visited time $s$ before
-# it has $\beta = 1 - \bar\alpha_t / \bar\alpha_s$ (Nichol and Dhariwal 2021). `make_schedule(..., steps=...)` makes that
-# schedule, in which `i = 0 .. 99` counts the
-# visited times, and `p_sample` runs on it as on any other. Only the network has to be told the `t` that it was trained with.
+# Begin with pure noise, take every step, done. Ho et al. take all **1000** steps of the process; to keep you from
+# waiting we visit **100** of these times, `t = 999, 989, ..., 9`. They are a process of their own: its $\bar\alpha$ are
+# those of the visited times, and a step from $t$ to the visited time $s$ before it has
+# $\beta = 1 - \bar\alpha_t / \bar\alpha_s$ (Nichol and Dhariwal 2021). `make_schedule(..., steps=...)` makes that
+# schedule, in which `i = 0 .. 99` counts the visited times, and `p_sample` runs on it as on any other. Only the network
+# has to be told the `t` that it was trained with.
 
 # %%
 STEPS = 100
@@ -175,9 +161,9 @@ by_package = duet.sampling.sample(network, config, Sampling("ancestral", steps=S
 print(f"our chain and duet.sampling.sample: {np.sum(ancestral != by_package)} of {ancestral.size} pixels differ")
 
 # %% [markdown]
-# > **Predict before you run.** The upper row shows `x_t` along the way, the lower one what the network believes $x_0$ to be.
-# > From which `t` on can you
-# > tell the garment, above and below? And what will the network see in the pure noise of `t = 999`?
+# > **Predict before you run.** The upper row shows `x_t` along the way, the lower one what the network believes $x_0$
+# > to be. From which `t` on can you tell the garment, above and below? And what will the network see in the pure noise
+# > of `t = 999`?
 
 
 # %%
@@ -199,11 +185,10 @@ def frames(image):
 explore("image", range(4), frames, shown=[0, 1])
 
 # %% [markdown]
-# *What to see:* below, a cloud becomes a blob, the blob a garment at about `t = 450`, and then come the details: sleeves, collar,
-# print. Above, you
-# see the garment only at about `t = 230`. At `t = 999` the guess is speckles: nothing is known there, and what the network says
-# is mostly
-# its own error, enlarged. (The best answer would be the mean of all images.)
+# *What to see:* below, a cloud becomes a blob, the blob a garment at about `t = 450`, and then come the details:
+# sleeves, collar, print. Above, you see the garment only at about `t = 230`. At `t = 999` the guess is speckles:
+# nothing is known there, and what the network says is mostly its own error, enlarged. (The best answer would be the
+# mean of all images.)
 
 # %%
 way = np.array([np.clip(guesses[i], -1, 1) - duet.data.to_array(xs[0]) for i in range(STEPS)])  # [i, image, 28, 28, 1]
@@ -219,15 +204,14 @@ for at in (999, 699, 499, 299, 99):
     print(f"t = {at:3}: {' '.join(f'{distance:5.0f}' for distance in way[visited.index(at)])} grey levels")
 
 # %% [markdown]
-# *What to see:* the guess comes nearer to the image all the way, and not smoothly: while it is a cloud, it still changes its
-# mind. There is no `t` at which
-# the image is decided; it is decided little by little.
+# *What to see:* the guess comes nearer to the image all the way, and not smoothly: while it is a cloud, it still
+# changes its mind. There is no `t` at which the image is decided; it is decided little by little.
 #
 # ## What clipping does
 #
-# Line 2 divides by $\sqrt{\bar\alpha_t}$, which is small at large $t$. So an error of the network in $\epsilon$ is enlarged by
-# $\sqrt{1 - \bar\alpha_t} / \sqrt{\bar\alpha_t}$. Pixels are between -1 and 1, so a guess outside is wrong, and clipping
-# can only bring it nearer to the truth. But how much of the guess does a step take?
+# Line 2 divides by $\sqrt{\bar\alpha_t}$, which is small at large $t$. So an error of the network in $\epsilon$ is
+# enlarged by $\sqrt{1 - \bar\alpha_t} / \sqrt{\bar\alpha_t}$. Pixels are between -1 and 1, so a guess outside is wrong,
+# and clipping can only bring it nearer to the truth. But how much of the guess does a step take?
 
 # %%
 for at in (999, 799, 499, 199, 9):
@@ -236,8 +220,8 @@ for at in (999, 799, 499, 199, 9):
     print(f"t = {at:3}: an error of eps is enlarged {enlarged:6.2f} times in x_0_pred; a step takes {of_x_0:.4f} of it")
 
 # %% [markdown]
-# > **Predict before you run.** The same four images without clipping: the same, too dark or too bright, or not recognisable?
-# > And with ten times larger steps?
+# > **Predict before you run.** The same four images without clipping: the same, too dark or too bright, or not
+# > recognisable? And with ten times larger steps?
 
 # %%
 ends, ranges = {"clipped": ancestral}, {"clipped": [(guesses[i].min(), guesses[i].max()) for i in range(STEPS)]}
@@ -271,25 +255,23 @@ axes.legend()
 plt.show()
 
 # %% [markdown]
-# *What to see:* from `t = 999` to about 800, `x_0_pred` is far outside of where pixels can be, and yet the images of 100 steps
-# hardly differ: where the guess is worst, a
-# step takes next to nothing of it, and later steps correct that. Larger steps take more, and now and then an early error decides
-# which garment it becomes, as in the last
-# image (where, by chance, the one not clipped is the better). So clipping is not what makes this sampler work. It is a safeguard,
-# and where no noise is drawn on the way it is
-# needed more: see [docs/samplers.md](../docs/samplers.md), "Which one, and how many steps?".
+# *What to see:* from `t = 999` to about 800, `x_0_pred` is far outside of where pixels can be, and yet the images of
+# 100 steps hardly differ: where the guess is worst, a step takes next to nothing of it, and later steps correct that.
+# Larger steps take more, and now and then an early error decides which garment it becomes, as in the last image (where,
+# by chance, the one not clipped is the better). So clipping is not what makes this sampler work. It is a safeguard, and
+# where no noise is drawn on the way it is needed more: see [docs/samplers.md](../docs/samplers.md), "Which one, and how
+# many steps?".
 #
 # ## The last step
 #
-# The last step leads to the finished image. Who knows $x_0$ knows that exactly, $\tilde\beta = 0$, so there is nothing to draw.
-# Noise is easily added all
-# the same: code that works with the *logarithm* of the variance cannot have $\log 0$, and takes that of `t = 1` in its place
-# (`posterior_log_variance_clipped`). That is why `p_sample` leaves out $z$ at `t = 0` explicitly. If it did not, the image would
-# come out with that much noise
-# on top; so we can add it to our finished images, as much as there would be with 1000, 100 or 20 steps.
+# The last step leads to the finished image. Who knows $x_0$ knows that exactly, $\tilde\beta = 0$, so there is nothing
+# to draw. Noise is easily added all the same: code that works with the *logarithm* of the variance cannot have
+# $\log 0$, and takes that of `t = 1` in its place (`posterior_log_variance_clipped`). That is why `p_sample` leaves out
+# $z$ at `t = 0` explicitly. If it did not, the image would come out with that much noise on top; so we can add it to
+# our finished images, as much as there would be with 1000, 100 or 20 steps.
 #
-# > **Predict before you run.** About half of the pixels of a real image are background, of a grey level of 0. In which of the
-# > three will you notice the noise?
+# > **Predict before you run.** About half of the pixels of a real image are background, of a grey level of 0. In which
+# > of the three will you notice the noise?
 
 # %%
 last_z = duet.data.to_array(noise(streams.SAMPLE_Z, 0, 4))
@@ -312,17 +294,15 @@ show_images(
 )
 
 # %% [markdown]
-# *What to see:* without `z` the background is almost black, though not as perfectly as in real images. With 1000 steps the fault
-# is less than one grey level, which hardly shows even
-# here: that is why it lives long in code. The fewer the steps, the more noise it leaves.
+# *What to see:* without `z` the background is almost black, though not as perfectly as in real images. With 1000 steps
+# the fault is less than one grey level, which hardly shows even here: that is why it lives long in code. The fewer the
+# steps, the more noise it leaves.
 #
 # ## The same noise, the same image
 #
-# A chain is a function of its noise: of `x_T`, and of the `z` of every step. All of it comes from `ddpm_shared.streams`, where a
-# number depends on
-# the seed, on what it is for, on the time, and on the *number of the image*. So image 2 of seed 0 is one picture, whoever draws
-# it, and beside
-# whichever others.
+# A chain is a function of its noise: of `x_T`, and of the `z` of every step. All of it comes from
+# `ddpm_shared.streams`, where a number depends on the seed, on what it is for, on the time, and on the *number of the
+# image*. So image 2 of seed 0 is one picture, whoever draws it, and beside whichever others.
 
 # %%
 quick = Sampling("dpmpp_2m_sde", steps=10)
@@ -334,9 +314,9 @@ for name, drawn in (("alone", alone), ("of seed 1", other)):
     print(f"image 2 of four, and image 2 {name}: {np.mean(apart > 1):.0%} of the pixels differ by more than rounding")
 
 # %% [markdown]
-# And what does each part of the noise decide? **Fork a chain**: keep all of its noise down to some `t`, and draw other `z` from
-# there on. In the figure every row
-# forks the chain of image 0, and the images of one column share the `z` after the fork.
+# And what does each part of the noise decide? **Fork a chain**: keep all of its noise down to some `t`, and draw other
+# `z` from there on. In the figure every row forks the chain of image 0, and the images of one column share the `z`
+# after the fork.
 #
 # > **Predict before you run.** Same `x_T`, other `z` from the first step on: will it be the same kind of garment?
 
@@ -355,27 +335,25 @@ show_images(
 )
 
 # %% [markdown]
-# *What to see:* here `x_T` decides next to nothing: from the same, two shoes, a bag, a T-shirt, trousers. Even from `t = 599` on,
-# trousers are possible. From `t = 399` on
-# it has long sleeves, whatever is drawn, and from `t = 199` on only collar and print are open. Now look down the two columns on
-# the right: three times nearly the
-# same T-shirt and the same trousers, from three different starts. What decided there is `z`.
+# *What to see:* here `x_T` decides next to nothing: from the same, two shoes, a bag, a T-shirt, trousers. Even from
+# `t = 599` on, trousers are possible. From `t = 399` on it has long sleeves, whatever is drawn, and from `t = 199` on
+# only collar and print are open. Now look down the two columns on the right: three times nearly the same T-shirt and
+# the same trousers, from three different starts. What decided there is `z`.
 #
 # ## Without noise on the way: DDIM
 #
-# The network was trained on pairs $(x_0, x_t)$, one $t$ at a time, and never on chains. So any chain will do whose $x_t$ look, at
-# each $t$, like images with
-# noise of that $t$. Song et al. (2021) go from $x_t$ to the guess $x_{0,\text{pred}}$, and from there, with *the same* noise, to
-# any earlier time $s$:
+# The network was trained on pairs $(x_0, x_t)$, one $t$ at a time, and never on chains. So any chain will do whose
+# $x_t$ look, at each $t$, like images with noise of that $t$. Song et al. (2021) go from $x_t$ to the guess
+# $x_{0,\text{pred}}$, and from there, with *the same* noise, to any earlier time $s$:
 #
 # $$x_s = \sqrt{\bar\alpha_s}\; x_{0,\text{pred}} + \sqrt{1 - \bar\alpha_s}\; \epsilon_\text{pred} \qquad \text{(DDIM)}$$
 #
-# That is `q_sample` with a guess for both. (Where $x_{0,\text{pred}}$ is clipped, $\epsilon_\text{pred}$ becomes what then is
-# left of $x_t$,
-# $(x_t - \sqrt{\bar\alpha_t}\,x_{0,\text{pred}}) / \sqrt{1 - \bar\alpha_t}$, so that the two still make up $x_t$.) Nothing is
-# drawn after `x_T`: the image is a function of it.
+# That is `q_sample` with a guess for both. (Where $x_{0,\text{pred}}$ is clipped, $\epsilon_\text{pred}$ becomes what
+# then is left of $x_t$, $(x_t - \sqrt{\bar\alpha_t}\,x_{0,\text{pred}}) / \sqrt{1 - \bar\alpha_t}$, so that the two
+# still make up $x_t$.) Nothing is drawn after `x_T`: the image is a function of it.
 #
-# > **Predict before you run.** Could one not simply leave out `z` in the ancestral sampler? The next cell does, beside DDIM.
+# > **Predict before you run.** Could one not simply leave out `z` in the ancestral sampler? The next cell does, beside
+# > DDIM.
 
 # %%
 quiet = {i: x for i, x, _ in chain(xs[STEPS], lambda i: 0 * xs[STEPS])}
@@ -393,17 +371,15 @@ for name, x in kinds.items():
     print(f"{name:>22}: standard deviation of x_t at t = {visited[49]} is {duet.data.to_array(x).std():.2f}")
 
 # %% [markdown]
-# *What to see:* without `z`, four times nearly the same shape, something like the mean of many garments. The step of line 3
-# counts on new noise: it keeps only a part of the old. Without the
-# new, `x_t` has far too little noise for its `t`, about a tenth of what is due half-way; the network finds it smooth, and the
-# guesses stay so. DDIM keeps as much noise as belongs to $s$, and
-# draws garments, from the same `x_T` quite different ones than the ancestral sampler. Of these four, though, one is overexposed,
-# and one is
-# nothing that you could wear. Where no new noise washes it out, an error of the network is carried to the end
-# ([docs/samplers.md](../docs/samplers.md) has numbers).
+# *What to see:* without `z`, four times nearly the same shape, something like the mean of many garments. The step of
+# line 3 counts on new noise: it keeps only a part of the old. Without the new, `x_t` has far too little noise for its
+# `t`, about a tenth of what is due half-way; the network finds it smooth, and the guesses stay so. DDIM keeps as much
+# noise as belongs to $s$, and draws garments, from the same `x_T` quite different ones than the ancestral sampler. Of
+# these four, though, one is overexposed, and one is nothing that you could wear. Where no new noise washes it out, an
+# error of the network is carried to the end ([docs/samplers.md](../docs/samplers.md) has numbers).
 #
-# Between the two lies a family. With `eta` between 0 and 1, DDIM takes a part of its noise new, and with `eta = 1` it is the
-# ancestral sampler:
+# Between the two lies a family. With `eta` between 0 and 1, DDIM takes a part of its noise new, and with `eta = 1` it
+# is the ancestral sampler:
 
 # %%
 eta_1 = duet.sampling.sample(network, config, Sampling("ddim", steps=20, eta=1.0), seed=0, num_images=3)
@@ -414,24 +390,22 @@ print(f"ddim with eta = 1, and ancestral: {apart} of {twenty.size} pixels differ
 # %% [markdown]
 # ## Few steps
 #
-# Between two visited times a sampler has to suppose something. DDIM supposes that $\epsilon$ stays what it is at $t$, the
-# ancestral sampler that $x_0$ does.
-# **DPM-Solver++(2M)** (`dpmpp_2m`, Lu et al. 2022) looks at the last *two* guesses of $x_0$ and supposes that the change goes on;
-# so its error falls with the square of the
-# size of a step. **SDE-DPM-Solver++(2M)** (`dpmpp_2m_sde`) does the same and adds new noise. Each asks the network once a step,
-# so steps are what you pay.
+# Between two visited times a sampler has to suppose something. DDIM supposes that $\epsilon$ stays what it is at $t$,
+# the ancestral sampler that $x_0$ does. **DPM-Solver++(2M)** (`dpmpp_2m`, Lu et al. 2022) looks at the last *two*
+# guesses of $x_0$ and supposes that the change goes on; so its error falls with the square of the size of a step.
+# **SDE-DPM-Solver++(2M)** (`dpmpp_2m_sde`) does the same and adds new noise. Each asks the network once a step, so
+# steps are what you pay.
 #
-# Which times are visited? The last of each of $N$ equal parts of $0 .. T - 1$ (`trailing`), so that the first step is at pure
-# noise, where the chain begins:
+# Which times are visited? The last of each of $N$ equal parts of $0 .. T - 1$ (`trailing`), so that the first step is
+# at pure noise, where the chain begins:
 
 # %%
 for steps in (5, 10):
     print(f"{steps:2} steps: {times(T, steps, 'trailing')}")
 
 # %% [markdown]
-# > **Predict before you run.** Five steps instead of a thousand: do you expect anything at all? And which of the four will draw
-# > the same image whether it
-# > takes 5 steps or 20?
+# > **Predict before you run.** Five steps instead of a thousand: do you expect anything at all? And which of the four
+# > will draw the same image whether it takes 5 steps or 20?
 
 # %%
 NAMES = ("ancestral", "ddim", "dpmpp_2m", "dpmpp_2m_sde")
@@ -449,14 +423,14 @@ show_images(
 )
 
 # %% [markdown]
-# *What to see:* five steps do draw garments, smeared ones. And there are two kinds of samplers. The rows in the middle draw
-# nearly the *same* images in any number of steps, for `x_T` decides them; only
-# the first is still on its way, from a dress to the trousers that `dpmpp_2m` has after 20 steps, and `ddim` had above after 100.
-# The first and the last row draw other images with every number of
-# steps: at other times they are given other `z`. (In equally many they resemble each other, because the package gives both the
-# same `z`.)
+# *What to see:* five steps do draw garments, smeared ones. And there are two kinds of samplers. The rows in the middle
+# draw nearly the *same* images in any number of steps, for `x_T` decides them; only the first is still on its way, from
+# a dress to the trousers that `dpmpp_2m` has after 20 steps, and `ddim` had above after 100. The first and the last row
+# draw other images with every number of steps: at other times they are given other `z`. (In equally many they resemble
+# each other, because the package gives both the same `z`.)
 #
-# Do the two in the middle solve the same problem, and who is faster? Measure how far each is from what it draws in 100 steps:
+# Do the two in the middle solve the same problem, and who is faster? Measure how far each is from what it draws in 100
+# steps:
 
 # %%
 figure, axes = plt.subplots()
@@ -481,21 +455,19 @@ axes.legend()
 plt.show()
 
 # %% [markdown]
-# *What to see:* the two without noise come to rest, at nearly the same images, and `dpmpp_2m` sooner: it is as near in 20 steps
-# as `ddim` is in 50. For the two with noise there is nothing to
-# come to, since other `z` are another image. (At 50 steps they are closer only because half of the hundred times, and so of the
-# `z`, are the same.)
+# *What to see:* the two without noise come to rest, at nearly the same images, and `dpmpp_2m` sooner: it is as near in
+# 20 steps as `ddim` is in 50. For the two with noise there is nothing to come to, since other `z` are another image.
+# (At 50 steps they are closer only because half of the hundred times, and so of the `z`, are the same.)
 #
 # ## Between two images
 #
-# Where `x_T` decides the image, one can walk from image to image by walking from noise to noise. Along a straight line? Half-way
-# between two independent noises the
-# variance is $\frac14 + \frac14 = \frac12$, and the network has never seen noise that weak at `t = 999`. So one walks along the
-# great circle through both, which keeps the size
+# Where `x_T` decides the image, one can walk from image to image by walking from noise to noise. Along a straight line?
+# Half-way between two independent noises the variance is $\frac14 + \frac14 = \frac12$, and the network has never seen
+# noise that weak at `t = 999`. So one walks along the great circle through both, which keeps the size
 # (`samplers.slerp`). `sample(..., columns=8)` draws rows of eight images, each row from one noise to another.
 #
-# > **Predict before you run.** You have seen above what becomes of an `x_t` with too little noise. What will the middle of a
-# > straight line look like?
+# > **Predict before you run.** You have seen above what becomes of an `x_t` with too little noise. What will the middle
+# > of a straight line look like?
 
 # %%
 COLUMNS, walk = 8, Sampling("ddim", steps=20)
@@ -516,9 +488,9 @@ show_images(
 )
 
 # %% [markdown]
-# *What to see:* along the circle every image keeps its details: folds at the neck, the pattern of the shoe, the print on the bag.
-# On the straight line they are gone in the next image already, and what is left on the way
-# are plain shapes, like those drawn without `z`. And neither way is a fade from one picture into the other: between two
+# *What to see:* along the circle every image keeps its details: folds at the neck, the pattern of the shoe, the print
+# on the bag. On the straight line they are gone in the next image already, and what is left on the way are plain
+# shapes, like those drawn without `z`. And neither way is a fade from one picture into the other: between two
 # neighbours, the shoe has become a bag.
 #
 # ## What to take when
@@ -538,9 +510,8 @@ show_images(
 #
 # Each has a check that tells you what is off.
 #
-# **1 · Which times?** (easy) The times that `steps` steps visit of `0 .. timesteps - 1`, ascending, with `trailing` spacing: the
-# last of each of `steps` equal parts.
-# `steps` divides `timesteps`.
+# **1 · Which times?** (easy) The times that `steps` steps visit of `0 .. timesteps - 1`, ascending, with `trailing`
+# spacing: the last of each of `steps` equal parts. `steps` divides `timesteps`.
 
 
 # %%
@@ -552,9 +523,9 @@ def my_visited(timesteps, steps):
 check.visited(my_visited)
 
 # %% [markdown]
-# **2 · One ancestral step.** (medium) Lines 2 to 4, with clipping, in NumPy and for a batch: `t` is an array [B] of 0-based
-# times, and 0 may be among them. `schedule` is a dictionary of the arrays [T] that
-# you know, such as `schedule["alphas_cumprod"]`, under the names of `engine.Schedule`.
+# **2 · One ancestral step.** (medium) Lines 2 to 4, with clipping, in NumPy and for a batch: `t` is an array [B] of
+# 0-based times, and 0 may be among them. `schedule` is a dictionary of the arrays [T] that you know, such as
+# `schedule["alphas_cumprod"]`, under the names of `engine.Schedule`.
 
 
 # %%
@@ -566,8 +537,8 @@ def my_p_sample(schedule, x_t, t, z, eps_pred):
 check.p_sample(my_p_sample)
 
 # %% [markdown]
-# **3 · One step of DDIM.** (harder) From `t` to any earlier time `s`, two integers, or to the clean image, which is `s = -1`.
-# With $x_0$ clipped to $[-1, 1]$; mind what that does to `eps`.
+# **3 · One step of DDIM.** (harder) From `t` to any earlier time `s`, two integers, or to the clean image, which is
+# `s = -1`. With $x_0$ clipped to $[-1, 1]$; mind what that does to `eps`.
 
 
 # %%
@@ -583,25 +554,26 @@ check.ddim_step(my_ddim_step)
 #
 # Think first, then unfold.
 #
-# <details><summary>The network tells an x_0 in every step. Why not take the one of t = 999 and be done, in one step?</summary>
-# Because it is the mean of all images that are compatible with x_t, and at t = 999 these are all images. A mean of garments is no
-# garment. Each step makes a small decision,
-# after which fewer images are compatible, and the mean becomes sharper.</details>
+# <details><summary>The network tells an x_0 in every step. Why not take the one of t = 999 and be done, in one
+# step?</summary>
+# Because it is the mean of all images that are compatible with x_t, and at t = 999 these are all images. A mean of
+# garments is no garment. Each step makes a small decision, after which fewer images are compatible, and the mean
+# becomes sharper.</details>
 #
-# <details><summary>Somebody calls p_sample with the schedule of 1000 steps, but at every tenth t only. What goes wrong?</summary>
-# Each call takes away the noise of one step of the thousand, and then the network is told that ten have been made. x_t has more
-# and more noise for its t, and the end is reached
-# with most of it left. The betas have to be those of the visited times.</details>
+# <details><summary>Somebody calls p_sample with the schedule of 1000 steps, but at every tenth t only. What goes
+# wrong?</summary>
+# Each call takes away the noise of one step of the thousand, and then the network is told that ten have been made. x_t
+# has more and more noise for its t, and the end is reached with most of it left. The betas have to be those of the
+# visited times.</details>
 #
 # <details><summary>z says nothing about any image. How can a sampler that adds it draw better ones?</summary>
-# The errors of the network make x_t an image that the forward process would not have made. A step with new noise forgets a part
-# of the old x_t, and its error with it, and what it adds has
-# exactly the distribution that it should have. Without new noise the error stays to the end.</details>
+# The errors of the network make x_t an image that the forward process would not have made. A step with new noise
+# forgets a part of the old x_t, and its error with it, and what it adds has exactly the distribution that it should
+# have. Without new noise the error stays to the end.</details>
 #
 # <details><summary>Could you walk between two images with the ancestral sampler?</summary>
-# One can try: give both ends the same z and walk between two x_T. But the fork showed that x_T decides next to nothing there;
-# most of what is seen is in z. One would have to walk between
-# all the noises at once.</details>
+# One can try: give both ends the same z and walk between two x_T. But the fork showed that x_T decides next to nothing
+# there; most of what is seen is in z. One would have to walk between all the noises at once.</details>
 #
 # ## What you have now
 #

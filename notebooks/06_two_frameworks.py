@@ -13,8 +13,8 @@
 # %% [markdown]
 # # 06 · Two frameworks, one model
 #
-# **Afterwards you can** tell rounding from a mistake when two programs disagree, say why equal programs part at all, and name the four
-# traps that most ports between PyTorch and TensorFlow fall into, because you have stepped into them.
+# **Afterwards you can** tell rounding from a mistake when two programs disagree, say why equal programs part at all,
+# and name the four traps that most ports between PyTorch and TensorFlow fall into, because you have stepped into them.
 #
 # **Time:** 60 minutes. **You need:** [04](04_training.ipynb), and *both* frameworks installed.
 
@@ -44,8 +44,8 @@ print(f"A is {a.name}, B is {b.name}")
 # %% [markdown]
 # ## The same start
 #
-# The initial weights are a function of a seed, a parameter's name and its shape, computed in NumPy. So both networks begin with the same
-# numbers, and one step of training is given the same images, times and noise in both.
+# The initial weights are a function of a seed, a parameter's name and its shape, computed in NumPy. So both networks
+# begin with the same numbers, and one step of training is given the same images, times and noise in both.
 
 # %%
 STEPS = 40
@@ -69,8 +69,8 @@ print(f"gradient of step 0: A {norm_a:.9f}, B {norm_b:.9f}, apart by {abs(norm_a
 # %% [markdown]
 # Nearly the same, but not quite: in float32 there are seven digits, and the last one or two differ.
 #
-# > **Predict before you run.** After 40 steps, will the gap of the losses be as small as now, somewhat larger, or will the two have
-# > nothing to do with each other? And what if both compute in float64, with sixteen digits?
+# > **Predict before you run.** After 40 steps, will the gap of the losses be as small as now, somewhat larger, or will
+# > the two have nothing to do with each other? And what if both compute in float64, with sixteen digits?
 
 
 # %%
@@ -98,8 +98,9 @@ plt.show()
 print({precision: f"{gap.max():.1e} at most" for precision, gap in gaps.items()})
 
 # %% [markdown]
-# *What to see:* the two losses are one line. Their gap is some last digits, in float32 of seven, in float64 of sixteen; where a mark is at
-# the lower edge there is none at all. **That is the test:** a mistake does not become smaller when you compute more digits, rounding does.
+# *What to see:* the two losses are one line. Their gap is some last digits, in float32 of seven, in float64 of sixteen;
+# where a mark is at the lower edge there is none at all. **That is the test:** a mistake does not become smaller when
+# you compute more digits, rounding does.
 #
 # ## Why do they differ at all?
 #
@@ -115,19 +116,20 @@ for name, value in (("forwards", forwards), ("backwards", backwards), ("in pairs
     print(f"{name:>10}: {value:.6f}")
 
 # %% [markdown]
-# Same numbers, same operation, other last digits; none is wrong. A convolution is a sum of hundreds of products, and every library adds in
-# another order, by the width of the processor's vectors and the number of threads. Training then carries the difference on: each step
-# starts where the last one ended, and at high learning rates a gap can grow from step to step, as it does in a real run
-# ([docs/divergence.md](../docs/divergence.md)).
+# Same numbers, same operation, other last digits; none is wrong. A convolution is a sum of hundreds of products, and
+# every library adds in another order, by the width of the processor's vectors and the number of threads. Training then
+# carries the difference on: each step starts where the last one ended, and at high learning rates a gap can grow from
+# step to step, as it does in a real run ([docs/divergence.md](../docs/divergence.md)).
 #
 # ## Four traps
 #
-# Now for real differences. Each of these is a default that a port takes over without a word, and each passes every test of shapes.
+# Now for real differences. Each of these is a default that a port takes over without a word, and each passes every test
+# of shapes.
 #
 # ### 1 · Padding
 #
-# A convolution of stride 2 halves an image of 28 pixels. PyTorch's usual `padding=1` puts a zero on both sides; TensorFlow's
-# `padding="same"` puts as few as possible, and the odd one *after*.
+# A convolution of stride 2 halves an image of 28 pixels. PyTorch's usual `padding=1` puts a zero on both sides;
+# TensorFlow's `padding="same"` puts as few as possible, and the odd one *after*.
 
 # %%
 import keras
@@ -157,8 +159,8 @@ for size in (28, 14, 7):
     print(f"{size:>2} x {size:<2} -> {one.shape[1:3]} and {other.shape[1:3]}: apart by {np.abs(one - other).max():.2g}")
 
 # %% [markdown]
-# *What to see:* the shapes agree, the numbers do not; and at 7 x 7 they do, so that a test with a small odd image finds nothing.
-# Here is what it does to a picture: every second pixel is taken, but not the same ones.
+# *What to see:* the shapes agree, the numbers do not; and at 7 x 7 they do, so that a test with a small odd image finds
+# nothing. Here is what it does to a picture: every second pixel is taken, but not the same ones.
 
 # %%
 image = (pixels[:1] / np.float32(127.5) - 1).astype(np.float32)
@@ -177,7 +179,8 @@ show_images(
 #
 # ### 2 · The epsilon of a normalisation
 #
-# GroupNorm divides by $\sqrt{\text{variance} + \varepsilon}$. PyTorch takes $\varepsilon = 10^{-5}$ unless told otherwise, Keras $10^{-3}$.
+# GroupNorm divides by $\sqrt{\text{variance} + \varepsilon}$. PyTorch takes $\varepsilon = 10^{-5}$ unless told
+# otherwise, Keras $10^{-3}$.
 #
 # > **Predict before you run.** For inputs of standard deviation 1 that hardly matters. For which does it?
 
@@ -195,13 +198,14 @@ for scale in (1.0, 0.1, 0.01):
     )
 
 # %% [markdown]
-# *What to see:* the smaller the input, the larger the gap. A network whose activations are of size 1 hides it; an early layer after a
-# careful initialisation does not.
+# *What to see:* the smaller the input, the larger the gap. A network whose activations are of size 1 hides it; an early
+# layer after a careful initialisation does not.
 #
 # ### 3 · Adam
 #
-# The same name, two formulas: PyTorch corrects the second moment and then adds $\varepsilon = 10^{-8}$, as the paper says; Keras adds
-# $10^{-7}$ before the correction. For gradients of usual size nobody notices. Diffusion models have parameters with tiny ones.
+# The same name, two formulas: PyTorch corrects the second moment and then adds $\varepsilon = 10^{-8}$, as the paper
+# says; Keras adds $10^{-7}$ before the correction. For gradients of usual size nobody notices. Diffusion models have
+# parameters with tiny ones.
 
 # %%
 start = rng.standard_normal(1000).astype(np.float32)
@@ -220,13 +224,14 @@ for size in (1e-1, 1e-4, 1e-7):
     print(f"gradients of size {size:g}: weights moved by up to {moved:.3f}, and are apart by up to {gap:.1e}")
 
 # %% [markdown]
-# *What to see:* from gradients of 1e-7 on, the two optimizers are two algorithms. The way out: write the update down. It is one screen
-# (`optimizer.py`), and you have written it yourself in [04](04_training.ipynb).
+# *What to see:* from gradients of 1e-7 on, the two optimizers are two algorithms. The way out: write the update down.
+# It is one screen (`optimizer.py`), and you have written it yourself in [04](04_training.ipynb).
 #
 # ### 4 · Layouts
 #
-# A kernel is `[out, in, height, width]` in PyTorch and `[height, width, in, out]` in Keras. Turned by `.T`, height and width change
-# places as well, and with square kernels every shape is right. Here is an image that two networks with "the same" weights see:
+# A kernel is `[out, in, height, width]` in PyTorch and `[height, width, in, out]` in Keras. Turned by `.T`, height and
+# width change places as well, and with square kernels every shape is right. Here is an image that two networks with
+# "the same" weights see:
 
 # %%
 kernel = np.zeros((1, 1, 3, 3), np.float32)
@@ -242,18 +247,19 @@ show_images(
 )
 
 # %% [markdown]
-# *What to see:* on the right it finds vertical ones. Nothing complains, and after some training the network will have learnt around it;
-# only weights that come from the other framework are ruined.
+# *What to see:* on the right it finds vertical ones. Nothing complains, and after some training the network will have
+# learnt around it; only weights that come from the other framework are ruined.
 #
 # ## Whole runs, side by side
 #
-# What you did with 40 steps, `make compare` does with whole runs: it takes two `metrics.json`, lays their losses over each other, says in
-# words when and how they part, and shows the samples of both. `make parity` compares every layer, gradient and sampler, and plants 130
-# faults of the kind above to see whether it would have noticed.
+# What you did with 40 steps, `make compare` does with whole runs: it takes two `metrics.json`, lays their losses over
+# each other, says in words when and how they part, and shows the samples of both. `make parity` compares every layer,
+# gradient and sampler, and plants 130 faults of the kind above to see whether it would have noticed.
 #
 # ## Exercises
 #
-# **1 · A gap that cannot hide anything.** (easy) The largest difference of two arrays, as a part of the largest number of `b` (by size).
+# **1 · A gap that cannot hide anything.** (easy) The largest difference of two arrays, as a part of the largest number
+# of `b` (by size).
 
 
 # %%
@@ -265,8 +271,8 @@ def my_gap(a, b):
 check.gap(my_gap)
 
 # %% [markdown]
-# **2 · How much padding?** (medium) With "same", the output has `ceil(size / stride)` numbers. How many zeros does that take, and how many
-# of them come before and after? Return both. (As few as possible; the odd one after.)
+# **2 · How much padding?** (medium) With "same", the output has `ceil(size / stride)` numbers. How many zeros does that
+# take, and how many of them come before and after? Return both. (As few as possible; the odd one after.)
 
 
 # %%
@@ -292,17 +298,19 @@ check.to_keras_kernel(my_to_keras_kernel)
 # %% [markdown]
 # ## Questions
 #
-# <details><summary>Your port's loss is 0.3 % away from the original's after a thousand steps. A mistake, or rounding?</summary>
-# You cannot tell from that number. Look at step 0 with the same weights and the same batch: rounding is about 1e-7 there, a mistake
-# usually far more. Then compute both in float64: rounding shrinks to 1e-16, a mistake stays.</details>
+# <details><summary>Your port's loss is 0.3 % away from the original's after a thousand steps. A mistake, or
+# rounding?</summary>
+# You cannot tell from that number. Look at step 0 with the same weights and the same batch: rounding is about 1e-7
+# there, a mistake usually far more. Then compute both in float64: rounding shrinks to 1e-16, a mistake stays.</details>
 #
 # <details><summary>Why not simply seed both frameworks alike?</summary>
-# Their generators are different algorithms; a seed makes each repeatable, and not both equal. The noise has to come from one place, or be
-# passed in.</details>
+# Their generators are different algorithms; a seed makes each repeatable, and not both equal. The noise has to come
+# from one place, or be passed in.</details>
 #
-# <details><summary>A helper for comparing returns whether all is close, and a test calls it. Where is the catch?</summary>
-# If nobody asserts what it returns, the test cannot fail. Use comparisons that raise, and plant a mistake now and then to see that they
-# do.</details>
+# <details><summary>A helper for comparing returns whether all is close, and a test calls it. Where is the
+# catch?</summary>
+# If nobody asserts what it returns, the test cannot fail. Use comparisons that raise, and plant a mistake now and then
+# to see that they do.</details>
 #
 # ## What you have now
 #

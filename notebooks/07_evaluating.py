@@ -13,9 +13,8 @@
 # %% [markdown]
 # # 07 · Evaluating samples: are they good, and are they new?
 #
-# **Afterwards you can** compute a Fréchet distance and say what it does not see, tell whether two such numbers may be compared,
-# read
-# precision and recall, and check whether a model has drawn its images or remembered them.
+# **Afterwards you can** compute a Fréchet distance and say what it does not see, tell whether two such numbers may be
+# compared, read precision and recall, and check whether a model has drawn its images or remembered them.
 #
 # **Time:** 60 minutes. **You need:** [05](05_sampling.ipynb); means, variances, covariance matrices.
 
@@ -28,7 +27,6 @@ try:
 except ModuleNotFoundError:
     raise SystemExit("ddpm-duet is not installed here: run `make setup`, then `make lab`, in its folder.") from None
 
-import dataclasses
 
 import numpy as np
 import scipy.linalg
@@ -39,7 +37,7 @@ from matplotlib.patches import Circle
 from ddpm_course.exercises import evaluating as check
 from ddpm_course.explore import explore
 from ddpm_course.figures import show_images
-from ddpm_shared import checkpoint, datasets
+from ddpm_shared import datasets
 from ddpm_shared.evaluation import corruptions, metrics, neighbours
 from ddpm_shared.evaluation.extractor import Extractor
 from ddpm_shared.evaluation.judge import Judge
@@ -51,16 +49,13 @@ duet = begin(FRAMEWORK)
 # ## Something to judge
 #
 # A low loss does not promise good samples: it is a mean over all times of how well the noise is predicted
-# ([03](03_objective.ipynb)), and says nothing of what many steps in a row end in. So the images themselves have to be judged.
-# Here
-# are 256, drawn by the network in the package in 20 steps. The cell takes about half a minute.
+# ([03](03_objective.ipynb)), and says nothing of what many steps in a row end in. So the images themselves have to be
+# judged. Here are 256, drawn by the network in the package in 20 steps. The cell takes about half a minute.
 
 # %%
 COUNT, BATCH = 256, 64
 train, test = datasets.load("fashion-mnist-10k")
-loaded = checkpoint.load(checkpoint.BOXED, ("ema",))
-config = dataclasses.replace(loaded.config, precision="fp32", device="cpu")
-network = duet.sampling.load_model(loaded, "ema", config)
+network, config = duet.trained()
 sampling = Sampling("dpmpp_2m_sde", steps=20)
 drawn = np.concatenate(
     [duet.sampling.sample(network, config, sampling, 0, BATCH, first) for first in range(0, COUNT, BATCH)]
@@ -71,8 +66,8 @@ print(
 )
 
 # %% [markdown]
-# > **Predict before you run.** Half of the twenty images below are real test images, half are drawn. Which are which? Write the
-# > numbers of the drawn ones down before you run the cell after the next.
+# > **Predict before you run.** Half of the twenty images below are real test images, half are drawn. Which are which?
+# > Write the numbers of the drawn ones down before you run the cell after the next.
 
 # %%
 rng = np.random.default_rng(0)
@@ -88,18 +83,15 @@ print("drawn are no.", *np.flatnonzero(order >= 10))
 # %% [markdown]
 # *What to see:* the trousers, 7 and 15, pass most easily; the dark bag, 16, is smeared.
 #
-# Eyes are good judges of single images, and poor ones of a set: you would not notice that a class is missing from ten thousand,
-# or
-# that each image comes twice. For that we need numbers.
+# Eyes are good judges of single images, and poor ones of a set: you would not notice that a class is missing from ten
+# thousand, or that each image comes twice. For that we need numbers.
 #
 # ## In whose eyes
 #
-# Pixels are a bad space for distances: a shirt one pixel further left is far from itself. The usual way is to show the images to
-# a
-# trained classifier and take what its last hidden layer makes of them, the **features**. The usual classifier is Inception, which
-# knows a thousand classes of coloured photographs; here it is a small one that knows these ten classes, 128 features, each of
-# mean 0
-# and variance 1 over the training images.
+# Pixels are a bad space for distances: a shirt one pixel further left is far from itself. The usual way is to show the
+# images to a trained classifier and take what its last hidden layer makes of them, the **features**. The usual
+# classifier is Inception, which knows a thousand classes of coloured photographs; here it is a small one that knows
+# these ten classes, 128 features, each of mean 0 and variance 1 over the training images.
 
 # %%
 extractor = Extractor()
@@ -110,7 +102,8 @@ right = np.mean(judge.other_seen.probabilities.argmax(axis=1) == test.labels)
 print(f"features of the drawn images: {seen.features.shape}; the classifier is right on {right:.1%} of the test images")
 
 # %% [markdown]
-# We cannot look at 128 dimensions. The two directions in which the training images vary most (principal components) make a map.
+# We cannot look at 128 dimensions. The two directions in which the training images vary most (principal components)
+# make a map.
 
 # %%
 values, vectors = np.linalg.eigh(judge.moments.covariance)  # ascending
@@ -136,17 +129,14 @@ plt.show()
 print(f"the two directions hold {values[-2:].sum() / values.sum():.0%} of the variance")
 
 # %% [markdown]
-# *What to see:* the classes are islands, clothes on the left, shoes on the right, bags below. Most crosses lie on an island. A
-# few lie
-# between two, where grey dots are rare: look for them between the clothes and the bags.
+# *What to see:* the classes are islands, clothes on the left, shoes on the right, bags below. Most crosses lie on an
+# island. A few lie between two, where grey dots are rare: look for them between the clothes and the bags.
 #
 # ## The Fréchet distance
 #
-# How far is one cloud of points from another? Put a Gaussian in the place of each, and ask how far the one has to be moved to
-# become
-# the other. In one dimension: pair the points of both in their order, $a = \mu_a + \sigma_a z$ with $b = \mu_b + \sigma_b z$, and
-# the
-# mean square of the way is
+# How far is one cloud of points from another? Put a Gaussian in the place of each, and ask how far the one has to be
+# moved to become the other. In one dimension: pair the points of both in their order, $a = \mu_a + \sigma_a z$ with
+# $b = \mu_b + \sigma_b z$, and the mean square of the way is
 #
 # $$d^2 = \mathbb E\,(a - b)^2 = (\mu_a - \mu_b)^2 + (\sigma_a - \sigma_b)^2$$
 #
@@ -172,20 +162,17 @@ plt.show()
 print(f"by hand {by_hand:.5f}, by the package {packaged:.5f}, gap {abs(by_hand - packaged):.0e}")
 
 # %% [markdown]
-# *What to see:* neither histogram is anything like its Gaussian. The classes make several hills, and both Gaussians have their
-# top in a
-# valley. The distance compares the two means and the two widths, and nothing else.
+# *What to see:* neither histogram is anything like its Gaussian. The classes make several hills, and both Gaussians
+# have their top in a valley. The distance compares the two means and the two widths, and nothing else.
 #
 # In more dimensions the deviations become covariance matrices $S$, and
 #
 # $$d^2 = \lVert \mu_a - \mu_b \rVert^2 + \operatorname{tr}\!\left(S_a + S_b - 2\,(S_a S_b)^{1/2}\right)
 # \qquad \text{(Heusel et al. 2017)}$$
 #
-# With one dimension it is the formula above, and with diagonal matrices its sum over the dimensions. Over Inception's features it
-# is called **FID**; ours
-# has the same formula and other features, so **no number here may be compared with an FID from a paper**. What is reported is
-# $d^2$,
-# without a root.
+# With one dimension it is the formula above, and with diagonal matrices its sum over the dimensions. Over Inception's
+# features it is called **FID**; ours has the same formula and other features, so **no number here may be compared with
+# an FID from a paper**. What is reported is $d^2$, without a root.
 
 # %%
 m, r = metrics.moments(seen.features), judge.moments
@@ -202,8 +189,8 @@ print(
 #
 # Is that much? A number needs another beside it.
 #
-# > **Predict before you run.** Take as many *real* images, of the test set, and measure their distance from the training images.
-# > What is it: 0, a hundredth of the number above, a good part of it?
+# > **Predict before you run.** Take as many *real* images, of the test set, and measure their distance from the
+# > training images. What is it: 0, a hundredth of the number above, a good part of it?
 
 # %%
 SIZES = (128, 256, 512, 1000, 2000)
@@ -239,13 +226,12 @@ for n, found in floors.items():
 print(f"drawn images: {halves[0]:.2f} and {halves[1]:.2f} for n = 128, {fid:.2f} for n = 256")
 
 # %% [markdown]
-# *What to see:* the blue dots are real images throughout, and only their number differs: 128 of them are at 3.52 in the mean, the
-# 2,000 at 0.11. Mean and covariance of few images are off by chance, and the distance counts that. It falls about as $1/n$, and
-# from 512 on faster. The crosses fall as well: halves of the drawn images are further away than all of them, although the model
-# is
-# the same. So **distances of sets of different size do not compare**, and each needs its **floor** beside it: the distance of as
-# many
-# real images. That has a spread, too: ten sets of 256 reach from 1.22 to 2.64.
+# *What to see:* the blue dots are real images throughout, and only their number differs: 128 of them are at 3.52 in the
+# mean, the 2,000 at 0.11. Mean and covariance of few images are off by chance, and the distance counts that. It falls
+# about as $1/n$, and from 512 on faster. The crosses fall as well: halves of the drawn images are further away than all
+# of them, although the model is the same. So **distances of sets of different size do not compare**, and each needs its
+# **floor** beside it: the distance of as many real images. That has a spread, too: ten sets of 256 reach from 1.22 to
+# 2.64.
 #
 # ## What moves it
 #
@@ -267,12 +253,11 @@ show_images(
 )
 
 # %% [markdown]
-# *What to see:* blurred and noisy images look spoilt one by one. In the next two rows every image is good, and what is wrong is
-# the set.
+# *What to see:* blurred and noisy images look spoilt one by one. In the next two rows every image is good, and what is
+# wrong is the set.
 #
-# > **Predict before you run.** Which of the four, blurred, noisy, no trousers, each ten times, is furthest from the training
-# > images?
-# > Which is nearest? And where among them are the drawn images?
+# > **Predict before you run.** Which of the four, blurred, noisy, no trousers, each ten times, is furthest from the
+# > training images? Which is nearest? And where among them are the drawn images?
 
 # %%
 scores = {name: judge.scores(extractor(pixels)) for name, pixels in sets.items()}
@@ -291,22 +276,20 @@ plt.show()
 print(f'different images in "each 10 times": {different}; mean of the ten real sets {np.mean(floors[COUNT]):.2f}')
 
 # %% [markdown]
-# *What to see:* the blur, which the eye forgives, costs as much as the noise, which it does not: the distance is one of a
-# network's
-# features. No image of "no trousers" is at fault, and the set is still far outside the grey band. And "each 10 times" is
-# furthest of all: it has 26 different images, and you saw what few images do. The copied training images are inside the band. The
-# distance does not know that they were stolen.
+# *What to see:* the blur, which the eye forgives, costs as much as the noise, which it does not: the distance is one of
+# a network's features. No image of "no trousers" is at fault, and the set is still far outside the grey band. And "each
+# 10 times" is furthest of all: it has 26 different images, and you saw what few images do. The copied training images
+# are inside the band. The distance does not know that they were stolen.
 #
 # ## Good, or varied?
 #
-# One number cannot say what is wrong. Two can: **precision**, the share of the drawn images that lie where real ones do, and
-# **recall**, the share of the real images that lie where drawn ones do. "Where real ones do" is a union of balls: each real
-# image has one that reaches to its $k$-th nearest neighbour among the real ones (Kynkäänniemi et al. 2019). For recall the two
-# sets
-# change their roles.
+# One number cannot say what is wrong. Two can: **precision**, the share of the drawn images that lie where real ones
+# do, and **recall**, the share of the real images that lie where drawn ones do. "Where real ones do" is a union of
+# balls: each real image has one that reaches to its $k$-th nearest neighbour among the real ones (Kynkäänniemi et al.
+# 2019). For recall the two sets change their roles.
 #
-# In two dimensions one can see it. Circles are real, crosses are drawn; the model knows one of two clusters, and puts some points
-# where nothing is.
+# In two dimensions one can see it. Circles are real, crosses are drawn; the model knows one of two clusters, and puts
+# some points where nothing is.
 
 # %%
 toy_rng = np.random.default_rng(4)
@@ -344,17 +327,15 @@ def balls(k):
 explore("k", range(1, 8), balls, shown=[3, 4])
 
 # %% [markdown]
-# *What to see:* with $k = 3$, the four stray crosses in the middle are in no real ball, and lower precision; the right cluster,
-# which is
-# never drawn, is in no drawn ball, and lowers recall. With $k = 4$ each stray cross lacks a fourth neighbour nearby, its ball
-# reaches over to the left cluster, and half of the right one falls into it: recall rises from 0.55 to 0.8, and not a point was
-# moved.
-# A few far-off images can reach around many real ones. That is why there is also **coverage**: the share of the real images with
-# a
-# drawn one in *their own* ball (here with $k = 5$; Naeem et al. 2020).
+# *What to see:* with $k = 3$, the four stray crosses in the middle are in no real ball, and lower precision; the right
+# cluster, which is never drawn, is in no drawn ball, and lowers recall. With $k = 4$ each stray cross lacks a fourth
+# neighbour nearby, its ball reaches over to the left cluster, and half of the right one falls into it: recall rises
+# from 0.55 to 0.8, and not a point was moved. A few far-off images can reach around many real ones. That is why there
+# is also **coverage**: the share of the real images with a drawn one in *their own* ball (here with $k = 5$; Naeem et
+# al. 2020).
 #
-# Now the sets of images, in 128 dimensions, with $k = 3$, each against 256 training images (the Fréchet distance against all
-# 10,000, as before).
+# Now the sets of images, in 128 dimensions, with $k = 3$, each against 256 training images (the Fréchet distance
+# against all 10,000, as before).
 
 # %%
 COLUMNS = ("fid_fashion", "precision", "recall", "coverage")
@@ -372,15 +353,15 @@ display(Markdown("\n".join(lines)))
 # Read each row against the first, which is what chance does to real images.
 #
 # * **blurred, noisy**: both precision and recall fall. Bad images are neither where real ones are nor around them.
-# * **no trousers**: precision stays within the first row's range, as it should, since every image is good. Recall and coverage
-#   leave it.
+# * **no trousers**: precision stays within the first row's range, as it should, since every image is good. Recall and
+#   coverage leave it.
 # * **each 10 times**: recall is 0, and coverage is 0.37. Precision falls far less.
 # * **training images**: nothing in this row gives them away.
 #
 # ## Drawn, or remembered?
 #
-# No number so far minds copies. So we look for the training image that is nearest to each drawn one, by the root-mean-square
-# difference of the pixels.
+# No number so far minds copies. So we look for the training image that is nearest to each drawn one, by the
+# root-mean-square difference of the pixels.
 #
 # > **Predict before you run.** Some pair will be the most alike. Will it be a copy? How would you know?
 
@@ -397,11 +378,9 @@ show_images(
 )
 
 # %% [markdown]
-# *What to see:* the most alike are the simplest shapes, most of them trousers: the same outline, other details. The first pair
-# differs
-# by 16 of 255 grey levels, so it is no copy. But is that close? The test images, which nobody can have copied, are the measure
-# again;
-# and copies made on purpose show what the check would say of them.
+# *What to see:* the most alike are the simplest shapes, most of them trousers: the same outline, other details. The
+# first pair differs by 16 of 255 grey levels, so it is no copy. But is that close? The test images, which nobody can
+# have copied, are the measure again; and copies made on purpose show what the check would say of them.
 
 # %%
 copied = sets["training images"]
@@ -427,34 +406,32 @@ axes.legend()
 plt.show()
 
 # %% [markdown]
-# *What to see:* the drawn images are about as far from the training images as the test images are, which nobody copied. Plain
-# copies are
-# at 0. But the same copies, moved by two pixels, are *further* away than honest images: **this check finds copies of pixels, and
-# no
-# others**. And it looked at 10,000 training images, while the network learned from 60,000, of which these are a sixth; `make
-# evaluate` takes the full set where it can be had.
+# *What to see:* the drawn images are about as far from the training images as the test images are, which nobody copied.
+# Plain copies are at 0. But the same copies, moved by two pixels, are *further* away than honest images: **this check
+# finds copies of pixels, and no others**. And it looked at 10,000 training images, while the network learned from
+# 60,000, of which these are a sixth; `make evaluate` takes the full set where it can be had.
 #
 # ## The verdict
 #
 # What does the judge say of the network in the package?
 #
-# * **These images can be told from real ones.** Their Fréchet distance, 4.98, is nearly twice that of the worst of ten real sets,
-#   2.64.
-# * **One by one, most of them pass.** Precision, 0.93, is within the range of real sets, and recall, 0.87, at its lower end.
-#   Coverage, 0.93, is a little below its range of 0.95 to 0.99: more real images than usual have no drawn one close by.
-# * **Nothing speaks for copies.** The nearest training image is 36.3 grey levels away in the median, that of a test image 35.7.
-#   But this
-#   was a sixth of what the network has seen.
+# * **These images can be told from real ones.** Their Fréchet distance, 4.98, is nearly twice that of the worst of ten
+#   real sets, 2.64.
+# * **One by one, most of them pass.** Precision, 0.93, is within the range of real sets, and recall, 0.87, at its lower
+#   end. Coverage, 0.93, is a little below its range of 0.95 to 0.99: more real images than usual have no drawn one
+#   close by.
+# * **Nothing speaks for copies.** The nearest training image is 36.3 grey levels away in the median, that of a test
+#   image 35.7. But this was a sixth of what the network has seen.
 #
-# And what it does not say. With 256 images the floor is 1.67, and hides every fault that is smaller: with 2,000 the distance to
-# it is
-# plainer, as the [model's card](../shared/src/boxed/MODEL_CARD.md) shows. The numbers judge the network *and* the 20 steps of the
-# sampler. They see with the eyes of one classifier, which is wrong on some of the real images, too. And no number replaces
-# looking.
+# And what it does not say. With 256 images the floor is 1.67, and hides every fault that is smaller: with 2,000 the
+# distance to it is plainer, as the [model's card](../shared/src/boxed/MODEL_CARD.md) shows. The numbers judge the
+# network *and* the 20 steps of the sampler. They see with the eyes of one classifier, which is wrong on some of the
+# real images, too. And no number replaces looking.
 #
 # ## Exercises
 #
-# **1 · One dimension.** (easy) The squared Fréchet distance of two Gaussians, given their means and standard deviations.
+# **1 · One dimension.** (easy) The squared Fréchet distance of two Gaussians, given their means and standard
+# deviations.
 
 
 # %%
@@ -466,9 +443,9 @@ def my_frechet_of_one(mean_a, std_a, mean_b, std_b):
 check.frechet_of_one(my_frechet_of_one)
 
 # %% [markdown]
-# **2 · Precision.** (medium) `real` is [N, D], `generated` [M, D]. The share of the generated points that lie in the ball of some
-# real
-# point, which reaches to its `k`-th nearest neighbour among the real points. Its surface belongs to the ball.
+# **2 · Precision.** (medium) `real` is [N, D], `generated` [M, D]. The share of the generated points that lie in the
+# ball of some real point, which reaches to its `k`-th nearest neighbour among the real points. Its surface belongs to
+# the ball.
 
 
 # %%
@@ -480,11 +457,9 @@ def my_precision(real, generated, k):
 check.precision(my_precision)
 
 # %% [markdown]
-# **3 · Many dimensions.** (harder) The squared Fréchet distance of two sets of features, `a` [N, D] and `b` [M, D]. Covariances
-# are
-# unbiased: divided by N - 1. For the root of a matrix there is `scipy.linalg.sqrtm`; or think of what the eigenvalues of $S_a
-# S_b$ have
-# to do with the trace.
+# **3 · Many dimensions.** (harder) The squared Fréchet distance of two sets of features, `a` [N, D] and `b` [M, D].
+# Covariances are unbiased: divided by N - 1. For the root of a matrix there is `scipy.linalg.sqrtm`; or think of what
+# the eigenvalues of $S_a S_b$ have to do with the trace.
 
 
 # %%
@@ -500,24 +475,21 @@ check.frechet(my_frechet)
 #
 # <details><summary>A paper reports an FID of 4 with 50,000 images, you measure 6 with 5,000 of yours. Whose model is
 # better?</summary>
-# Nobody can tell. The distance of a smaller set is larger for the same model, and the classifier, how the images were enlarged
-# for it, and the
-# reference set must be the same, too. Draw as many, and measure both by one program.</details>
+# Nobody can tell. The distance of a smaller set is larger for the same model, and the classifier, how the images were
+# enlarged for it, and the reference set must be the same, too. Draw as many, and measure both by one program.</details>
 #
 # <details><summary>Your model reaches a Fréchet distance below the floor. What do you look at first?</summary>
-# The nearest training images: a copier gets below. Then how the floor was made: of as many images, with the same reference? Then
-# its
-# spread: sets of real images lie on both sides of its mean.</details>
+# The nearest training images: a copier gets below. Then how the floor was made: of as many images, with the same
+# reference? Then its spread: sets of real images lie on both sides of its mean.</details>
 #
 # <details><summary>A model draws the same ten perfect images again and again. What do precision, recall and coverage
 # say?</summary>
-# Precision is high, as each image lies where real ones do. Recall is 0: the k-th neighbour of a repeated image is a copy of it,
-# so its ball has no size. Coverage is small, since most real images have no drawn one close by.</details>
+# Precision is high, as each image lies where real ones do. Recall is 0: the k-th neighbour of a repeated image is a
+# copy of it, so its ball has no size. Coverage is small, since most real images have no drawn one close by.</details>
 #
 # <details><summary>Why is a sampler's setting, the number of steps, say, not to be tuned on the test images?</summary>
-# The best of many settings is the best for these very images, by chance in part. The number measured on them is then too good, as
-# an
-# exam is whose questions were known.</details>
+# The best of many settings is the best for these very images, by chance in part. The number measured on them is then
+# too good, as an exam is whose questions were known.</details>
 #
 # ## What you have now
 #

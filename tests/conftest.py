@@ -8,7 +8,6 @@ from types import ModuleType
 
 import pytest
 
-from ddpm_parity.sides import installed
 from ddpm_parity.suite import Suite
 from ddpm_parity.tf_side import TensorFlow
 from ddpm_parity.torch_side import Torch
@@ -34,7 +33,7 @@ TREES = {"torch": Tree("torch", "torch"), "tf": Tree("tf", "tensorflow")}
 def require(name: str) -> Tree:
     """The tree, or a skipped test where its framework is missing; in CI, where nothing may be missing, a failed one."""
     tree = TREES[name]
-    if not installed(tree.framework):
+    if not cli.installed(tree.framework):
         (pytest.fail if os.environ.get("CI") else pytest.skip)(f"{tree.framework} is not installed")
     return tree
 

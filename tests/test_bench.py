@@ -3,23 +3,17 @@
 No test here times anything: a timing on a machine that runs tests means nothing.
 """
 
-import sys
-from pathlib import Path
-
-import pytest
-
-from ddpm_shared.errors import UserError
-
-sys.path.insert(0, str(Path(__file__).with_name("benchmarks")))  # its files import each other by name
-
 import bench
 import machine
+import pytest
 import results
 import rounds
 import table
 from contenders import Contender, line_up
 from crew import Crew
 from results import Row
+
+from ddpm_shared.errors import UserError
 
 
 def row(by, precision, train, *, forward=None, memory=None, host_ms=0.0, **variant):

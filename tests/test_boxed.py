@@ -2,10 +2,8 @@
 
 import dataclasses
 import hashlib
-import importlib.util
-import sys
-from pathlib import Path
 
+import box_model
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -84,25 +82,14 @@ def test_it_cannot_be_trained_on(tree, tmp_path, guarded, monkeypatch, command):
 # --- The tool that makes it ---------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def tool(monkeypatch):
-    """shared/tools/box_model.py."""
-    path = Path(__file__).parents[1] / "shared" / "tools" / "box_model.py"
-    spec = importlib.util.spec_from_file_location("box_model", path)
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "box_model", module)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_a_box_holds_the_averages_in_float16(tool, tmp_path, capsys):
+def test_a_box_holds_the_averages_in_float16(tmp_path, capsys):
     """Otherwise the package carries the optimizer, or the commands draw with half the digits they could have."""
     rng = np.random.default_rng(0)
     tensors = {f"{prefix}/x": rng.standard_normal(1000).astype(np.float32) for prefix in checkpoint.PREFIXES}
     config = Config(device="cpu", threads=1, data=DataConfig(data_dir="/home/me/data"))
     source, out = tmp_path / "run.safetensors", tmp_path / "box.safetensors"
     checkpoint.save(source, tensors, framework="torch", step=7, config=config, dataset_sha256="ab")
-    assert tool.box(tool.Options(str(source), str(out))) == 0
+    assert box_model.box(box_model.Options(str(source), str(out))) == 0
     assert safetensors.numpy.load_file(out)["ema/x"].dtype == np.float16
     found = checkpoint.load(out, ("ema",))
     assert found.tensors.keys() == {"ema/x"}

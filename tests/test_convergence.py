@@ -3,16 +3,10 @@
 tests/benchmarks/convergence.py has the mathematics, and draws docs/convergence.png with it.
 """
 
-import sys
-from pathlib import Path
-
+import convergence
 import pytest
 
 from ddpm_shared.samplers import SAMPLERS, quiet
-
-sys.path.insert(0, str(Path(__file__).with_name("benchmarks")))  # its files import each other by name
-
-import convergence
 
 # None of the numbers below is random, and rounding is far below them all; both trees gave the same three digits.
 

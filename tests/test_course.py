@@ -7,9 +7,9 @@ import nbformat
 import numpy as np
 import pytest
 
-from ddpm_course import begin, begin_both, build, explore
+from ddpm_course import begin, begin_both, build, explore, inside, live, mirror
 from ddpm_course import tree as trees
-from ddpm_course.exercises.checking import compare, exercise
+from ddpm_shared import checkpoint, reference_model
 from ddpm_shared.errors import UserError
 
 SOURCES = build.sources()
@@ -75,6 +75,15 @@ def test_a_cell_that_fails_is_named(tmp_path, monkeypatch):
     assert not list(tmp_path.glob("*.ipynb"))
 
 
+def test_a_cell_that_hangs_is_given_up(tmp_path, monkeypatch):
+    """Otherwise `make notebooks` waits all night, or blames the disk."""
+    (tmp_path / "00_slow.py").write_text('# %%\nFRAMEWORK = "torch"\n\n# %%\nimport time\ntime.sleep(600)\n')
+    monkeypatch.setattr(build, "FOLDER", tmp_path)
+    monkeypatch.setattr(build, "SECONDS_A_CELL", 3)
+    with pytest.raises(UserError, match="00_slow, PyTorch: a cell is not done after 3 s"):
+        build.build(build.Options((), ("torch",), str(tmp_path)))
+
+
 # --- Where something is missing -----------------------------------------------------------------------------
 
 
@@ -90,7 +99,7 @@ def test_without_the_package_it_says_what_to_do():
 
 def test_with_one_framework_it_names_the_other(monkeypatch):
     """Otherwise a learner with PyTorch alone believes that nothing works."""
-    monkeypatch.setattr(trees.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(trees, "installed", lambda framework: False)
     with pytest.raises(SystemExit, match='TensorFlow is not installed here: set FRAMEWORK = "torch"'):
         begin("tensorflow")
     with pytest.raises(SystemExit, match="compares two frameworks, and PyTorch is not installed here"):
@@ -128,27 +137,55 @@ def test_a_slider_draws_what_it_is_moved_to(monkeypatch):
     assert drawn[-1] == 5
 
 
-# --- The checks of the exercises ----------------------------------------------------------------------------
+# --- What they show -----------------------------------------------------------------------------------------
 
 
-def test_a_check_says_what_is_off():
-    """Otherwise the learner is told that it is wrong, and no more."""
+def test_a_function_of_both_trees_stands_side_by_side():
+    """Otherwise the first lesson compares a function with itself, or shows a page of docstring."""
+    page = mirror.side_by_side("engine", "at").data
+    assert "values[t][:, None, None, None]" in page
+    assert "tf.gather(values, t)" in page
+    assert "Mirror" not in page
+    with pytest.raises(ValueError, match=r"engine.py of ddpm_torch holds no q_simple"):
+        mirror.side_by_side("engine", "q_simple")
 
-    @exercise
-    def square(answer):
-        compare(answer(3.0), 9.0, {"that is twice the number": 6.0})
 
-    assert square(lambda x: x * x).right
-    assert repr(square(lambda x: x * x)) == "✓ right"
-    for answer, said in (
-        (lambda x: 2 * x, "that is twice the number"),
-        (lambda x: None, "nothing yet"),
-        (lambda x: [9.0], r"the shape is [1], expected a single number"),
-        (lambda x: "9 apples", "that is a str, expected numbers"),
-        (lambda x: float("nan"), "not a finite number"),
-        (lambda x: x / 0, "your code stops with ZeroDivisionError"),
-        (lambda x: 9.1, "not yet: 9.1, expected 9"),
-    ):
-        verdict = square(answer)
-        assert not verdict.right
-        assert said in verdict.text
+def test_the_look_inside_sees_what_the_oracle_computes(tree):
+    """Otherwise the notebook shows shapes, maps and weights of something else."""
+    duet = begin(tree.framework)
+    loaded = checkpoint.load(checkpoint.BOXED, ("ema",))
+    trained, config = duet.trained()
+    parameters = {name.removeprefix("ema/"): value for name, value in loaded.tensors.items()}
+    assert inside.shapes(duet, trained) == {name: value.shape for name, value in parameters.items()}
+
+    x_t, t = np.random.default_rng(0).standard_normal((2, 28, 28, 1)).astype(np.float32), [3, 700]
+    oracle = reference_model.Network(parameters, config.model)
+    eps_pred = oracle(x_t, np.array(t))
+    for _ in range(2):  # what was watched once is as it was
+        seen = inside.activations(duet, trained, x_t, t)
+        assert set(seen) == set(oracle.activations)
+        for name, output in oracle.activations.items():
+            assert seen[name].shape == output.shape
+            size = np.abs(output).max()
+            np.testing.assert_allclose(seen[name] / size, output / size, atol=1e-5, err_msg=name)
+        np.testing.assert_allclose(inside.ask(duet, trained, x_t, t), eps_pred, atol=5e-5)
+
+
+def test_a_live_curve_ends_with_all_its_points(monkeypatch):
+    """Otherwise the saved notebook shows a run that stopped early."""
+    shown = []
+
+    class Handle:
+        def update(self, figure):
+            shown.append(figure)
+
+    monkeypatch.setattr(live, "display", lambda figure, display_id: Handle())
+    monkeypatch.delenv(live.BUILDING, raising=False)
+    curve = live.LiveCurve("loss", total=45, every=20)
+    for value in range(1, 46):
+        curve.add(float(value))
+    assert len(shown) == 3  # after 20, after 40, and the last
+    assert curve.dots.get_ydata().tolist() == list(range(1, 46))
+    mean = curve.line.get_ydata()
+    assert mean[0] == 1
+    assert mean[-1] == np.mean(range(26, 46))

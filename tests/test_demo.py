@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import draw_cover
 import numpy as np
 import pytest
 
@@ -347,3 +348,15 @@ def test_a_browser_shows_the_page_whole(made: tuple[Path, str], tmp_path: Path, 
         assert tab.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
         assert tab.evaluate("[...document.images].every(i => i.complete && i.naturalWidth > 0 && i.width > 100)")
         context.close()
+
+
+def test_the_picture_at_the_head_of_the_readme_tells_how_far_apart_they_are(copied: Path, tmp_path: Path) -> None:
+    """Otherwise the first thing that anybody sees shows something else than what was drawn."""
+    left, right, curve = draw_cover.cover(folder.read(copied)).axes
+    assert (left.get_title(), right.get_title()) == ("PyTorch", "TensorFlow")
+    np.testing.assert_array_equal(left.images[0].get_array(), images.grid(DRAWN, draw_cover.COLUMNS)[..., 0])
+    assert len(curve.lines) == 2
+    assert "drew 20 images in both frameworks: 1 of 15,680 pixels differ, by 1 of 255" in left.figure.get_supxlabel()
+    out = tmp_path / "cover.png"
+    assert draw_cover.main(draw_cover.Options(str(copied), str(out))) == 0
+    assert out.stat().st_size > 10_000

@@ -14,9 +14,10 @@ import os
 import numpy as np
 import pytest
 
-from ddpm_parity.sides import draw, installed
+from ddpm_parity.sides import draw
 from ddpm_parity.tolerances import Tolerance
 from ddpm_parity.torch_side import Torch
+from ddpm_shared.cli import installed
 from ddpm_shared.config import Config, DiffusionConfig
 from ddpm_shared.samplers import Sampling, times
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from ddpm_parity.sides import installed
+from ddpm_shared.cli import installed
 from ddpm_shared.errors import UserError
 from ddpm_shared.evaluation import inception
 

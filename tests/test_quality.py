@@ -3,21 +3,16 @@
 import dataclasses
 import json
 import signal
-import sys
-from pathlib import Path
 
+import machine
 import numpy as np
 import pytest
+import quality
 from PIL import Image
 
 from ddpm_shared import checkpoint, files
 from ddpm_shared.errors import UserError
 from ddpm_shared.samplers import Sampling
-
-sys.path.insert(0, str(Path(__file__).with_name("benchmarks")))  # its files import each other by name
-
-import machine
-import quality
 
 pytestmark = pytest.mark.parametrize("tree", ["torch"], indirect=True)
 

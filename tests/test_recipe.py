@@ -2,16 +2,12 @@
 
 import importlib
 import json
-import sys
-from pathlib import Path
 
 import pytest
 
 from ddpm_shared import cli
 from ddpm_shared.config import to_dict
 from ddpm_shared.errors import UserError
-
-sys.path.insert(0, str(Path(__file__).with_name("benchmarks")))  # its files import each other by name
 
 SMALL = {
     **{"preset": "tiny", "base_channels": 8, "channel_mults": "1", "num_groups": 4, "num_res_blocks": 1},

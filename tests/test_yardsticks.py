@@ -8,8 +8,8 @@ import importlib
 import json
 import signal
 import sys
-from pathlib import Path
 
+import machine
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
@@ -17,10 +17,6 @@ from PIL import Image
 
 from ddpm_shared import files
 from ddpm_shared.errors import UserError
-
-sys.path.insert(0, str(Path(__file__).with_name("benchmarks")))  # its files import each other by name
-
-import machine
 
 pytestmark = pytest.mark.parametrize("tree", ["torch"], indirect=True)
 THEIRS = {"smalldiffusion", "accelerate", "einops", "psutil", "torchvision"}  # what is imported from build/peers

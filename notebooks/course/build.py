@@ -16,7 +16,7 @@ import jupytext
 import nbformat
 import tyro
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError
+from nbclient.exceptions import CellExecutionError, CellTimeoutError
 from tqdm import tqdm
 
 from ddpm_course.explore import BUILDING
@@ -26,7 +26,7 @@ from ddpm_shared.errors import UserError, choice
 
 FOLDER = Path(__file__).parents[1]
 PARAMETER = re.compile(r'^FRAMEWORK = "\w+"', re.MULTILINE)
-SECONDS_A_CELL = 600  # then it hangs
+SECONDS_A_CELL = 1800  # of a slow and busy machine; then it hangs
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def execute(notebook: Any, name: str, folder: Path) -> None:
     """Run all cells in a new kernel that stands in `folder`, one after the other, and keep what they show.
 
     Raises:
-        UserError: a cell stops with an error.
+        UserError: a cell stops with an error, or takes too long.
     """
     client = NotebookClient(
         notebook, timeout=SECONDS_A_CELL, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
@@ -82,13 +82,17 @@ def execute(notebook: Any, name: str, folder: Path) -> None:
             client.execute(env=os.environ | {BUILDING: "1", "TQDM_DISABLE": "1"})  # a bar would be saved as an error
         except CellExecutionError as error:
             raise UserError(f"{name}: a cell stops with {error.ename}: {error.evalue}\n{error.traceback}") from None
+        except CellTimeoutError:
+            raise UserError(
+                f"{name}: a cell is not done after {SECONDS_A_CELL} s; let nothing else compute, and run it again"
+            ) from None
 
 
 def build(options: Options) -> int:
     """Execute and save; what is finished stays when the rest is interrupted. Returns the exit code.
 
     Raises:
-        UserError: no such notebook, or one that stops with an error.
+        UserError: no such notebook, or one that stops with an error or takes too long.
     """
     took = {}
     for source in chosen(options):

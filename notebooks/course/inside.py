@@ -37,7 +37,6 @@ def activations(tree: Tree, network: Any, x_t: NDArray[np.floating], t: Sequence
     Arguments as of `ask`, whose answer is that of "conv_out". Images are [B, H, W, C], tokens of attention [B, H*W, C].
     """
     network = _layered(network)
-    watch = _watch_torch if tree.framework == "torch" else _watch_tf
     seen: dict[str, Array] = {}
 
     def keep(name: str, output: Any) -> None:
@@ -49,6 +48,19 @@ def activations(tree: Tree, network: Any, x_t: NDArray[np.floating], t: Sequence
     finally:
         forget()
     return seen
+
+
+def watch(network: Any, keep: Callable[[str, Any], None]) -> Callable[[], None]:
+    """Let `keep` be told the canonical name and the output of every layer, whenever it computes.
+
+    Args:
+        network: a module of either tree.
+        keep: takes the name and the output, a tensor.
+
+    Returns:
+        What ends it.
+    """
+    return (_watch_torch if hasattr(network, "register_forward_hook") else _watch_tf)(network, keep)
 
 
 def shapes(tree: Tree, network: Any) -> dict[str, tuple[int, ...]]:
@@ -65,7 +77,6 @@ def _layered(network: Any) -> Any:
 
 
 def _watch_torch(network: Any, keep: Callable[[str, Any], None]) -> Callable[[], None]:
-    """Let `keep` be told every layer's output; returns what ends it."""
     hooks = [
         layer.register_forward_hook(lambda layer, inputs, output, name=name: keep(name, output))
         for name, layer in network.named_modules()

@@ -1,7 +1,7 @@
 """One of the two trees, by the name of its framework, so that one notebook teaches both."""
 
+import dataclasses
 import importlib
-import importlib.util
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 
 from ddpm_course import figures
-from ddpm_shared.cli import TREES
+from ddpm_shared import checkpoint
+from ddpm_shared.cli import TREES, installed
+from ddpm_shared.config import Config
 
 NAMES = {"torch": "PyTorch", "tensorflow": "TensorFlow"}
 
@@ -43,6 +45,12 @@ class Tree:
             return importlib.import_module("torch").from_numpy(array)
         return importlib.import_module("tensorflow").constant(array)
 
+    def trained(self) -> tuple[Any, Config]:
+        """The network in the package with its averaged weights, in float32 on the CPU, and its settings."""
+        loaded = checkpoint.load(checkpoint.BOXED, ("ema",))
+        config = dataclasses.replace(loaded.config, precision="fp32", device="cpu")
+        return self.sampling.load_model(loaded, "ema", config), config
+
 
 def begin(framework: str) -> Tree:
     """The tree of `framework`, with the figures of this notebook made readable.
@@ -52,7 +60,7 @@ def begin(framework: str) -> Tree:
     """
     if framework not in TREES:
         raise SystemExit(f'FRAMEWORK = "{framework}": choose "torch" or "tensorflow" there and run it again.')
-    if not _installed(framework):
+    if not installed(framework):
         other = next(name for name in TREES if name != framework)
         raise SystemExit(
             f'{NAMES[framework]} is not installed here: set FRAMEWORK = "{other}" in the cell above, or install both '
@@ -64,19 +72,13 @@ def begin(framework: str) -> Tree:
 def begin_both() -> tuple[Tree, Tree]:
     """The trees of PyTorch and of TensorFlow, for what compares them. Raises SystemExit where one is not installed."""
     for framework in TREES:
-        if not _installed(framework):
+        if not installed(framework):
             raise SystemExit(
                 f"This notebook compares two frameworks, and {NAMES[framework]} is not installed here: run "
                 "`make setup` and restart the kernel."
             )
     torch, tensorflow = map(_begin, TREES)
     return torch, tensorflow
-
-
-def _installed(framework: str) -> bool:
-    """Whether it is there. From the root, the folder tensorflow/ can be found as well, but has no origin."""
-    spec = importlib.util.find_spec(framework)
-    return spec is not None and spec.origin is not None
 
 
 def _begin(framework: str) -> Tree:

@@ -124,12 +124,11 @@ def load_model(loaded: Checkpoint, prefix: str, config: Config) -> Network:
     """
     utils.set_threads(config.threads)
     model = UNet(config.model, precision=config.precision, out_channels=config.out_channels)
-    model = model.to(utils.select_device(config.device))
+    model = model.to(utils.select_device(config.device)).requires_grad_(False)
     parameters = dict(model.named_parameters())
     values = checkpoint.select(loaded, prefix, {name: tuple(p.shape) for name, p in parameters.items()})
-    with torch.no_grad():
-        for name, parameter in parameters.items():
-            parameter.copy_(torch.from_numpy(values[name]))
+    for name, parameter in parameters.items():
+        parameter.copy_(torch.from_numpy(values[name]))
     return compiled(model, config.compile)
 
 

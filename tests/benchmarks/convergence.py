@@ -21,6 +21,7 @@ import tyro
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 from numpy.typing import NDArray
+from quality_report import CONTENDERS
 
 from ddpm_parity.sides import Side
 from ddpm_parity.torch_side import Torch
@@ -37,15 +38,6 @@ FLOOR, SPAN = 2**10, 2**14
 FINE = DiffusionConfig(timesteps=FLOOR + SPAN + 1, rescale_betas=True)
 BETWEEN_STEPS = (8, 16, 32, 64, 128, 256, 512)
 WHOLE_STEPS = (5, 10, 20, 50, 100, 200, 500, 1000)
-
-STYLES = {  # colour (Okabe and Ito 2008) and marker
-    "ancestral": ("#000000", "o"),
-    "ddim": ("#E69F00", "s"),
-    "plms": ("#56B4E9", "^"),
-    "dpmpp_2m": ("#D55E00", "D"),
-    "dpmpp_2m_sde": ("#CC79A7", "v"),
-    "heun": ("#009E73", "P"),
-}
 
 
 class Affine(NamedTuple):
@@ -129,7 +121,7 @@ def picture(found: dict[str, tuple[list[float], list[float]]]) -> Figure:
     figure = Figure(figsize=(11, 5), layout="constrained")
     left, right = figure.subplots(1, 2)
     for name, (near, far) in found.items():
-        kind, (colour, marker) = SAMPLERS[name], STYLES[name]
+        kind, (_, _, colour, marker) = SAMPLERS[name], CONTENDERS[name]
         style = {"color": colour, "marker": marker, "markersize": 5, "linewidth": 1.2}
         left.loglog(BETWEEN_STEPS, near, label=f"{kind.title}: order {order(near):.2f}", **style)
         right.loglog([kind.evaluations * steps for steps in WHOLE_STEPS], far, label=kind.title, **style)

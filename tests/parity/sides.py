@@ -6,7 +6,6 @@ returns is NumPy again, images [B, H, W, C] and parameters under their canonical
 
 import dataclasses
 import importlib
-import importlib.util
 import math
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from ddpm_course import inside
 from ddpm_shared import reference, reference_bound, reference_predictions, reference_samplers
 from ddpm_shared.batches import Arrays
 from ddpm_shared.config import Config, Device, DiffusionConfig, Precision
@@ -36,12 +36,6 @@ def random_parameters(shapes: Mapping[str, tuple[int, ...]]) -> Parameters:
         offset = 1.0 if len(shape) == 1 and name.endswith("weight") else 0.0  # of a normalisation
         values[name] = offset + scale * draw(*shape, seed=zlib.crc32(name.encode()))
     return values
-
-
-def installed(framework: str) -> bool:
-    """Whether it is there. From the root, the folder tensorflow/ can be imported as well, but has no origin."""
-    spec = importlib.util.find_spec(framework)
-    return spec is not None and spec.origin is not None
 
 
 class Side:
@@ -78,6 +72,12 @@ class Side:
         if key not in self.kept:
             self.kept[key] = compute()
         return self.kept[key]
+
+    def watch(self, module: Any) -> dict[str, Array]:
+        """From now on, the output of every layer inside `module`, by its name, is kept in the dict returned."""
+        seen: dict[str, Array] = {}
+        inside.watch(module, lambda name, output: seen.update({name: self.array(output)}))
+        return seen
 
     def fields(self, config: DiffusionConfig, steps: Sequence[int] | None = None) -> dict[str, Array]:
         """The arrays of the schedule by name."""

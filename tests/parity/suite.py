@@ -14,9 +14,10 @@ from ddpm_parity import (
     training,
 )
 from ddpm_parity.quantities import Arrays, Quantity, Verdict, judge
-from ddpm_parity.sides import Oracle, Side, installed
+from ddpm_parity.sides import Oracle, Side
 from ddpm_parity.tf_side import TensorFlow
 from ddpm_parity.torch_side import Torch
+from ddpm_shared.cli import installed
 from ddpm_shared.config import Device, Precision
 from ddpm_shared.errors import UserError
 

@@ -1,6 +1,5 @@
 """TensorFlow's side; what each method does is said at PyTorch's."""
 
-import functools
 import importlib
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -73,34 +72,6 @@ class TensorFlow(Side):
     def assign(self, module: Any, values: Parameters) -> None:
         for name, parameter in self.model.named_parameters(module):
             parameter.assign(self.model.from_canonical(values[name]))
-
-    def watch(self, module: Any) -> dict[str, Array]:
-        seen: dict[str, Array] = {}
-
-        def wrap(layer: Any, name: str) -> None:
-            call = layer.call
-
-            @functools.wraps(call)
-            def watched(*arguments: Any) -> Any:
-                output = call(*arguments)
-                seen[name] = self.array(output)
-                return output
-
-            layer.call = watched  # Keras has no hooks
-
-        for name, layer in self._layers(module, ""):
-            wrap(layer, name)
-        return seen
-
-    def _layers(self, layer: Any, prefix: str) -> Any:
-        for name, value in vars(layer).items():
-            inside = enumerate(value) if isinstance(value, list) else [(None, value)]
-            for index, item in inside:
-                # Padding and upsampling, layers without weights in Keras, are mere operations in PyTorch.
-                if isinstance(item, self.model.layers.Layer) and not name.startswith("_") and item.variables:
-                    path = f"{prefix}{name}" if index is None else f"{prefix}{name}.{index}"
-                    yield path, item
-                    yield from self._layers(item, path + ".")
 
     def value_and_gradients(self, module: Any, inputs: Sequence[Any], loss: Callable[[Any], Any]) -> tuple[Any, ...]:
         wanted = [x for x in inputs if x.dtype.is_floating]

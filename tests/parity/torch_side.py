@@ -93,16 +93,6 @@ class Torch(Side):
             for name, parameter in module.named_parameters():
                 parameter.copy_(self.torch.from_numpy(values[name]))
 
-    def watch(self, module: Any) -> dict[str, Array]:
-        """From now on, the output of every layer inside `module`, by its name, is kept in the dict returned."""
-        seen: dict[str, Array] = {}
-        for name, layer in module.named_modules():
-            if name and not isinstance(layer, self.torch.nn.ModuleList):
-                layer.register_forward_hook(
-                    lambda layer, inputs, output, name=name: seen.update({name: self.array(output)})
-                )
-        return seen
-
     def value_and_gradients(self, module: Any, inputs: Sequence[Any], loss: Callable[[Any], Any]) -> tuple[Any, ...]:
         """module(*inputs), loss of it, and the loss's gradients by parameter name and by input."""
         leaves = [x.requires_grad_() if x.is_floating_point() else x for x in inputs]

@@ -48,6 +48,17 @@ def exercise(check: Callable[..., None]) -> Callable[..., Verdict]:
     return checked
 
 
+def require_written(*found: object) -> None:
+    """Raise Off where nothing was returned yet, or the dots."""
+    if any(each is None or each is Ellipsis for each in found):
+        raise Off("nothing yet: write the answer in place of the dots, and run both cells again")
+
+
+def column(values: Any) -> Any:
+    """[B] numbers against a batch of images, [B, 1, 1, 1]."""
+    return values[:, None, None, None]
+
+
 def compare(found: object, right: object, mistakes: Mapping[str, object] | None = None) -> None:
     """Compare an answer with the right one, and if it differs, with the results of usual mistakes.
 
@@ -59,8 +70,7 @@ def compare(found: object, right: object, mistakes: Mapping[str, object] | None 
     Raises:
         Off: it is not right.
     """
-    if found is None or found is Ellipsis:
-        raise Off("nothing yet: write the answer in place of the dots, and run both cells again")
+    require_written(found)
     values = _numbers(found)
     expected = _numbers(right)
     if values.shape != expected.shape:

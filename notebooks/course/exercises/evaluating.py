@@ -48,37 +48,35 @@ def precision(answer: Callable[..., Any]) -> None:
     """(real [N, D], generated [M, D], k) -> the share of the generated points in some real point's ball."""
     real, generated = _two_sets(1.0, 300, 250)
     for k in (2, 4):
-
-        def share(balls: Any, points: Any, radii: Any) -> float:
-            """Of the points that lie in some ball around `balls`."""
-            return float((_distances(points, balls) <= radii).any(axis=1).mean())
-
         radii, drawn_radii = _radii(real, k), _radii(generated, k)
         others = np.sort(_distances(real, generated), axis=1)[:, k - 1]
         compare(
             answer(real, generated, k),
             metrics.neighbour_metrics(real, generated, k, k).precision,
             {
-                "you count the point itself among its neighbours: its distance of 0 comes first, leave it out": share(
+                "you count the point itself among its neighbours: its distance of 0 comes first, leave it out": _share(
                     real, generated, _radii(real, k - 1)
                 ),
-                "that is recall: the balls of precision are those of the real points": share(
+                "that is recall: the balls of precision are those of the real points": _share(
                     generated, real, drawn_radii
                 ),
-                "the radii are those of the other set: a real point's ball ends at its k-th REAL neighbour": share(
+                "the radii are those of the other set: a real point's ball ends at its k-th REAL neighbour": _share(
                     real, generated, others
                 ),
-                "one neighbour too many: a point's ball ends at its k-th neighbour": share(
+                "one neighbour too many: a point's ball ends at its k-th neighbour": _share(
                     real, generated, _radii(real, k + 1)
                 ),
-                "one radius for all: each real point has its own": share(real, generated, radii.mean()),
+                "one radius for all: each real point has its own": _share(real, generated, radii.mean()),
                 "every generated point has to be in some ball, not in the ball of its nearest real point": float(
-                    np.mean(
-                        [row.min() <= radii[row.argmin()] for row in _distances(generated, real)],
-                    )
+                    np.mean([row.min() <= radii[row.argmin()] for row in _distances(generated, real)])
                 ),
             },
         )
+
+
+def _share(balls: Any, points: Any, radii: Any) -> float:
+    """Of the points that lie in some ball around `balls`."""
+    return float((_distances(points, balls) <= radii).any(axis=1).mean())
 
 
 def _distances(a: Any, b: Any) -> Any:
@@ -93,8 +91,8 @@ def _radii(points: Any, k: int) -> Any:
 def frechet(answer: Callable[..., Any]) -> None:
     """(a [N, D], b [M, D]) -> the squared Fréchet distance of the Gaussians that stand for two sets of features."""
     a, b = _two_sets(0.5, 12, 9)
-    right = metrics.frechet_distance(metrics.moments(a), metrics.moments(b))
     one, other = metrics.moments(a), metrics.moments(b)
+    right = metrics.frechet_distance(one, other)
     shift, traces = np.sum((one.mean - other.mean) ** 2), np.trace(one.covariance) + np.trace(other.covariance)
     product = one.covariance @ other.covariance
     found = answer(a, b)

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from ddpm_course.exercises.checking import Off, compare, exercise
+from ddpm_course.exercises.checking import Off, compare, exercise, require_written
 
 
 @exercise
@@ -36,8 +36,7 @@ def same_padding(answer: Callable[..., Any]) -> None:
     """(size, kernel, stride) -> (zeros before, zeros after) of TensorFlow's SAME."""
     cases = [(28, 3, 2), (7, 3, 2), (28, 3, 1), (9, 2, 2), (28, 5, 3)]
     found = [answer(*case) for case in cases]
-    if None in found or Ellipsis in found:
-        compare(None, 0.0)
+    require_written(*found)
     if any(np.shape(pair) != (2,) for pair in found):
         raise Off("return two numbers, the zeros before and after")
 

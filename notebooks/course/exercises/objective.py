@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from ddpm_course.exercises.checking import compare, exercise
+from ddpm_course.exercises.checking import column, compare, exercise
 from ddpm_shared import reference
 from ddpm_shared.config import DiffusionConfig
 from ddpm_shared.reference_bound import gaussian_divergence
@@ -53,7 +53,7 @@ def posterior_mean(answer: Callable[..., Any]) -> None:
     prev = np.append(1.0, ALPHAS_CUMPROD)[t]
 
     def mixed(of_x_0: Any, of_x_t: Any) -> Any:
-        return of_x_0[:, None, None, None] * x_0 + of_x_t[:, None, None, None] * x_t
+        return column(of_x_0) * x_0 + column(of_x_t) * x_t
 
     def mean(prev: Any) -> Any:
         return mixed(np.sqrt(prev) * betas / (1 - now), np.sqrt(1 - betas) * (1 - prev) / (1 - now))

@@ -5,17 +5,13 @@ from typing import Any
 
 import numpy as np
 
-from ddpm_course.exercises.checking import compare, exercise
+from ddpm_course.exercises.checking import column, compare, exercise
 from ddpm_shared import reference, reference_samplers, samplers
 from ddpm_shared.config import DiffusionConfig
 from ddpm_shared.reference_predictions import Predicted
 
 SCHEDULE = reference.make_schedule(DiffusionConfig())
 ALPHAS_CUMPROD = SCHEDULE["alphas_cumprod"]
-
-
-def _column(values: Any) -> Any:
-    return values[:, None, None, None]
 
 
 @exercise
@@ -55,16 +51,16 @@ def p_sample(answer: Callable[..., Any]) -> None:
     )
     mean = reference.p_sample(SCHEDULE, lambda x_t, t: eps_pred, x_t, t, np.zeros_like(z))
     log_variance = SCHEDULE["posterior_log_variance_clipped"]
-    later = _column(t > 0)
+    later = column(t > 0)
 
     def with_noise(deviation: Any) -> Any:
-        return mean + later * _column(deviation) * z
+        return mean + later * column(deviation) * z
 
     compare(
         answer({name: values.copy() for name, values in SCHEDULE.items()}, x_t, t, z, eps_pred),
         right,
         {
-            "only t = 0 is wrong: no z there, the image is finished": mean + _column(np.exp(log_variance[t] / 2)) * z,
+            "only t = 0 is wrong: no z there, the image is finished": mean + column(np.exp(log_variance[t] / 2)) * z,
             "z is multiplied by a standard deviation, which is the root of the variance": with_noise(
                 SCHEDULE["posterior_variance"][t]
             ),

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from ddpm_course.exercises.checking import Off, compare, exercise
+from ddpm_course.exercises.checking import Off, compare, exercise, require_written
 from ddpm_shared import reference
 from ddpm_shared.config import TrainingConfig
 
@@ -20,8 +20,7 @@ def learning_rate(answer: Callable[..., Any]) -> None:
     rates = reference.learning_rates(settings, num_steps)
     late = reference.learning_rates(settings, num_steps + 1)
     found = [answer(step, num_steps, 1e-3, 100, 0.4, 0.1) for step in steps]
-    if None in found or Ellipsis in found:
-        compare(None, 0.0)
+    require_written(*found)
     warm = [min(1, (step + 1) / 100) for step in steps]
     fall = [min(1.0, max(0.0, (step / num_steps - 0.4) / 0.6)) for step in steps]
     compare(
@@ -69,12 +68,11 @@ def adam_step(answer: Callable[..., Any]) -> None:
 
 
 def _adam(update: Callable[..., Any], p: Any, gradients: Any, rate: float) -> Any:
-    """The parameters after one update for each gradient; None where nothing is written yet."""
+    """The parameters after one update for each gradient."""
     m, v = np.zeros_like(p), np.zeros_like(p)
     for k, g in enumerate(gradients, start=1):
         found = update(p, m, v, g, rate, k)
-        if found is None or found is Ellipsis:
-            return None
+        require_written(found)
         if len(found) != 3:
             raise Off("return three arrays: the parameters, m and v")
         p, m, v = found

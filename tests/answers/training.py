@@ -1,9 +1,7 @@
-"""The exercises of notebook 04, training: what their checks say of right answers and of usual mistakes."""
+"""Answers to the exercises of notebook 04, training."""
 
 import numpy as np
-import pytest
 
-from ddpm_course import live
 from ddpm_course.exercises import training
 
 
@@ -64,38 +62,3 @@ ANSWERS = {
         (average(lambda k, decay: (1 + k) / (10 + k)), "never ends"),
     ],
 }
-
-
-@pytest.mark.parametrize(
-    ("check", "answer", "said"),
-    [
-        pytest.param(check, answer, said, id=f"{check.__name__}-{said or 'right'}")
-        for check, answers in ANSWERS.items()
-        for answer, said in answers
-    ],
-)
-def test_right_answers_pass_and_usual_mistakes_are_recognised(check, answer, said):
-    """Otherwise a right answer is refused, or a wrong one learnt."""
-    verdict = check(answer)
-    assert verdict.right == (said is None), verdict
-    assert (said or "right") in verdict.text
-
-
-def test_a_live_curve_ends_with_all_its_points(monkeypatch):
-    """Otherwise the saved notebook shows a run that stopped early."""
-    shown = []
-
-    class Handle:
-        def update(self, figure):
-            shown.append(figure)
-
-    monkeypatch.setattr(live, "display", lambda figure, display_id: Handle())
-    monkeypatch.delenv(live.BUILDING, raising=False)
-    curve = live.LiveCurve("loss", total=45, every=20)
-    for value in range(1, 46):
-        curve.add(float(value))
-    assert len(shown) == 3  # after 20, after 40, and the last
-    assert curve.dots.get_ydata().tolist() == list(range(1, 46))
-    mean = curve.line.get_ydata()
-    assert mean[0] == 1
-    assert mean[-1] == np.mean(range(26, 46))
