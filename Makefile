@@ -94,8 +94,8 @@ compare: $(STAMP)  ## lay runs over each other in report.html: RUNS="A B C"
 .PHONY: notebooks lab
 notebooks: $(STAMP)  ## execute the notebooks for both frameworks and save what they show, e.g. ARGS="01 --frameworks torch"
 	$(PY) -m ddpm_course.build $(ARGS)
-lab: $(STAMP)  ## open the notebooks in JupyterLab
-	$(VENV)/bin/jupyter lab notebooks $(ARGS)
+lab: $(STAMP)  ## open the first notebook in JupyterLab
+	$(VENV)/bin/jupyter lab --LabApp.default_url=/lab/tree/notebooks/00_orientation.ipynb $(ARGS)
 
 .PHONY: parity
 parity: $(STAMP)  ## compare every number of both frameworks and the oracle here, e.g. ARGS="--mutations"

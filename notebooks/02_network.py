@@ -107,9 +107,9 @@ for t, e, x in zip(times, eps_pred, x_0_pred, strict=True):
 # %% [markdown]
 # *What to see:* the noise is told ever better as $t$ grows, and the image ever worse. No contradiction: at large $t$
 # nearly all of $x_t$ is noise, and to say $x_t$ again is a good guess of it; but what is still wrong is divided by a
-# small $\sqrt{\bar\alpha_t}$. Up to $t = 400$ the image is this bag, with ever less detail; at 600 a blur of another
-# shape, at 800 a stain; at 999 it is no image, only a small error of the noise, made large. [03](03_objective.ipynb) is
-# about these errors.
+# small $\sqrt{\bar\alpha_t}$. Up to $t = 300$ the image is this bag, with ever less detail; at 400 it is another bag, at
+# 600 a blur, at 800 a stain; at 999 it is no image, only a small error of the noise, made large.
+# [03](03_objective.ipynb) is about these errors.
 #
 # ## Why a U-Net
 #
@@ -360,7 +360,7 @@ for name, answer in answers.items():
 # *What to see:* without the skips at 28 x 28 there is no grain in the answer at all: all grain went that way. What
 # comes from below is smooth: at small $t$ the bag, dark where it is bright, as noise is what is left when the image is
 # taken away from $x_t$. So the coarse part says what to subtract, and the skip brings what to subtract it from. The cut
-# at 14 x 14 costs a little, and the one at 7 x 7 next to nothing: down there, the way through the middle has the same
+# at 14 x 14 costs far less, and the one at 7 x 7 hardly anything: down there, the way through the middle has the same
 # size, and can carry the same.
 #
 # ## The parts
@@ -463,11 +463,11 @@ for name in ATTENDING:
     )
 
 # %% [markdown]
-# *What to see:* the pixel at the top, above the shoe, looks at the background at the bottom, across the whole image, in
-# the first two blocks; one at the lower edge of the sole looks along that edge; one below the shoe looks mostly along
-# its own row. No convolution of 3 x 3 does that in one step. And they choose: a row's largest weight is ten times and
-# more what equal ones would be. (A weight says where a pixel looks, not what it makes of it.) If your notebook is
-# running, move the slider.
+# *What to see:* the pixel at the top, above the shoe, looks along the top in the first block, and in the second at the
+# bottom, across the whole image; one at the lower edge of the sole looks along that edge; one below the shoe looks at
+# the background above it first, and then mostly along its own row. No convolution of 3 x 3 does that in one step. And
+# they choose: a row's largest weight is nine to eighteen times what equal ones would be. (A weight says where a pixel
+# looks, not what it makes of it.) If your notebook is running, move the slider.
 #
 # ## How far one pixel reaches
 #
@@ -511,9 +511,9 @@ plt.show()
 # *What to see:* after `conv_in` exactly 3 x 3 pixels. After `down.0`, 7 x 7 bright ones, and around them everything has
 # moved a little: that is GroupNorm, whose mean and deviation are taken over all pixels. At 7 x 7 about half of the
 # pixels move by a tenth of the most or more, and all of them by a thousandth: two steps down, a kernel of 3 x 3 covers
-# 12 x 12 pixels of the image. The answer as a whole is another matter: only three pixels of it move by a tenth of the
-# most or more, and most of all the changed one itself; a cross and a scatter around it move far less. So the noise of a
-# pixel is told by that pixel first of all, and a little by everybody else.
+# 12 x 12 pixels of the image. The answer as a whole is another matter: no pixel of it moves by a tenth as much as the
+# changed one itself; a cross and a scatter around it move far less. So the noise of a pixel is told by that pixel first
+# of all, and a little by everybody else.
 #
 # ## Where the parameters are
 #

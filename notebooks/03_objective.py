@@ -428,7 +428,7 @@ plt.show()
 # %% [markdown]
 # *What to see:* the linear formula is already most of the way from 1 to the trained network. The network is ahead at
 # small and middle times. At the last times even "says $x_t$" has a tiny loss, and the network's, as tiny, is behind
-# both others: an error there costs so little that training hardly removes it.
+# the formula's: an error there costs so little that training hardly removes it.
 #
 # Now mix the two, and draw: one answers at $t < 100$, the other at all larger $t$. The sampler is the package's, the
 # noise it begins with is the same in every row.
@@ -470,7 +470,7 @@ print("losses of the network alone, eight batches of 120 images:", " ".join(f"{l
 
 # %% [markdown]
 # *What to see:* the second row has the better loss of the two mixtures, and the worse clothes: clean edges, around
-# shapes that are none. The third, with more loss, has the shapes of the last row, trousers, shoes, a dress, under a
+# shapes that are none. The third, with more loss, has the shapes of the last row, trousers, shoes, dresses, under a
 # grain that the formula leaves. What an image shows was decided at the larger times, and they move the loss less.
 #
 # So the number hides progress for three reasons, and you have now seen each:

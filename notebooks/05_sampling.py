@@ -186,7 +186,7 @@ explore("image", range(4), frames, shown=[0, 1])
 
 # %% [markdown]
 # *What to see:* below, a cloud becomes a blob, the blob a garment at about `t = 450`, and then come the details:
-# sleeves, collar, print. Above, you see the garment only at about `t = 230`. At `t = 999` the guess is speckles:
+# sleeves, a hood, holes. Above, you see the garment only at about `t = 230`. At `t = 999` the guess is speckles:
 # nothing is known there, and what the network says is mostly its own error, enlarged. (The best answer would be the
 # mean of all images.)
 
@@ -255,12 +255,11 @@ axes.legend()
 plt.show()
 
 # %% [markdown]
-# *What to see:* from `t = 999` to about 800, `x_0_pred` is far outside of where pixels can be, and yet the images of
-# 100 steps hardly differ: where the guess is worst, a step takes next to nothing of it, and later steps correct that.
-# Larger steps take more, and now and then an early error decides which garment it becomes, as in the last image (where,
-# by chance, the one not clipped is the better). So clipping is not what makes this sampler work. It is a safeguard, and
-# where no noise is drawn on the way it is needed more: see [docs/samplers.md](../docs/samplers.md), "Which one, and how
-# many steps?".
+# *What to see:* from `t = 999` to about 800, `x_0_pred` is far outside of where pixels can be, and yet the images hardly
+# differ, by half a grey level, in 100 steps and even in 10: where the guess is worst, a step takes next to nothing of
+# it, and later steps correct that. So clipping is not what makes this sampler work. It is a safeguard for networks that
+# err more, above all where no noise is drawn on the way: see [docs/samplers.md](../docs/samplers.md), "Which one, and
+# how many steps?".
 #
 # ## The last step
 #
@@ -371,12 +370,12 @@ for name, x in kinds.items():
     print(f"{name:>22}: standard deviation of x_t at t = {visited[49]} is {duet.data.to_array(x).std():.2f}")
 
 # %% [markdown]
-# *What to see:* without `z`, four times nearly the same shape, something like the mean of many garments. The step of
+# *What to see:* without `z`, four times nearly the same dark shape, less than the mean of many garments. The step of
 # line 3 counts on new noise: it keeps only a part of the old. Without the new, `x_t` has far too little noise for its
-# `t`, about a tenth of what is due half-way; the network finds it smooth, and the guesses stay so. DDIM keeps as much
-# noise as belongs to $s$, and draws garments, from the same `x_T` quite different ones than the ancestral sampler. Of
-# these four, though, one is overexposed, and one is nothing that you could wear. Where no new noise washes it out, an
-# error of the network is carried to the end ([docs/samplers.md](../docs/samplers.md) has numbers).
+# `t`, next to none half-way; the network finds it smooth, and the guesses stay so. DDIM keeps as much noise as belongs
+# to $s$, and draws garments, from the same `x_T` quite different ones than the ancestral sampler. Of these four, though,
+# one is overexposed, and one is nothing that you could wear. Where no new noise washes it out, an error of the network
+# is carried to the end ([docs/samplers.md](../docs/samplers.md) has numbers).
 #
 # Between the two lies a family. With `eta` between 0 and 1, DDIM takes a part of its noise new, and with `eta = 1` it
 # is the ancestral sampler:
@@ -424,10 +423,9 @@ show_images(
 
 # %% [markdown]
 # *What to see:* five steps do draw garments, smeared ones. And there are two kinds of samplers. The rows in the middle
-# draw nearly the *same* images in any number of steps, for `x_T` decides them; only the first is still on its way, from
-# a dress to the trousers that `dpmpp_2m` has after 20 steps, and `ddim` had above after 100. The first and the last row
-# draw other images with every number of steps: at other times they are given other `z`. (In equally many they resemble
-# each other, because the package gives both the same `z`.)
+# draw nearly the *same* images in any number of steps, for `x_T` decides them. The first and the last row draw other
+# images with every number of steps: at other times they are given other `z`. (In equally many they resemble each other,
+# because the package gives both the same `z`.)
 #
 # Do the two in the middle solve the same problem, and who is faster? Measure how far each is from what it draws in 100
 # steps:
@@ -456,7 +454,7 @@ plt.show()
 
 # %% [markdown]
 # *What to see:* the two without noise come to rest, at nearly the same images, and `dpmpp_2m` sooner: it is as near in
-# 20 steps as `ddim` is in 50. For the two with noise there is nothing to come to, since other `z` are another image.
+# 10 steps as `ddim` is in 20. For the two with noise there is nothing to come to, since other `z` are another image.
 # (At 50 steps they are closer only because half of the hundred times, and so of the `z`, are the same.)
 #
 # ## Between two images
@@ -488,10 +486,9 @@ show_images(
 )
 
 # %% [markdown]
-# *What to see:* along the circle every image keeps its details: folds at the neck, the pattern of the shoe, the print
-# on the bag. On the straight line they are gone in the next image already, and what is left on the way are plain
-# shapes, like those drawn without `z`. And neither way is a fade from one picture into the other: between two
-# neighbours, the shoe has become a bag.
+# *What to see:* along the circle every image keeps its details: a print on the chest, the straps of the sandal, the
+# letters on the bag. On the straight line they are soon gone, and what is left on the way are plain shapes. And neither
+# way is a fade from one picture into the other: between two neighbours, the shoe has become a bag.
 #
 # ## What to take when
 #

@@ -38,6 +38,17 @@ def test_a_notebook_runs_and_shows_pictures(source, tree, tmp_path):
     assert not [output for output in outputs if output.get("name") == "stderr"]
 
 
+@pytest.mark.parametrize("framework", ["torch", "tensorflow"])
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
+def test_the_saved_notebook_is_that_of_its_source(source, framework):
+    """Otherwise what is shown on a code-hosting page is the lesson of last month."""
+    file = build.target(source, framework)
+    assert file.stat().st_size < 2e6
+    saved = nbformat.read(file, as_version=4)
+    assert [cell.source for cell in saved.cells] == [cell.source for cell in build.read(source, framework).cells]
+    assert all(cell.execution_count for cell in saved.cells if cell.cell_type == "code")
+
+
 @pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
 def test_a_notebook_opens_as_promised(source):
     """Otherwise a learner does not know what it is for, or it cannot be switched to the other framework."""

@@ -55,15 +55,26 @@ def chosen(options: Options) -> list[Path]:
     return [path for path in found if not options.notebooks or path.name.startswith(tuple(options.notebooks))]
 
 
+def target(source: Path, framework: str, out: Path = FOLDER) -> Path:
+    """Where the executed notebook of a source is saved."""
+    return out / ("" if framework == "torch" else framework) / f"{source.stem}.ipynb"
+
+
 def read(source: Path, framework: str) -> Any:
-    """The notebook of a source, for `framework`, its cells numbered so that the same source gives the same file."""
+    """The notebook of a source, for `framework`, with links that lead on from where it will be saved.
+
+    Its cells are numbered, so that the same source gives the same file.
+    """
     notebook = jupytext.read(source)
     cells = [cell for cell in notebook.cells if PARAMETER.search(cell.source)]
     if len(cells) != 1:
         raise UserError(f'{source}: {len(cells)} cells hold FRAMEWORK = "...", expected one')
     cells[0].source = PARAMETER.sub(f'FRAMEWORK = "{framework}"', cells[0].source)
+    deeper = target(source, framework, source.parent).parent != source.parent
     for number, cell in enumerate(notebook.cells):
         cell.id = f"cell-{number}"
+        if deeper and cell.cell_type == "markdown":
+            cell.source = cell.source.replace("](../", "](../../")
     return notebook
 
 
@@ -74,7 +85,11 @@ def execute(notebook: Any, name: str, folder: Path) -> None:
         UserError: a cell stops with an error, or takes too long.
     """
     client = NotebookClient(
-        notebook, timeout=SECONDS_A_CELL, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
+        notebook,
+        timeout=SECONDS_A_CELL,
+        kernel_name="python3",
+        extra_arguments=["--IPKernelApp.log_level=ERROR"],  # or it warns that the cells' code could be overheard
+        resources={"metadata": {"path": str(folder)}},
     )
     with tqdm(total=len(notebook.cells), desc=name, unit="cell", leave=False) as bar:
         client.on_cell_complete = lambda cell, cell_index: bar.update(1)
@@ -101,10 +116,10 @@ def build(options: Options) -> int:
             began = time.perf_counter()
             notebook = read(source, framework)
             execute(notebook, name, source.parent)
-            target = Path(options.out) / ("" if framework == "torch" else framework) / f"{source.stem}.ipynb"
-            files.write_atomically(target, nbformat.writes(notebook).encode())
+            file = target(source, framework, Path(options.out))
+            files.write_atomically(file, nbformat.writes(notebook).encode())
             took[name] = time.perf_counter() - began
-            print(f"{target}: {took[name]:.0f} s, {target.stat().st_size / 1e6:.2f} MB", flush=True)
+            print(f"{file}: {took[name]:.0f} s, {file.stat().st_size / 1e6:.2f} MB", flush=True)
     print(f"{len(took)} notebooks in {sum(took.values()) / 60:.1f} minutes")
     return 0
 
