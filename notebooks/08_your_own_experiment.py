@@ -265,7 +265,7 @@ print(f"{len(kept)} of {len(drawn)} images are kept as bags")
 show_images(kept, columns=10, title=f"{duet.name}: bags on demand, by drawing too much")
 
 # %% [markdown]
-# *What to see:* about one image in seven is kept, and nearly all of these are bags. The others were drawn in vain.
+# *What to see:* about one image in six is kept, and nearly all of these are bags. The others were drawn in vain.
 #
 # Questions for a longer evening, each a line of `make train-torch ARGS="..."` and of `make evaluate RUN=...`:
 #
