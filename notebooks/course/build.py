@@ -26,6 +26,7 @@ from ddpm_shared.errors import UserError, choice
 
 FOLDER = Path(__file__).parents[1]
 PARAMETER = re.compile(r'^FRAMEWORK = "\w+"', re.MULTILINE)
+LINK = re.compile(r"\]\((?!https?:|#|\d\d_\w+\.ipynb)")  # to anything but a notebook or another site
 SECONDS_A_CELL = 1800  # of a slow and busy machine; then it hangs
 
 
@@ -74,7 +75,7 @@ def read(source: Path, framework: str) -> Any:
     for number, cell in enumerate(notebook.cells):
         cell.id = f"cell-{number}"
         if deeper and cell.cell_type == "markdown":
-            cell.source = cell.source.replace("](../", "](../../")
+            cell.source = LINK.sub("](../", cell.source)
     return notebook
 
 
