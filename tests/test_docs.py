@@ -6,12 +6,13 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from ddpm_course import build
+
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted(
     [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("notebooks/*.md"), *ROOT.glob("shared/src/*/*.md")]
 )
-NOTEBOOKS = sorted(ROOT.glob("notebooks/*.py"))
-SAVED = sorted(ROOT.glob("notebooks/**/*.ipynb"))
+SAVED = [build.target(source, framework) for source in build.sources() for framework in ("torch", "tensorflow")]
 
 
 def name_of(path):
@@ -39,7 +40,9 @@ def test_every_notebook_is_on_the_first_page_with_its_time():
     """Otherwise a lesson is written that nobody finds, or takes longer than the teacher was told."""
     rows = re.findall(r"\((notebooks/[^)]+)\).* \|.*\| (\d+) \|", (ROOT / "README.md").read_text())
     time = re.compile(r"\*\*Time:\*\* (\d+) minutes")
-    assert dict(rows) == {name_of(path.with_suffix(".ipynb")): time.search(path.read_text())[1] for path in NOTEBOOKS}
+    assert dict(rows) == {
+        name_of(build.target(source, "torch")): time.search(source.read_text())[1] for source in build.sources()
+    }
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
