@@ -19,7 +19,8 @@
 # **Time:** 30 minutes. **You need:** Python and NumPy; a little PyTorch *or* TensorFlow helps, both are not needed.
 #
 # This is the first of nine notebooks. Each runs in PyTorch or in TensorFlow: the next cell says in which. Change it
-# whenever you like, choose *Restart kernel and run all cells*, and see what stays the same.
+# whenever you like, choose *Restart kernel and run all cells*, and see what stays the same. To keep your answers, save
+# each notebook under a name that begins with `my_` (*File*, *Save Notebook As*): no update touches that.
 
 # %%
 FRAMEWORK = "torch"  # or "tensorflow": everything below works in both

@@ -44,6 +44,7 @@ def test_the_saved_notebook_is_that_of_its_source(source, framework):
     """Otherwise what is shown on a code-hosting page is the lesson of last month."""
     file = build.target(source, framework)
     assert file.stat().st_size < 2e6
+    assert not build.edited(file), f"somebody has written in {file}: rename it, e.g. to my_{file.name}; git checkout it"
     saved = nbformat.read(file, as_version=4)
     assert [cell.source for cell in saved.cells] == [cell.source for cell in build.read(source, framework).cells]
     assert all(cell.execution_count for cell in saved.cells if cell.cell_type == "code")
@@ -75,6 +76,24 @@ def test_an_unknown_notebook_is_refused():
     """Otherwise a typo executes nothing and says that all is well."""
     with pytest.raises(UserError, match="unknown notebook 'forward': choose one of "):
         build.chosen(build.Options(("forward",)))
+
+
+def test_what_somebody_wrote_is_not_overwritten(tmp_path, monkeypatch):
+    """Otherwise `make notebooks` takes a learner's answers away."""
+    (tmp_path / "00_mine.py").write_text('# %%\nFRAMEWORK = "torch"\n\n# %%\nanswer = ...\n')
+    monkeypatch.setattr(build, "FOLDER", tmp_path)
+    options = build.Options((), ("torch",), str(tmp_path))
+    file = tmp_path / "00_mine.ipynb"
+    build.build(options)
+    seen = nbformat.read(file, as_version=4)
+    seen.cells.append(nbformat.v4.new_code_cell())  # as JupyterLab does behind the last cell
+    nbformat.write(seen, file)
+    build.build(options)
+    for mine in (file.read_text().replace("answer = ...", "answer = 42"), "notes"):
+        file.write_text(mine)
+        with pytest.raises(UserError, match=r"somebody has written in it; rename it, e\.g\. to my_00_mine\.ipynb"):
+            build.build(options)
+        assert file.read_text() == mine
 
 
 def test_a_cell_that_fails_is_named(tmp_path, monkeypatch):

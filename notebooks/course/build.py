@@ -4,6 +4,7 @@ The sources are notebooks/*.py, in jupytext's percent format. Each is run from i
 for each framework, and saved with its pictures: notebooks/*.ipynb for PyTorch, notebooks/tensorflow/*.ipynb.
 """
 
+import hashlib
 import os
 import re
 import sys
@@ -27,6 +28,7 @@ from ddpm_shared.errors import UserError, choice
 FOLDER = Path(__file__).parents[1]
 PARAMETER = re.compile(r'^FRAMEWORK = "\w+"', re.MULTILINE)
 LINK = re.compile(r"\]\((?!https?:|#|\d\d_\w+\.ipynb)")  # to anything but a notebook or another site
+SAVED_AS = "ddpm_duet_fingerprint"  # in the metadata of what is saved
 SECONDS_A_CELL = 1800  # of a slow and busy machine; then it hangs
 
 
@@ -61,6 +63,23 @@ def target(source: Path, framework: str, out: Path = FOLDER) -> Path:
     return out / ("" if framework == "torch" else framework) / f"{source.stem}.ipynb"
 
 
+def fingerprint(notebook: Any) -> str:
+    """What tells whether somebody has written in a notebook; the empty cell that running the last one adds does not."""
+    written = [cell.source for cell in notebook.cells if cell.source]
+    return hashlib.sha256("\0".join(written).encode()).hexdigest()
+
+
+def edited(file: Path) -> bool:
+    """Whether `file` is there and not as it was saved here."""
+    if not file.exists():
+        return False
+    try:
+        notebook = nbformat.read(file, as_version=4)
+    except ValueError:  # not JSON
+        return True
+    return bool(notebook.metadata.get(SAVED_AS) != fingerprint(notebook))
+
+
 def read(source: Path, framework: str) -> Any:
     """The notebook of a source, for `framework`, with links that lead on from where it will be saved.
 
@@ -76,6 +95,7 @@ def read(source: Path, framework: str) -> Any:
         cell.id = f"cell-{number}"
         if deeper and cell.cell_type == "markdown":
             cell.source = LINK.sub("](../", cell.source)
+    notebook.metadata[SAVED_AS] = fingerprint(notebook)
     return notebook
 
 
@@ -109,19 +129,22 @@ def build(options: Options) -> int:
     """Execute and save; what is finished stays when the rest is interrupted. Returns the exit code.
 
     Raises:
-        UserError: no such notebook, or one that stops with an error or takes too long.
+        UserError: no such notebook, one that stops with an error or takes too long, or somebody's own work is in its
+            place.
     """
+    asked = [(source, framework) for source in chosen(options) for framework in options.frameworks]
+    targets = [target(source, framework, Path(options.out)) for source, framework in asked]
+    for file in filter(edited, targets):
+        raise UserError(f"{file}: somebody has written in it; rename it, e.g. to my_{file.name}, and run this again")
     took = {}
-    for source in chosen(options):
-        for framework in options.frameworks:
-            name = f"{source.stem}, {NAMES[framework]}"
-            began = time.perf_counter()
-            notebook = read(source, framework)
-            execute(notebook, name, source.parent)
-            file = target(source, framework, Path(options.out))
-            files.write_atomically(file, nbformat.writes(notebook).encode())
-            took[name] = time.perf_counter() - began
-            print(f"{file}: {took[name]:.0f} s, {file.stat().st_size / 1e6:.2f} MB", flush=True)
+    for (source, framework), file in zip(asked, targets, strict=True):
+        name = f"{source.stem}, {NAMES[framework]}"
+        began = time.perf_counter()
+        notebook = read(source, framework)
+        execute(notebook, name, source.parent)
+        files.write_atomically(file, nbformat.writes(notebook).encode())
+        took[name] = time.perf_counter() - began
+        print(f"{file}: {took[name]:.0f} s, {file.stat().st_size / 1e6:.2f} MB", flush=True)
     print(f"{len(took)} notebooks in {sum(took.values()) / 60:.1f} minutes")
     return 0
 
