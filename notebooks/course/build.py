@@ -109,6 +109,7 @@ def execute(notebook: Any, name: str, folder: Path) -> None:
         notebook,
         timeout=SECONDS_A_CELL,
         kernel_name="python3",
+        record_timing=False,  # which no reader sees, and git would
         coalesce_streams=True,  # what a cell prints is one text, however it came
         extra_arguments=["--IPKernelApp.log_level=ERROR"],  # or it warns that the cells' code could be overheard
         resources={"metadata": {"path": str(folder)}},
