@@ -11,7 +11,7 @@ import pytest
 from ddpm_parity.suite import Suite
 from ddpm_parity.tf_side import TensorFlow
 from ddpm_parity.torch_side import Torch
-from ddpm_shared import cli, datasets
+from ddpm_shared import command_line, datasets, frameworks
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ TREES = {"torch": Tree("torch", "torch"), "tf": Tree("tf", "tensorflow")}
 def require(name: str) -> Tree:
     """The tree, or a skipped test where its framework is missing; in CI, where nothing may be missing, a failed one."""
     tree = TREES[name]
-    if not cli.installed(tree.framework):
+    if not frameworks.installed(tree.framework):
         (pytest.fail if os.environ.get("CI") else pytest.skip)(f"{tree.framework} is not installed")
     return tree
 
@@ -104,7 +104,7 @@ def guarded(capfd):
     def run(main):
         capfd.readouterr()
         with pytest.raises(SystemExit) as stopped:
-            cli.guard(main)
+            command_line.guard(main)
         return stopped.value.code, capfd.readouterr().err
 
     return run

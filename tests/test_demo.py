@@ -15,13 +15,14 @@ import draw_cover
 import numpy as np
 import pytest
 
-from ddpm_shared import cli, demo, evaluation, files, images, runs
+from ddpm_shared import demo, evaluation, files, frameworks, images, machine
 from ddpm_shared.config import Config
 from ddpm_shared.datasets import Split
 from ddpm_shared.demo import folder, page
 from ddpm_shared.errors import UserError
 from ddpm_shared.evaluation import picture
 from ddpm_shared.images import Pixels
+from ddpm_shared.records import run as run_folder
 
 Record = dict[str, Any]
 
@@ -54,8 +55,8 @@ def write_drawing(where: Path, framework: str, pixels: Pixels, **changed: Any) -
 
 def write_run(where: Path, framework: str, losses: list[float]) -> None:
     """A run folder as training makes it, but for the checkpoints."""
-    environment = runs.environment("cpu", 2) | {"platform": HOSTILE}
-    books = runs.Run(where, framework, Config(), environment, SPLIT, 159_697)
+    environment = machine.environment("cpu", 2) | {"platform": HOSTILE}
+    books = run_folder.Run(where, framework, Config(), environment, SPLIT, 159_697)
     for step, loss in enumerate(losses, start=1):
         place = {"step": step, "epoch": 1, "images_seen": 128 * step, "learning_rate": 1e-3, "wall_s": 0.5 * step}
         books.history["steps"].append(place | {"loss": loss, "grad_norm": 2 * loss})
@@ -290,7 +291,7 @@ def respell(file: Path, old: str, new: str) -> None:
             "num_images is 4 in boxed-torch and 20 in boxed-tensorflow",
         ),
         (
-            lambda where: [write_drawing(where / f"boxed-{name}", name, 255 - DRAWN) for name in cli.TREES],
+            lambda where: [write_drawing(where / f"boxed-{name}", name, 255 - DRAWN) for name in frameworks.FRAMEWORKS],
             "judges other images than those of",
         ),
         (

@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ddpm_shared import checkpoint
 from ddpm_shared.batches import Prefetcher, validation_arrays
-from ddpm_shared.checkpoint import Checkpoint, Tensors
-from ddpm_shared.samplers import QUICK
+from ddpm_shared.config.sampling import QUICK
+from ddpm_shared.records import checkpoint
+from ddpm_shared.records.checkpoint import Checkpoint, Tensors
 from ddpm_torch import utils
 from ddpm_torch.config import Config
 from ddpm_torch.data import to_batch

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 (the field's name for it)
 from tqdm import tqdm
 
-from ddpm_shared import cli, datasets, streams
+from ddpm_shared import command_line, datasets, streams
 from ddpm_shared.datasets import Split
 
 SHIPPED = Path(__file__).resolve().parents[2] / "shared" / "src" / "evaluation" / "classifier.onnx"
@@ -165,4 +165,4 @@ def main(epochs: int = 20, seed: int = 0, data_dir: str | None = None, out: Path
 
 
 if __name__ == "__main__":
-    cli.guard(lambda: tyro.cli(main))
+    command_line.guard(lambda: tyro.cli(main))

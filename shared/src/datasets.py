@@ -353,6 +353,6 @@ def main(dataset: str = "auto", data_dir: str | None = None) -> int:
 
 
 if __name__ == "__main__":
-    from ddpm_shared.cli import guard  # which imports this module
+    from ddpm_shared.command_line import guard
 
     guard(lambda: tyro.cli(main, prog="python -m ddpm_shared.datasets"))

@@ -18,6 +18,11 @@ if TYPE_CHECKING:  # matplotlib takes a third of a second, and most who write pi
 Pixels = NDArray[np.uint8]
 
 
+def to_pixels(x: NDArray[np.floating]) -> Pixels:
+    """Images in [-1, 1] to uint8, clipped and rounded to the nearest."""
+    return np.clip(np.rint((x + 1) * 127.5), 0, 255).astype(np.uint8)
+
+
 def grid(images: Pixels, columns: int | None = None, scale: int = 2, gap: int = 2) -> Pixels:
     """Images side by side, row by row, on white.
 

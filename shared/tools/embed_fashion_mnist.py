@@ -16,7 +16,7 @@ import numpy as np
 import tyro
 from numpy.typing import NDArray
 
-from ddpm_shared import cli, datasets, streams
+from ddpm_shared import command_line, datasets, streams
 
 SEED = 0
 PER_CLASS = {"train": 1000, "test": 200}
@@ -61,4 +61,4 @@ def main(data_dir: str | None = None, out: Path = EMBEDDED) -> int:
 
 
 if __name__ == "__main__":
-    cli.guard(lambda: tyro.cli(main))
+    command_line.guard(lambda: tyro.cli(main))

@@ -9,10 +9,10 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from ddpm_shared import checkpoint
 from ddpm_shared.batches import Prefetcher, validation_arrays
-from ddpm_shared.checkpoint import Checkpoint, Tensors
-from ddpm_shared.samplers import QUICK
+from ddpm_shared.config.sampling import QUICK
+from ddpm_shared.records import checkpoint
+from ddpm_shared.records.checkpoint import Checkpoint, Tensors
 from ddpm_tf import utils
 from ddpm_tf.config import Config
 from ddpm_tf.data import to_batch

@@ -6,12 +6,14 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from ddpm_shared import checkpoint, streams
-from ddpm_shared.checkpoint import Checkpoint
-from ddpm_shared.cli import InversionPlan, NetworkPlan, SamplePlan
+from ddpm_shared import streams
+from ddpm_shared.commands.base import NetworkPlan
+from ddpm_shared.commands.invert import InversionPlan
+from ddpm_shared.commands.sample import OnStep, SamplePlan
+from ddpm_shared.config.sampling import Sampling
 from ddpm_shared.errors import UserError
-from ddpm_shared.samplers import Sampling
-from ddpm_shared.sampling import OnStep
+from ddpm_shared.records import checkpoint
+from ddpm_shared.records.checkpoint import Checkpoint
 from ddpm_tf import data, utils
 from ddpm_tf.config import Config
 from ddpm_tf.engine import Schedule, make_schedule

@@ -15,9 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddpm_course import inside
-from ddpm_shared import reference, reference_bound, reference_predictions, reference_samplers
 from ddpm_shared.batches import Arrays
 from ddpm_shared.config import Config, Device, DiffusionConfig, Precision
+from ddpm_shared.oracle import bound as oracle_bound
+from ddpm_shared.oracle import diffusion
+from ddpm_shared.oracle import prediction as oracle_prediction
+from ddpm_shared.oracle import samplers as oracle_samplers
 
 Array = NDArray[Any]
 Parameters = dict[str, NDArray[np.float64]]
@@ -85,17 +88,17 @@ class Side:
 
 
 class Oracle(Side):
-    """ddpm_shared.reference and reference_model: float64 NumPy, written to be right, not fast.
+    """ddpm_shared.oracle: float64 NumPy, written to be right, not fast.
 
     Args:
         torch: PyTorch's side, whose parameters' names and shapes, never values, are taken over.
     """
 
     name = "oracle"
-    engine = reference
-    prediction = reference_predictions
-    samplers = reference_samplers
-    objective = bound = reference_bound
+    engine = diffusion
+    prediction = oracle_prediction
+    samplers = oracle_samplers
+    objective = bound = oracle_bound
 
     def __init__(self, torch: Any) -> None:
         self.precision, self.device_name, self.kept = "fp64", "cpu", {}
@@ -107,7 +110,7 @@ class Oracle(Side):
         return shapes
 
     def schedule(self, config: DiffusionConfig, steps: Sequence[int] | None = None) -> Any:
-        return reference.make_schedule(config, steps)
+        return diffusion.make_schedule(config, steps)
 
     def fields(self, config: DiffusionConfig, steps: Sequence[int] | None = None) -> dict[str, Array]:
         return self.schedule(config, steps)

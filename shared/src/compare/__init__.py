@@ -17,11 +17,13 @@ from typing import Annotated, Any
 import jsonschema
 import tyro
 
-from ddpm_shared import cli, files, images, runs
+from ddpm_shared import command_line, files, images
+from ddpm_shared import config as configs
 from ddpm_shared.compare import charts, gaps, parity_table, report, sample_grids, verdict
 from ddpm_shared.compare.run_records import Run, labels, read_run, schema, summary
 from ddpm_shared.compare.tables import differences_told, text
 from ddpm_shared.errors import UserError
+from ddpm_shared.records import folder
 
 Record = dict[str, Any]
 
@@ -30,7 +32,7 @@ SCHEMA_VERSION = 1  # of comparison.json
 # How far a run went: told, but no reason to refuse, since the common steps are compared.
 LENGTH = {"training.epochs", "training.max_steps"}
 # What decides no number that is compared.
-IGNORED = cli.CHANGEABLE - LENGTH
+IGNORED = configs.CHANGEABLE - LENGTH
 
 
 # --- Comparing ----------------------------------------------------------------------------------------------
@@ -121,9 +123,9 @@ def _pair(baseline: tuple[Run, Record], other: tuple[Run, Record], allow_differe
 
 def set_up_differences(a: Record, b: Record) -> dict[str, tuple[Any, Any]]:
     """The dotted keys at which two metrics' data, seed or configuration differ, with both values."""
-    differences = cli.config_differences(a["config"], b["config"])
+    differences = configs.differences(a["config"], b["config"])
     if a["dataset"]["sha256"] != b["dataset"]["sha256"]:
-        differences |= cli.config_differences(a["dataset"], b["dataset"], "dataset.")
+        differences |= configs.differences(a["dataset"], b["dataset"], "dataset.")
     return {key: values for key, values in differences.items() if key not in IGNORED}
 
 
@@ -164,7 +166,7 @@ class Command:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Compare as the flags say; 0, however large the gaps. Raises UserError on bad input, OSError on a full disk."""
-    command = cli.parse(Command, argv, "ddpm_shared.compare")
+    command = command_line.parse_flags(Command, argv, "ddpm_shared.compare")
     if len(command.runs) < 2:
         raise UserError(f"there are two runs to a comparison or more, not {len(command.runs)}: name the run folders")
     compared = [read_run(path) for path in command.runs]
@@ -181,7 +183,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     assert wrong is None, wrong.message  # what we publish is what we say we publish
 
-    out = Path(command.out) if command.out else runs.new_folder("compare", _frameworks(compared))
+    out = Path(command.out) if command.out else folder.new_folder("compare", _frameworks(compared))
     files.write_json(out / "comparison.json", comparison)
     drawn = charts.curves(compared)
     page = report.render(comparison, drawn, [grid.pictures for grid in grids])

@@ -1,6 +1,6 @@
 """`make compare`: the command line of ddpm_shared.compare."""
 
-from ddpm_shared import cli, compare
+from ddpm_shared import command_line, compare
 
 if __name__ == "__main__":
-    cli.guard(compare.main)
+    command_line.guard(compare.main)

@@ -8,14 +8,15 @@ from typing import Any
 
 from PIL import Image, ImageSequence
 
-from ddpm_shared import cli, compare, evaluation
+from ddpm_shared import compare, evaluation, frameworks
+from ddpm_shared import config as configs
 from ddpm_shared.compare.run_records import Run, read_run
 from ddpm_shared.compare.tables import differences_told
 from ddpm_shared.compare.verdict import FRAMEWORKS
+from ddpm_shared.config.sampling import SAMPLER_FACTS
 from ddpm_shared.errors import UserError
 from ddpm_shared.evaluation import samples
 from ddpm_shared.images import Pixels
-from ddpm_shared.samplers import SAMPLERS
 
 Record = dict[str, Any]
 
@@ -55,7 +56,7 @@ def read(folder: Path) -> Demo:
     boxed = _drawings(folder, "boxed")
     torch, tensorflow = (
         read_run(_piece(folder, f"{framework}/metrics.json", f"{tree}.train").parent)
-        for framework, tree in cli.TREES.items()
+        for framework, tree in frameworks.FRAMEWORKS.items()
     )
     _piece(folder, REPORT, "ddpm_shared.compare")
     return Demo(
@@ -85,15 +86,15 @@ def _drawings(folder: Path, name: str) -> Drawings:
     The checkpoints may differ only where each framework draws from its own run.
     """
     found = {}
-    for framework, tree in cli.TREES.items():
+    for framework, tree in frameworks.FRAMEWORKS.items():
         file = _piece(folder, f"{name}-{framework}/samples.npz", f"{tree}.inference")
         found[framework] = samples.read(file)
         _, made = found[framework]
-        if made.get("framework") != framework or made.get("sampler") not in SAMPLERS:
+        if made.get("framework") != framework or made.get("sampler") not in SAMPLER_FACTS:
             what = f"{file} does not say how {FRAMEWORKS[framework]} drew it"
             raise UserError(f"{what}: {_remedy(folder, f'{tree}.inference')}")
     (torch, origin), (tensorflow, other) = found["torch"], found["tensorflow"]
-    differences = cli.config_differences(
+    differences = configs.differences(
         origin | {"framework": None, "num_images": len(torch)},
         other | {"framework": None, "num_images": len(tensorflow)},
     )

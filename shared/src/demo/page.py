@@ -9,12 +9,12 @@ import numpy as np
 from PIL import Image, ImageFilter, ImageSequence
 
 from ddpm_shared import images
+from ddpm_shared.commands.sample import GRID_IMAGES
 from ddpm_shared.compare import charts, report, sample_grids, verdict
+from ddpm_shared.config.sampling import SAMPLER_FACTS
 from ddpm_shared.demo.folder import REPORT, Demo
 from ddpm_shared.evaluation import picture
 from ddpm_shared.images import Pixels
-from ddpm_shared.samplers import SAMPLERS
-from ddpm_shared.sampling import GRID_IMAGES
 
 Record = dict[str, Any]
 
@@ -67,7 +67,7 @@ def render(demo: Demo) -> str:
         count_trained=len(trained.torch),
         few=FEW,
         origin=boxed.origin,
-        sampler=SAMPLERS[boxed.origin["sampler"]].title,
+        sampler=SAMPLER_FACTS[boxed.origin["sampler"]].title,
         pictures={name: report.data_uri(pixels) for name, pixels in pictures.items()},
         gif="data:image/gif;base64," + base64.b64encode(demo.gif).decode(),
         frames=len(frames),

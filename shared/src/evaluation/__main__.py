@@ -1,6 +1,6 @@
 """`make evaluate`: the command line of ddpm_shared.evaluation."""
 
-from ddpm_shared import cli, evaluation
+from ddpm_shared import command_line, evaluation
 
 if __name__ == "__main__":
-    cli.guard(evaluation.main)
+    command_line.guard(evaluation.main)

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageFilter
 
-from ddpm_shared import cli, datasets, files, images, runs, streams
+from ddpm_shared import command_line, datasets, files, images, streams
 from ddpm_shared.config import Dataset, require
 from ddpm_shared.datasets import CLASS_NAMES, Split
 from ddpm_shared.evaluation.judge import Judge, require_enough
 from ddpm_shared.evaluation.picture import ROWS
 from ddpm_shared.images import Pixels
+from ddpm_shared.records import folder
 
 Record = dict[str, Any]
 
@@ -108,7 +109,7 @@ class Command:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Spoil and judge as the flags say. Returns 0; raises UserError on bad input."""
-    command = cli.parse(Command, argv, "ddpm_shared.evaluation.corruptions")
+    command = command_line.parse_flags(Command, argv, "ddpm_shared.evaluation.corruptions")
     require_enough(command.num_images)
     train, test = datasets.load(command.dataset, command.data_dir)
     most = int(np.count_nonzero(test.labels != MISSING))
@@ -117,7 +118,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     sets = spoilt(train, test, command.num_images)
     rows = table(Judge(train, test), sets)
-    out = Path(command.out) if command.out else runs.new_folder("corruptions", train.name)
+    out = Path(command.out) if command.out else folder.new_folder("corruptions", train.name)
     files.write_json(out / "corruptions.json", {"reference": train.name, "rows": rows})
     shown = np.concatenate([pixels[:: len(pixels) // SHOWN][:SHOWN] for pixels in sets.values()])
     images.write_png(out / "corruptions.png", images.grid(shown, columns=SHOWN))
@@ -126,4 +127,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    cli.guard(main)
+    command_line.guard(main)

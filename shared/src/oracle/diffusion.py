@@ -1,11 +1,7 @@
-"""The oracle: DDPM and its optimizer once more, in float64 NumPy, for tests and notebooks only.
+"""The oracle of the diffusion process, in float64 NumPy.
 
-Both trees are tested against this file, so it is written from the papers and goes another way than they do
-wherever there is one: products as sums of logarithms, the posterior as a measurement of a prior, Adam and EMA as
-weighted sums of their whole history. It may be slow; it is accurate to a few float64 roundings.
-
-Here is the diffusion itself. What a network may tell of it is reference_predictions.py, the bound and the losses are
-reference_bound.py, and the samplers reference_samplers.py.
+It goes another way than the trees: products are sums of logarithms, the posterior is a measurement of a prior. It may
+be slow; it is accurate to a few float64 roundings.
 
 `t` is 0-based: t = 0 is the paper's t = 1. Images are [B, ...] in any layout, each with its own t.
 Whatever is passed, the arithmetic is float64.
@@ -18,7 +14,7 @@ from typing import assert_never
 import numpy as np
 from numpy.typing import NDArray
 
-from ddpm_shared.config import DiffusionConfig, TrainingConfig
+from ddpm_shared.config import DiffusionConfig
 from ddpm_shared.errors import UserError
 
 Array = NDArray[np.float64]
@@ -272,143 +268,3 @@ def diffusion_loss(schedule: Schedule, eps_model: EpsModel, x_0: Array, t: Times
     eps_pred = eps_model(q_sample(schedule, x_0, t, eps), t)
     error = np.subtract(eps, eps_pred, dtype=np.float64).ravel()
     return float(error @ error) / error.size
-
-
-def timestep_embedding(t: Timesteps, dim: int) -> Array:
-    """Sinusoids of t: the dim/2 sines, then the dim/2 cosines, at frequencies from 1 down to 1/10000.
-
-    Frequency i is 10000^(-i / (dim/2 - 1)). Sine and cosine are the two sides of one rotation, exp(1j w t).
-
-    Args:
-        t: [B].
-        dim: even, at least 4.
-
-    Returns:
-        [B, dim], in [-1, 1].
-
-    Raises:
-        UserError: dim odd or less than 4.
-
-    Source: Ho et al. 2020, released code (get_timestep_embedding), after Vaswani et al. 2017, section 3.5.
-    """
-    if dim < 4 or dim % 2:
-        raise UserError(f"the embedding's dim must be even and 4 or more, got {dim}")
-    frequencies = 10_000.0 ** -np.linspace(0, 1, dim // 2)
-    rotation = np.exp(1j * np.outer(t, frequencies))  # [B, dim / 2]
-    return np.concatenate([rotation.imag, rotation.real], axis=1)
-
-
-def adam_moments(gradients: Array, beta_1: float = 0.9, beta_2: float = 0.999) -> tuple[Array, Array]:
-    """Adam's bias-corrected moments m_hat_k and v_hat_k after the k gradients of a run.
-
-    Without the recursion, m_k = (1 - beta_1) sum_i beta_1^(k-i) g_i, and the bias correction 1 - beta_1^k
-    is the sum of those weights. So m_hat_k is a weighted mean of gradients 1 .. k, v_hat_k of their squares.
-
-    Args:
-        gradients: [k, ...], the oldest first.
-        beta_1: in [0, 1).
-        beta_2: in [0, 1).
-
-    Source: Kingma and Ba 2015 (arXiv:1412.6980), section 3.
-    """
-    age = np.arange(len(gradients))[::-1]  # the newest gradient is 0 steps old
-    m_hat = np.average(gradients, axis=0, weights=beta_1**age)
-    v_hat = np.average(gradients**2, axis=0, weights=beta_2**age)
-    return m_hat, v_hat
-
-
-def adam(
-    parameters: Array,
-    gradients_of_each_step: Sequence[Array],
-    learning_rates: Sequence[float],
-    beta_1: float = 0.9,
-    beta_2: float = 0.999,
-    eps: float = 1e-8,
-) -> Array:
-    """Parameters after a run of Adam, whose step k moves them by -lr_k m_hat_k / (sqrt(v_hat_k) + eps).
-
-    Args:
-        parameters: one array of any shape; Adam never looks from one weight to another.
-        gradients_of_each_step: one like parameters for each step.
-        learning_rates: one for each step.
-        beta_1: in [0, 1).
-        beta_2: in [0, 1).
-        eps: added outside the root, after the bias correction.
-
-    Returns:
-        A new array, like parameters.
-
-    Raises:
-        UserError: not one learning rate for each gradient.
-
-    Source: Kingma and Ba 2015 (arXiv:1412.6980), algorithm 1 and eq. 1.
-    """
-    if len(learning_rates) != len(gradients_of_each_step):
-        raise UserError(f"{len(gradients_of_each_step)} gradients but {len(learning_rates)} learning rates")
-    gradients = np.array(gradients_of_each_step, dtype=np.float64)  # [steps, ...]
-    moved = np.zeros_like(parameters, dtype=np.float64)
-    for k, learning_rate in enumerate(learning_rates, start=1):
-        m_hat, v_hat = adam_moments(gradients[:k], beta_1, beta_2)
-        moved += learning_rate * m_hat / (np.sqrt(v_hat) + eps)
-    return parameters - moved
-
-
-def ema(values_of_each_step: Sequence[Array], decay: float) -> Array:
-    """Exponential moving average with warm-up: average_k = decay_k average_{k-1} + (1 - decay_k) value_k.
-
-    decay_k = min(decay, (1 + k) / (10 + k)) for update k = 1, 2, ..., and average_0 is the initial value.
-    Without the recursion, value k weighs (1 - decay_k) times all later decays, average_0 all decays.
-
-    Args:
-        values_of_each_step: the initial value, then the value after each step; arrays of one shape.
-        decay: the limit, in [0, 1].
-
-    Returns:
-        The average after the last step.
-
-    Source: Ho et al. 2020 (arXiv:2006.11239), appendix B; the warm-up is tf.train.ExponentialMovingAverage's.
-    """
-    k = np.arange(1, len(values_of_each_step))
-    decays = np.minimum(decay, (1 + k) / (10 + k))
-    later_decays = np.append(np.cumprod(decays[::-1])[::-1], 1.0)
-    weights = np.append(1.0, 1 - decays) * later_decays
-    return np.tensordot(weights, np.array(values_of_each_step, dtype=np.float64), axes=1)
-
-
-def clip_by_global_norm(gradients: Mapping[str, Array], max_norm: float) -> tuple[dict[str, Array], float]:
-    """Scale all gradients by min(1, max_norm / (norm + 1e-6)), norm being that of all of them as one vector.
-
-    Args:
-        gradients: by parameter name, any shapes.
-        max_norm: above 0.
-
-    Returns:
-        The scaled gradients, and the norm before scaling.
-
-    Source: Pascanu et al. 2013 (arXiv:1211.5063), algorithm 1; the 1e-6 is PyTorch's.
-    """
-    one_vector = np.concatenate([gradient.ravel() for gradient in gradients.values()], dtype=np.float64)
-    norm = float(np.linalg.norm(one_vector))
-    factor = np.float64(min(1.0, max_norm / (norm + 1e-6)))
-    return {name: factor * gradient for name, gradient in gradients.items()}, norm
-
-
-def learning_rates(settings: TrainingConfig, num_steps: int) -> Array:
-    """The rate of each of `num_steps` training steps, drawn as a line through its corners; a cosine from these.
-
-    The warm-up climbs to the rate over the steps 0 .. warmup_steps - 1, of which step 0 already moves. From the point
-    decay_start * num_steps on, the decay falls to final_learning_rate of it at the point num_steps, which is no step.
-
-    Source: Goyal et al. 2017 (arXiv:1706.02677), section 2.2; Loshchilov & Hutter 2017 (arXiv:1608.03983), eq. 5.
-    """
-    steps = np.arange(num_steps, dtype=np.float64)
-    warm_up = np.interp(steps, [-1, settings.warmup_steps - 1], [0, 1]) if settings.warmup_steps else np.ones(num_steps)
-    ends = [settings.decay_start * num_steps, num_steps]
-    falling = np.interp(steps, ends, [1, settings.final_learning_rate])
-    if settings.learning_rate_decay == "cosine":
-        # half a turn of a cosine between the same two ends: sin^2 of a quarter of a turn is where it is low
-        low = np.sin(np.interp(steps, ends, [0, np.pi / 2])) ** 2
-        falling = 1 - low + settings.final_learning_rate * low
-    decay = 1.0 if settings.learning_rate_decay == "none" else falling
-    result: Array = settings.learning_rate * warm_up * decay
-    return result

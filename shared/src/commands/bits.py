@@ -1,35 +1,90 @@
-"""The run around the variational bound: which image at which t, progress, interruption, the estimate and its picture.
+"""Bits per dimension: the flags, the plan, and the run around the bound, which image at which t, and the estimate.
 
-All terms of an image are T evaluations of the network. A run may ask an image at every stride-th t only, image i at
-t = i mod stride, i mod stride + stride, ..., so that `stride` consecutive images, a group, are asked at each t once.
-The terms of a group add up to an unbiased estimate of the whole bound, and the groups' spread tells its standard error.
+All terms of an image are T evaluations of the network. With a stride, image i is evaluated only at
+t = i mod stride, i mod stride + stride, ..., so that `stride` consecutive images, a group, have each t once.
+The terms of a group add up to an unbiased estimate of the whole bound. The spread of the groups gives its standard
+error.
 """
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from ddpm_shared import files, images, runs, streams
+from ddpm_shared import files, images, machine, streams
 from ddpm_shared.batches import Arrays
-from ddpm_shared.cli import BoundPlan
+from ddpm_shared.command_line import parse_flags
+from ddpm_shared.commands.base import DataCommand, NetworkPlan, load_data, load_network, results_folder
+from ddpm_shared.commands.interruption import Interrupted, StopSignals
+from ddpm_shared.config import require
+from ddpm_shared.datasets import Split
 from ddpm_shared.errors import UserError
+from ddpm_shared.frameworks import FRAMEWORKS
 from ddpm_shared.images import Pixels
-from ddpm_shared.interruption import Interrupted, StopSignals
+
+if TYPE_CHECKING:  # matplotlib takes a third of a second, which --help need not wait for
+    from matplotlib.figure import Figure
 
 Floats = NDArray[np.float64]
 Record = dict[str, Any]
 
 PARTIAL = "bits_per_dim.partial.npz"
 DIVERGENCE, DECODER = "#0072b2", "#d55e00"  # told apart by every kind of colour vision (Okabe and Ito 2008)
+
+
+@dataclass(frozen=True)
+class BitsCommand(DataCommand):
+    """Bits per dimension: an upper bound on the mean -log2 p(x_0) of test images, by a checkpoint of either framework.
+
+    The training loss weighs the terms of the bound otherwise, for better pictures, so this number is not what training
+    minimises. Writes bits_per_dim.json, and bits_per_dim.png, the terms over t.
+    """
+
+    num_images: int = 500
+    """Number of images: the first of the test set. A multiple of --stride."""
+    clip_x_0: bool = True
+    """Clip the predicted x_0 to [-1, 1] at every step."""
+    stride: int = 10
+    """Evaluate image i only at t = i mod stride, then every stride-th t. 1 uses every t: exact, and slow."""
+    out: str | None = None
+    """Folder to write to (default: runs/bits-per-dim/<utc>-<framework>)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.stride >= 1, "--stride", self.stride, "must be 1 or more")
+
+
+@dataclass(frozen=True)
+class BitsPlan(NetworkPlan):
+    """A checked BitsCommand."""
+
+    command: BitsCommand
+    test: Split
+    other_data: bool  # the run was trained on another training set than that beside `test`
+
+
+def parse(framework: str, argv: Sequence[str] | None) -> BitsPlan:
+    """Read the flags of bits per dimension of the tree of `framework`, and load the weights and images that they name.
+
+    Raises:
+        UserError: a value that is wrong or does not fit the checkpoint or the data.
+    """
+    command = parse_flags(BitsCommand, argv, f"{FRAMEWORKS[framework].tree}.bits")
+    number, stride = command.num_images, command.stride
+    require(number % stride == 0, "--num-images", number, f"must be a multiple of --stride {stride}")
+    loaded, config, prefix = load_network(framework, command)
+    timesteps = config.diffusion.timesteps
+    require(stride <= timesteps, "--stride", stride, f"{loaded.path} was trained with {timesteps} steps only")
+    out = results_folder(framework, command, "bits-per-dim", "bits_per_dim.json")
+    train, test = load_data(command, config)
+    other_data = train.sha256 != loaded.dataset_sha256
+    return BitsPlan(framework, command, loaded, config, prefix, out, test, other_data)
 
 
 class Bound(Protocol):
@@ -46,18 +101,18 @@ class Bound(Protocol):
 
 
 @dataclass(frozen=True)
-class Found:
-    """What is known of the first n images, in bits per dimension."""
+class Terms:
+    """The terms of the first n images, in bits per dimension."""
 
     prior: Floats  # [n]
     terms: Floats  # [n, ceil(T / stride)], as terms_of() gives them
     seconds: float
 
 
-def run(plan: BoundPlan, bound: Bound) -> int:
-    """Ask for all terms batch by batch and write bits_per_dim.json and bits_per_dim.png.
+def run(plan: BitsPlan, bound: Bound) -> int:
+    """Evaluate all terms batch by batch and write bits_per_dim.json and bits_per_dim.png.
 
-    What is finished is kept in bits_per_dim.partial.npz; the same command with --out goes on from there.
+    Finished images are saved in bits_per_dim.partial.npz; the same command with --out continues from there.
 
     Args:
         plan: which images, and at which stride.
@@ -71,7 +126,7 @@ def run(plan: BoundPlan, bound: Bound) -> int:
     """
     command, path = plan.command, plan.checkpoint.path
     timesteps = plan.config.diffusion.timesteps
-    environment = runs.environment(bound.device_name, bound.threads)
+    environment = machine.environment(bound.device_name, bound.threads)
     plan.out.mkdir(parents=True, exist_ok=True)  # what cannot be written to should say so before the work
     version = environment["packages"][plan.framework]
     print(f"{plan.framework} {version} on {bound.device_name} | {plan.test.name}, {command.num_images:,} test images")
@@ -81,10 +136,10 @@ def run(plan: BoundPlan, bound: Bound) -> int:
         plan.out / PARTIAL,
         plan.origin(clip_x_0=command.clip_x_0, stride=command.stride, images=plan.test.sha256),
     )
-    found = _finished(partial, plan, origin)
+    done = _finished(partial, plan, origin)
     evaluations = timesteps / command.stride  # of the network for an image, on average
-    total, done = (round(number * evaluations) for number in (command.num_images, len(found.prior)))
-    bar = tqdm(total=total, initial=done, unit="term", unit_scale=True)
+    total, initial = (round(number * evaluations) for number in (command.num_images, len(done.prior)))
+    bar = tqdm(total=total, initial=initial, unit="term", unit_scale=True)
     try:
         with StopSignals() as stop, bar:
 
@@ -92,20 +147,20 @@ def run(plan: BoundPlan, bound: Bound) -> int:
                 bar.update(count)
                 stop.check()
 
-            while (first := len(found.prior)) < command.num_images:
+            while (first := len(done.prior)) < command.num_images:
                 began = time.perf_counter()
                 pixels = plan.test.images[first : min(first + command.batch_size, command.num_images)]
                 terms = terms_of(bound, pixels, first, command.seed, command.stride, timesteps, on_terms)
-                found = Found(
-                    np.concatenate([found.prior, bound.prior(pixels)]),
-                    np.concatenate([found.terms, terms]),
-                    found.seconds + time.perf_counter() - began,
+                done = Terms(
+                    np.concatenate([done.prior, bound.prior(pixels)]),
+                    np.concatenate([done.terms, terms]),
+                    done.seconds + time.perf_counter() - began,
                 )
-                if len(found.prior) < command.num_images:
-                    files.write_npz(partial, origin=origin, **vars(found))
+                if len(done.prior) < command.num_images:
+                    files.write_npz(partial, origin=origin, **vars(done))
     except Interrupted:
-        kept = f"interrupted; {len(found.prior)} finished images are kept"
-        print(f"{kept}: the same command with --out {plan.out} goes on", file=sys.stderr)
+        saved = f"interrupted; {len(done.prior)} finished images are saved"
+        print(f"{saved}: the same command with --out {plan.out} continues", file=sys.stderr)
         return stop.exit_code
     result = {
         "framework": plan.framework,
@@ -117,8 +172,8 @@ def run(plan: BoundPlan, bound: Bound) -> int:
         "precision": command.precision,
         "clip_x_0": command.clip_x_0,
         "dataset": {"name": plan.test.name, "split": plan.test.split, "sha256": plan.test.sha256},
-        **estimate(found.prior, found.terms, command.stride, timesteps),
-        "seconds": found.seconds,
+        **estimate(done.prior, done.terms, command.stride, timesteps),
+        "seconds": done.seconds,
         "environment": environment,
     }
     files.write_json(plan.out / "bits_per_dim.json", result)
@@ -144,7 +199,7 @@ def terms_of(
         pixels: [B, H, W, C] uint8, those images.
         first: the index of the first one; an image's t and noise depend on its index, seed and stride alone, not on B.
         seed: of the noise.
-        stride: image i is asked at t = i mod stride, i mod stride + stride, ...
+        stride: image i is evaluated at t = i mod stride, i mod stride + stride, ...
         timesteps: T.
         on_terms: called with the number of terms that were just computed.
 
@@ -158,17 +213,17 @@ def terms_of(
     index = np.arange(first, first + len(pixels))
     for block in range(terms.shape[1]):
         t = (block * stride + index % stride).astype(np.int32)
-        asked = np.flatnonzero(t < timesteps)  # all, except perhaps in the last block
-        if not asked.size:
+        chosen = np.flatnonzero(t < timesteps)  # all, except perhaps in the last block
+        if not chosen.size:
             continue
         shape = (1, *pixels.shape[1:])
-        eps = [streams.normal(seed, streams.BOUND_EPS, int(t[i]), shape, int(index[i])) for i in asked]
-        found = bound.term((pixels[asked], t[asked], np.concatenate(eps)))
-        if not np.isfinite(found).all():
-            at = t[asked][~np.isfinite(found)][0]
-            raise UserError(f"the term at t = {at} is not finite: take another checkpoint, or --precision fp64")
-        terms[asked, block] = found
-        on_terms(len(asked))
+        eps = [streams.normal(seed, streams.BOUND_EPS, int(t[i]), shape, int(index[i])) for i in chosen]
+        values = bound.term((pixels[chosen], t[chosen], np.concatenate(eps)))
+        if not np.isfinite(values).all():
+            where = t[chosen][~np.isfinite(values)][0]
+            raise UserError(f"the term at t = {where} is not finite: take another checkpoint, or --precision fp64")
+        terms[chosen, block] = values
+        on_terms(len(chosen))
     return terms
 
 
@@ -204,8 +259,11 @@ def headline(result: Record) -> str:
     return f"at most {result['bits_per_dim']:.4f}{error} bits per dimension, on {result['num_images']:,} images"
 
 
-def picture(result: Record) -> Figure:
+def picture(result: Record) -> "Figure":
     """The terms over t; and, since nearly all bits are in the first few, added up from t = T - 1 down on a log axis."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
+
     terms = np.array(result["terms"])
     t, sums = np.arange(len(terms)), result["prior"] + np.cumsum(terms[::-1])[::-1]
     figure = Figure(figsize=(9, 7), layout="constrained")
@@ -227,14 +285,14 @@ def picture(result: Record) -> Figure:
     return figure
 
 
-def _finished(partial: Path, plan: BoundPlan, origin: str) -> Found:
-    """What an interrupted run of the same command found, of no images where there is none."""
+def _finished(partial: Path, plan: BitsPlan, origin: str) -> Terms:
+    """The terms that an interrupted run of the same command computed; none where there is no such run."""
     blocks = -(-plan.config.diffusion.timesteps // plan.command.stride)
-    nothing = Found(np.empty(0), np.empty((0, blocks)), 0.0)
-    kept = files.read_npz(partial)
-    if kept is None or str(kept.get("origin")) != origin:
+    nothing = Terms(np.empty(0), np.empty((0, blocks)), 0.0)
+    saved = files.read_npz(partial)
+    if saved is None or str(saved.get("origin")) != origin:
         return nothing
-    found = Found(kept["prior"], kept["terms"], float(kept["seconds"]))
-    print(f"going on after the {len(found.prior)} images in {partial}")
+    done = Terms(saved["prior"], saved["terms"], float(saved["seconds"]))
+    print(f"continuing after the {len(done.prior)} images in {partial}")
     count = plan.command.num_images
-    return Found(found.prior[:count], found.terms[:count], found.seconds)
+    return Terms(done.prior[:count], done.terms[:count], done.seconds)

@@ -1,11 +1,11 @@
-"""The oracle of the samplers, in float64 NumPy: reference.py's companion, for tests and notebooks only.
+"""The oracle of the samplers, in float64 NumPy.
 
 Each is a generator over a schedule of N steps, respaced or not, that yields (i, x_prev) for i = N - 1 .. 0. It receives
 `denoise`, which tells what is believed of x at level i, and `z_at`, the noise of step i; in those that draw none, z_at
 is there for the signature. alpha_i = sqrt_alphas_cumprod[i], sigma_i = sqrt_one_minus_alphas_cumprod[i], and level -1,
 with alpha = 1 and sigma = 0, is the image.
 
-Like reference.py this goes another way than the trees. As alpha^2 + sigma^2 = 1, a level is an angle, with alpha its
+It goes another way than the trees. As alpha^2 + sigma^2 = 1, a level is an angle, with alpha its
 cosine and sigma its sine, and a step is a turn by the difference of two angles. Neither logarithms of a signal-to-noise
 ratio nor exponentials are needed, and no end is infinite.
 """
@@ -16,8 +16,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ddpm_shared.reference import Array, Schedule, q_posterior
-from ddpm_shared.reference_predictions import Predicted, reverse_log_variance
+from ddpm_shared.oracle.diffusion import Array, Schedule, q_posterior
+from ddpm_shared.oracle.prediction import Predicted, reverse_log_variance
 
 Denoise = Callable[[Array, int], Predicted]
 NoiseAt = Callable[[int], Array]

@@ -1,8 +1,7 @@
-"""The oracle of the network: Ho et al.'s U-Net once more, in float64 NumPy, for tests only.
+"""The oracle of the networks: Ho et al.'s U-Net once more, in float64 NumPy.
 
-Both trees are tested against this file, so it is written from the papers and goes another way than they do
-wherever there is one: convolutions read their shifted images through matrices of zeros and ones, the U-Net is a
-recursion over its levels. The gradients are autograd's, which differentiates these very lines.
+It goes another way than the trees: convolutions read their shifted images through matrices of zeros and ones, the U-Net
+is a recursion over its levels. The gradients are autograd's, which differentiates these very lines.
 
 Letters in the shape comments: B images, C channels, H and W height and width, D = 4 * base_channels. Images are
 [B, H, W, C]. Parameters have the canonical names and layouts: convolutions OIHW, linear maps [out, in].
@@ -18,11 +17,35 @@ from numpy.typing import NDArray
 
 from ddpm_shared.config import ModelConfig
 from ddpm_shared.errors import UserError
-from ddpm_shared.reference import Array, Timesteps, timestep_embedding
+from ddpm_shared.oracle.diffusion import Array, Timesteps
 
 
 def _float64(x: Any) -> Any:
     return x.astype(np.promote_types(x.dtype, np.float64), copy=False)
+
+
+def timestep_embedding(t: Timesteps, dim: int) -> Array:
+    """Sinusoids of t: the dim/2 sines, then the dim/2 cosines, at frequencies from 1 down to 1/10000.
+
+    Frequency i is 10000^(-i / (dim/2 - 1)). Sine and cosine are the two sides of one rotation, exp(1j w t).
+
+    Args:
+        t: [B].
+        dim: even, at least 4.
+
+    Returns:
+        [B, dim], in [-1, 1].
+
+    Raises:
+        UserError: dim odd or less than 4.
+
+    Source: Ho et al. 2020, released code (get_timestep_embedding), after Vaswani et al. 2017, section 3.5.
+    """
+    if dim < 4 or dim % 2:
+        raise UserError(f"the embedding's dim must be even and 4 or more, got {dim}")
+    frequencies = 10_000.0 ** -np.linspace(0, 1, dim // 2)
+    rotation = np.exp(1j * np.outer(t, frequencies))  # [B, dim / 2]
+    return np.concatenate([rotation.imag, rotation.real], axis=1)
 
 
 def silu(x: Array) -> Array:

@@ -1,6 +1,6 @@
 """The oracle of the variational bound and of the losses of training, one of which the bound is a part of.
 
-In float64 NumPy, for tests and notebooks only. Like reference.py it goes another way than the trees: the prior by the
+In float64 NumPy. It goes another way than the trees: the prior by the
 divergence of any two Gaussians, the divergence of a step as a loss of signal-to-noise ratio, without a posterior, and
 the decoder's probabilities by integrating the density, without an error function.
 """
@@ -10,8 +10,8 @@ import math
 import numpy as np
 
 from ddpm_shared.config import DiffusionConfig
-from ddpm_shared.reference import Array, Schedule, Timesteps, q_sample
-from ddpm_shared.reference_predictions import Network, denoise, loss_weight, reverse_log_variance, split, target
+from ddpm_shared.oracle.diffusion import Array, Schedule, Timesteps, q_sample
+from ddpm_shared.oracle.prediction import Network, denoise, loss_weight, reverse_log_variance, split, target
 
 HO = DiffusionConfig()  # what the paper's network tells
 PANELS, NODES = 24, 20  # of the quadrature, which then is exact to float64 on bins of up to 24 deviations
@@ -32,7 +32,7 @@ def prior_bits_per_dim(schedule: Schedule, x_0: Array) -> Array:
     """The divergence of q(x_t | x_0) at t = T - 1 from N(0, I), image by image.
 
     Args:
-        schedule: of `reference.make_schedule`.
+        schedule: of `diffusion.make_schedule`.
         x_0: [B, ...].
 
     Returns:
@@ -94,7 +94,7 @@ def variational_bound_term(
         r (SNR(t - 1) - SNR(t)) / 2 (x_0 - x_0_pred)^2 + (r - 1 - log r) / 2
 
     Args:
-        schedule: of `reference.make_schedule`.
+        schedule: of `diffusion.make_schedule`.
         network: (x_t, t) -> output, like x_t, or with twice the channels.
         x_0: [B, ..., C].
         t: [B].
@@ -136,7 +136,7 @@ def training_loss(
     gradient, and not the value.
 
     Args:
-        schedule: of `reference.make_schedule`, not respaced.
+        schedule: of `diffusion.make_schedule`, not respaced.
         network: (x_t, t) -> output, like x_t, or with twice the channels.
         x_0: [B, ..., C].
         t: [B].

@@ -1,7 +1,7 @@
-"""The oracle of what a network may tell, in float64 NumPy: reference.py's companion, for tests and notebooks only.
+"""The oracle of what a network may predict, in float64 NumPy.
 
-A network tells the noise, the image, the velocity or the mean of x_prev, and perhaps the variance of x_prev. Like
-reference.py this goes another way than the trees: the velocity by turning a complex number, the mean by the two points
+A network tells the noise, the image, the velocity or the mean of x_prev, and perhaps the variance of x_prev. It
+goes another way than the trees: the velocity by turning a complex number, the mean by the two points
 of a straight line, the weights of the losses by the slope of x_0 in what the network tells.
 
 Images are [B, ..., C], channels last.
@@ -13,7 +13,7 @@ from typing import NamedTuple, assert_never
 import numpy as np
 
 from ddpm_shared.config import DiffusionConfig, Prediction
-from ddpm_shared.reference import Array, Schedule, Timesteps, at, q_posterior
+from ddpm_shared.oracle.diffusion import Array, Schedule, Timesteps, at, q_posterior
 
 Network = Callable[[Array, Timesteps], Array]
 

@@ -1,8 +1,9 @@
-"""The sampling run around the mathematics: batches, progress, pictures, interruption."""
+"""Drawing images: the flags, the plan, and the run around the mathematics: batches, progress, interruption."""
 
 import dataclasses
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Protocol
@@ -11,10 +12,13 @@ import numpy as np
 from tqdm import tqdm
 
 from ddpm_shared import files, images
-from ddpm_shared.cli import SamplePlan
+from ddpm_shared.command_line import parse_flags
+from ddpm_shared.commands.base import NetworkCommand, NetworkPlan, load_network, results_folder
+from ddpm_shared.commands.interruption import Interrupted, StopSignals
+from ddpm_shared.config import require
+from ddpm_shared.config.sampling import SAMPLER_FACTS, Sampling, deterministic
+from ddpm_shared.frameworks import FRAMEWORKS
 from ddpm_shared.images import Pixels
-from ddpm_shared.interruption import Interrupted, StopSignals
-from ddpm_shared.samplers import SAMPLERS
 
 OnStep = Callable[[int, Callable[[], Pixels]], None]  # (steps that are left, the images at that time)
 
@@ -22,6 +26,50 @@ GRID_IMAGES = 64  # at most so many in grid.png
 GIF_IMAGES = 16
 GIF_FRAMES = 50
 PARTIAL = "samples.partial.npz"
+
+
+@dataclass(frozen=True)
+class SampleCommand(NetworkCommand):
+    """Draw images from a checkpoint of either framework: samples.npz (`images`, uint8 [N, H, W, C]) and grid.png."""
+
+    out: str | None = None
+    """Folder to write to (default: runs/samples/<utc>-<framework>)."""
+    sampling: Sampling = field(default_factory=Sampling)
+    interpolate: int | None = None
+    """Draw rows of this many images, each row from one noise to another along the great circle between the two."""
+    gif: bool = False
+    """Write denoising.gif as well: the first images on their way from noise."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        columns, sampler = self.interpolate, self.sampling.sampler
+        require(columns is None or columns >= 2, "--interpolate", columns, "must be 2 or more")
+        require(
+            columns is None or not self.sampling.noisy,
+            "--interpolate with --sampler",
+            sampler if self.sampling.eta == 0 else f"{sampler} --eta {self.sampling.eta}",
+            f"it draws noise on the way, which hides the noise at the start; take one of {', '.join(deterministic())}",
+        )
+
+
+@dataclass(frozen=True)
+class SamplePlan(NetworkPlan):
+    """A checked SampleCommand."""
+
+    command: SampleCommand
+
+
+def parse(framework: str, argv: Sequence[str] | None) -> SamplePlan:
+    """Read the sampling flags of the tree of `framework` and load the weights that they name.
+
+    Raises:
+        UserError: a value that is wrong or does not fit the checkpoint.
+    """
+    command = parse_flags(SampleCommand, argv, f"{FRAMEWORKS[framework].tree}.inference")
+    loaded, config, prefix = load_network(framework, command)
+    command = dataclasses.replace(command, sampling=command.sampling.resolved(config.diffusion.timesteps))
+    out = results_folder(framework, command, "samples", "samples.npz")
+    return SamplePlan(framework, command, loaded, config, prefix, out)
 
 
 class Sampler(Protocol):
@@ -36,7 +84,7 @@ class Sampler(Protocol):
 def run(plan: SamplePlan, sampler: Sampler) -> int:
     """Draw all images batch by batch and write samples.npz, grid.png and, if asked for, denoising.gif.
 
-    What is finished is kept in samples.partial.npz; the same command with --out goes on from there, since an image
+    Finished images are saved in samples.partial.npz; the same command with --out continues from there, since an image
     depends on its seed and index alone.
 
     Args:
@@ -47,7 +95,7 @@ def run(plan: SamplePlan, sampler: Sampler) -> int:
         The exit code: 0, or 130 or 143 if interrupted.
     """
     command = plan.command
-    kind = SAMPLERS[command.sampling.sampler]
+    kind = SAMPLER_FACTS[command.sampling.sampler]
     print(
         f"{plan.framework} {version(plan.framework)} on {sampler.device_name} | "
         f"{kind.title}, {command.sampling.steps} steps | {plan.checkpoint.path}"
@@ -76,8 +124,8 @@ def run(plan: SamplePlan, sampler: Sampler) -> int:
                 if len(pixels) < command.num_images:
                     files.write_npz(partial, images=pixels, origin=origin)
     except Interrupted:
-        kept = f"interrupted; {len(pixels)} finished images are kept"
-        print(f"{kept}: the same command with --out {plan.out} goes on", file=sys.stderr)
+        done = f"interrupted; {len(pixels)} finished images are saved"
+        print(f"{done}: the same command with --out {plan.out} continues", file=sys.stderr)
         return stop.exit_code
     files.write_npz(plan.out / "samples.npz", images=pixels, origin=origin)
     partial.unlink(missing_ok=True)
@@ -94,9 +142,9 @@ def _finished(partial: Path, plan: SamplePlan, origin: str) -> Pixels:
     """The images of an interrupted run of the same command, [n, H, W, C] with n = 0 where there is none."""
     size, channels = plan.checkpoint.config.model.image_size, plan.checkpoint.config.model.image_channels
     nothing = np.empty((0, size, size, channels), np.uint8)
-    found = files.read_npz(partial)
-    if found is None or str(found.get("origin")) != origin:
+    saved = files.read_npz(partial)
+    if saved is None or str(saved.get("origin")) != origin:
         return nothing
-    pixels = found["images"]
-    print(f"going on after the {len(pixels)} images in {partial}")
+    pixels = saved["images"]
+    print(f"continuing after the {len(pixels)} images in {partial}")
     return pixels[: plan.command.num_images]

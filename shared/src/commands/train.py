@@ -1,0 +1,204 @@
+"""Training: the flags, the plan, and the command of both trees. The loop itself is training_loop.py."""
+
+import argparse
+import dataclasses
+import math
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tqdm import tqdm
+
+from ddpm_shared import config as configs
+from ddpm_shared import datasets, machine
+from ddpm_shared.command_line import parse_flags
+from ddpm_shared.commands.training_loop import Learner, TrainingLoop
+from ddpm_shared.config import CHANGEABLE, Config, flag, require
+from ddpm_shared.errors import UserError
+from ddpm_shared.frameworks import FRAMEWORKS
+from ddpm_shared.images import Pixels
+from ddpm_shared.records import checkpoint
+from ddpm_shared.records import folder as folders
+from ddpm_shared.records.checkpoint import Checkpoint
+from ddpm_shared.records.run import Run
+
+WARM_UP_STEPS, TIMED_STEPS = 5, 20  # for --minutes
+
+
+@dataclass(frozen=True)
+class TrainCommand:
+    """Train a DDPM. Flags win over --config, which wins over --preset's and the built-in values."""
+
+    config: str | None = None
+    """JSON file of settings, laid out as a run's config.json."""
+    run_dir: str | None = None
+    """Folder to write the run to (default: runs/<framework>/<utc>-<preset>)."""
+    resume: str | None = None
+    """Continue a run: its folder, a checkpoint file (in a new folder), or nothing for the newest run."""
+    minutes: float | None = None
+    """Length of the training in minutes. Some steps are timed first, then --max-steps and --epochs are set."""
+    stop_after: float | None = None
+    """Stop after this many minutes, to continue with --resume. The numbers stay those of the whole run."""
+    settings: Config = field(default_factory=Config)
+
+    def __post_init__(self) -> None:
+        for name in ("minutes", "stop_after"):
+            value = getattr(self, name)
+            require(value is None or 0 < value < float("inf"), flag(name), value, "must be positive")
+
+
+@dataclass(frozen=True)
+class TrainPlan:
+    """A checked TrainCommand: what to run, where, and from which checkpoint."""
+
+    framework: str
+    config: Config
+    folder: Path
+    resumed: Checkpoint | None
+    minutes: float | None = None
+    stop_after: float | None = None
+
+
+def parse(framework: str, argv: Sequence[str] | None) -> TrainPlan:
+    """Read the training flags of the tree of `framework`, "torch" or "tensorflow".
+
+    Raises:
+        UserError: a value that is wrong or does not fit the others or the resumed run.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    # The values that the flags override come from files that flags name, so these flags are read first.
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--preset")
+    first.add_argument("--config")
+    first.add_argument("--run-dir", "--run_dir")  # tyro takes either spelling
+    first.add_argument("--resume", nargs="?", const="latest")
+    known, _ = first.parse_known_args(arguments)
+    for index, argument in enumerate(arguments):
+        if argument == "--resume" and (index + 1 == len(arguments) or arguments[index + 1].startswith("--")):
+            arguments[index] = "--resume=latest"
+
+    resumed = None
+    if known.resume:
+        resumed = checkpoint.load(folders.checkpoint_file(known.resume, framework, known.run_dir))
+    settings = resumed.config if resumed else configs.read(known.config) if known.config else Config()
+    if resumed and known.config:
+        raise UserError("--resume takes the settings of the run: leave out --config")
+    if known.preset and not (resumed and known.preset == settings.preset):
+        settings = configs.with_preset(settings, known.preset)
+    module = f"{FRAMEWORKS[framework].tree}.train"
+    command = parse_flags(TrainCommand, arguments, module, default=TrainCommand(settings=settings))
+    if resumed:
+        _require_same(resumed, command.settings)
+        require(
+            command.minutes is None,
+            "--minutes",
+            command.minutes,
+            "a resumed run has its length already; stop it earlier with --stop-after, or lengthen it with --max-steps",
+        )
+
+    folder = _folder(command, framework, resumed)
+    if resumed is None or folder != _home(resumed):
+        folders.require_free(folder)
+    return TrainPlan(framework, command.settings, folder, resumed, command.minutes, command.stop_after)
+
+
+def _home(resumed: Checkpoint) -> Path:
+    return resumed.path.parent.parent
+
+
+def _folder(command: TrainCommand, framework: str, resumed: Checkpoint | None) -> Path:
+    if command.run_dir:
+        return Path(command.run_dir)
+    # A run continues in its own folder, unless another framework or an explicit file makes it a branch.
+    if resumed and resumed.framework == framework and not Path(command.resume or "").is_file():
+        return _home(resumed)
+    return folders.new_folder(framework, command.settings.preset)
+
+
+def _require_same(resumed: Checkpoint, settings: Config) -> None:
+    differences = configs.differences(configs.to_dict(resumed.config), configs.to_dict(settings))
+    changed = [f"{key} was {old!r}, now {new!r}" for key, (old, new) in differences.items() if key not in CHANGEABLE]
+    if changed:
+        raise UserError(
+            f"a resumed run must keep its settings, but {'; '.join(changed)}. "
+            "Leave these flags out, or start a new run without --resume"
+        )
+
+
+def run(plan: TrainPlan, make_learner: Callable[[Config], Learner]) -> int:
+    """The train command of both trees.
+
+    Args:
+        plan: the checked command.
+        make_learner: builds the tree's Learner at step 0.
+
+    Returns:
+        The exit code: 0 completed or stopped as planned, 1 non-finite loss, 130 or 143 interrupted.
+
+    Raises:
+        UserError: bad input.
+        OSError: e.g. a full disk; the last checkpoint is whole.
+    """
+    framework, config = plan.framework, plan.config
+    train_split, test_split = datasets.load(config.data.dataset, config.data.data_dir)
+    config = configs.fitted(config, train_split.images.shape[1:])
+    if plan.resumed and plan.resumed.dataset_sha256 != train_split.sha256:
+        raise UserError(
+            f"{plan.resumed.path} was trained on data with SHA-256 {plan.resumed.dataset_sha256[:12]}..., but "
+            f"{train_split.name} has {train_split.sha256[:12]}...: choose that data with --dataset or --data-dir"
+        )
+    require(
+        config.training.batch_size <= len(train_split.images),
+        "--batch-size",
+        config.training.batch_size,
+        f"is more than the {len(train_split.images)} training images: choose a smaller one",
+    )
+    if plan.minutes:
+        config = with_length(plan.minutes, config, make_learner(config), train_split.images)
+    loop = TrainingLoop(framework, config, train_split, test_split)
+    learner = make_learner(config)
+    if plan.resumed:
+        learner.load(plan.resumed)
+        if note := _new_end(plan.resumed, config, len(train_split.images)):
+            print(note)
+    environment = machine.environment(learner.device_name, learner.threads)
+    records = Run(plan.folder, framework, config, environment, train_split, learner.num_parameters, plan.resumed)
+    print(
+        f"{framework} {environment['packages'][framework]} on {learner.device_name}, {learner.threads} threads, "
+        f"{config.precision} | {config.preset}, {learner.num_parameters:,} parameters | {train_split.name}, "
+        f"{len(train_split.images):,} images | {loop.total:,} steps of {config.training.batch_size} | {plan.folder}"
+    )
+    return loop.run(learner, records, plan.resumed.step if plan.resumed else 0, plan.stop_after)
+
+
+def with_length(minutes: float, config: Config, learner: Learner, pixels: Pixels) -> Config:
+    """`config` with as many steps as `learner` makes in this many minutes.
+
+    What comes between the steps, validation and pictures, is not counted. `learner` has been trained afterwards.
+    """
+    settings, seconds = config.training, []
+    for step in tqdm(range(WARM_UP_STEPS + TIMED_STEPS), desc="timing", unit="step", leave=False):
+        began = time.perf_counter()
+        learner.train_step(pixels, step)
+        seconds.append(time.perf_counter() - began)
+    each = statistics.median(seconds[WARM_UP_STEPS:])
+    steps = max(1, round(60 * minutes / each))
+    epochs = math.ceil(steps / (len(pixels) // settings.batch_size))
+    speed = settings.batch_size / each
+    print(f"{speed:,.0f} images/s: --epochs {epochs} --max-steps {steps} takes {minutes:g} minutes")
+    return dataclasses.replace(config, training=dataclasses.replace(settings, epochs=epochs, max_steps=steps))
+
+
+def _new_end(resumed: Checkpoint, config: Config, num_images: int) -> str | None:
+    """A note for the user if the learning rate was falling already and the run gets another end."""
+    old, new = (each.training.num_steps(num_images) for each in (resumed.config, config))
+    falls = config.training.learning_rate_decay != "none" and old != new
+    if not falls or resumed.step <= config.training.decay_start * min(old, new):
+        return None
+    return (
+        f"note: the learning rate was falling towards step {old:,} and from here on falls towards step {new:,}: "
+        f"a run of {new:,} steps in one go computes something else"
+    )

@@ -1,0 +1,14 @@
+"""What a setting must satisfy, said in one sentence that names its flag."""
+
+from ddpm_shared.errors import UserError
+
+
+def require(condition: bool, flag: str, value: object, rule: str) -> None:
+    """Raise UserError that says the `rule` for the `value` of a `flag` unless `condition` holds."""
+    if not condition:
+        raise UserError(f"{flag} {value}: {rule}")
+
+
+def flag(field_name: str) -> str:
+    """The flag of a field: "max_steps" -> "--max-steps"."""
+    return "--" + field_name.replace("_", "-")
