@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from tqdm import tqdm
@@ -16,11 +16,9 @@ from ddpm_shared.command_line import parse_flags
 from ddpm_shared.commands.base import NetworkCommand, NetworkPlan, load_network, results_folder
 from ddpm_shared.commands.interruption import Interrupted, StopSignals
 from ddpm_shared.config import require
-from ddpm_shared.config.sampling import SAMPLER_FACTS, Sampling, deterministic
+from ddpm_shared.config.sampling import SAMPLER_FACTS, Draw, Sampling, deterministic
 from ddpm_shared.frameworks import FRAMEWORKS
 from ddpm_shared.images import Pixels
-
-OnStep = Callable[[int, Callable[[], Pixels]], None]  # (steps that are left, the images at that time)
 
 GRID_IMAGES = 64  # at most so many in grid.png
 GIF_IMAGES = 16
@@ -77,8 +75,11 @@ class Sampler(Protocol):
 
     device_name: str
 
-    def draw(self, first: int, count: int, on_step: OnStep) -> Pixels:
-        """The images first .. first + count - 1, [count, H, W, C]."""
+    def draw(self, draw: Draw, on_step: Callable[[int, Any], None]) -> Pixels:
+        """The images [B, H, W, C]; after each step, on_step(steps that are left, the images as the tree has them)."""
+
+    def to_pixels(self, x: Any) -> Pixels:
+        """Images as the tree has them, as pixels [B, H, W, C]."""
 
 
 def run(plan: SamplePlan, sampler: Sampler) -> int:
@@ -114,13 +115,14 @@ def run(plan: SamplePlan, sampler: Sampler) -> int:
                 first = len(pixels)
                 count = min(command.batch_size, command.num_images - first)
 
-                def on_step(left: int, current: Callable[[], Pixels], first: int = first, count: int = count) -> None:
+                def on_step(left: int, x: Any, first: int = first, count: int = count) -> None:
                     if command.gif and first == 0 and left in shown:
-                        frames.append(images.grid(current()[:GIF_IMAGES]))
+                        frames.append(images.grid(sampler.to_pixels(x)[:GIF_IMAGES]))
                     bar.update(count)
                     stop.check()
 
-                pixels = np.concatenate([pixels, sampler.draw(first, count, on_step)])
+                draw = Draw(command.seed, first, count, command.interpolate)
+                pixels = np.concatenate([pixels, sampler.draw(draw, on_step)])
                 if len(pixels) < command.num_images:
                     files.write_npz(partial, images=pixels, origin=origin)
     except Interrupted:
