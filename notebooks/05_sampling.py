@@ -475,8 +475,10 @@ four = duet.data.to_array(noise(streams.SAMPLE_X_T, 0, 4, seed=6))  # a row is f
 weights = np.linspace(0, 1, COLUMNS)[:, None, None, None]
 straight = np.concatenate([(1 - weights) * four[k] + weights * four[k + 1] for k in (0, 2)])
 print(f"standard deviation of x_T along the line: {' '.join(f'{x.std():.2f}' for x in straight[:COLUMNS])}")
-x_T = duet.data.to_tensor(straight.astype(np.float32))
-line = duet.data.to_pixels(duet.samplers.last(duet.samplers.ddim(walker.levels, walker.denoise, x_T, lambda i: None)))
+starts = duet.data.to_tensor(straight.astype(np.float32))
+line = duet.data.to_pixels(
+    duet.samplers.last(duet.samplers.ddim(walker.levels, walker.denoise, starts, lambda i: None))
+)
 show_images(
     np.concatenate([circle[:COLUMNS], line[:COLUMNS], circle[COLUMNS:], line[COLUMNS:]]),
     columns=COLUMNS,
