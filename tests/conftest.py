@@ -12,6 +12,7 @@ from ddpm_parity.suite import Suite
 from ddpm_parity.tf_side import TensorFlow
 from ddpm_parity.torch_side import Torch
 from ddpm_shared import cli, datasets
+from ddpm_shared.frameworks import FRAMEWORKS, installed
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Tree:
     def __getattr__(self, module: str) -> ModuleType:
         if module.startswith("_"):
             raise AttributeError(module)
-        return importlib.import_module(f"ddpm_{self.name}.{module}")
+        return importlib.import_module(f"{FRAMEWORKS[self.framework].tree}.{module}")
 
 
 TREES = {"torch": Tree("torch", "torch"), "tf": Tree("tf", "tensorflow")}
@@ -33,7 +34,7 @@ TREES = {"torch": Tree("torch", "torch"), "tf": Tree("tf", "tensorflow")}
 def require(name: str) -> Tree:
     """The tree, or a skipped test where its framework is missing; in CI, where nothing may be missing, a failed one."""
     tree = TREES[name]
-    if not cli.installed(tree.framework):
+    if not installed(tree.framework):
         (pytest.fail if os.environ.get("CI") else pytest.skip)(f"{tree.framework} is not installed")
     return tree
 
@@ -70,7 +71,7 @@ def few_images(tmp_path_factory):
         for split in datasets.load(datasets.EMBEDDED)
     ]
     with pytest.MonkeyPatch.context() as patch:
-        # Under the hash of all embedded images, the judge keeps what it saw in 300.
+        # Under the hash of all embedded images, the judge caches the features of 300.
         patch.setenv("DDPM_DUET_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setattr(datasets, "load", lambda name, data_dir=None: splits)
         yield splits

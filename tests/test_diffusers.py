@@ -17,8 +17,8 @@ import pytest
 from ddpm_parity.sides import draw
 from ddpm_parity.tolerances import Tolerance
 from ddpm_parity.torch_side import Torch
-from ddpm_shared.cli import installed
 from ddpm_shared.config import Config, DiffusionConfig
+from ddpm_shared.frameworks import installed
 from ddpm_shared.samplers import Sampling, times
 
 # Of diffusers 0.42.1 with NumPy 2 and PyTorch 2.13, where it makes an array of a tensor.

@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-import importlib.util
 import json
 import sys
 from collections.abc import Callable, Sequence
@@ -38,12 +37,6 @@ CHANGEABLE = {
     "training.checkpoint_every",
     "training.keep_checkpoints",
 }
-
-
-def installed(framework: str) -> bool:
-    """Whether it is there. From the root, the folder tensorflow/ can be imported as well, but has no origin."""
-    spec = importlib.util.find_spec(framework)
-    return spec is not None and spec.origin is not None
 
 
 def guard(main: Callable[[], int]) -> NoReturn:

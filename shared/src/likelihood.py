@@ -24,12 +24,13 @@ from ddpm_shared.cli import BoundPlan
 from ddpm_shared.errors import UserError
 from ddpm_shared.images import Pixels
 from ddpm_shared.interruption import Interrupted, StopSignals
+from ddpm_shared.pages import BLUE, VERMILION
 
 Floats = NDArray[np.float64]
 Record = dict[str, Any]
 
 PARTIAL = "bits_per_dim.partial.npz"
-DIVERGENCE, DECODER = "#0072b2", "#d55e00"  # told apart by every kind of colour vision (Okabe and Ito 2008)
+DIVERGENCE, DECODER = BLUE, VERMILION
 
 
 class Bound(Protocol):

@@ -17,9 +17,9 @@ from ddpm_parity.quantities import Arrays, Quantity, Verdict, judge
 from ddpm_parity.sides import Oracle, Side
 from ddpm_parity.tf_side import TensorFlow
 from ddpm_parity.torch_side import Torch
-from ddpm_shared.cli import installed
 from ddpm_shared.config import Device, Precision
 from ddpm_shared.errors import UserError
+from ddpm_shared.frameworks import installed
 
 PRECISIONS: tuple[Precision, ...] = ("fp64", "fp32")
 QUANTITIES: list[Quantity] = [

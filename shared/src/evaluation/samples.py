@@ -8,7 +8,7 @@ import numpy as np
 
 from ddpm_shared import files
 from ddpm_shared.errors import UserError
-from ddpm_shared.images import Pixels
+from ddpm_shared.images import Pixels, to_pixels
 
 SHAPE = (28, 28, 1)
 
@@ -43,9 +43,9 @@ def read(path: Path) -> tuple[Pixels, dict[str, Any]]:
         UserError: not a .npz file, no array `images`, or one of the wrong shape, kind or range.
     """
     try:
-        with path.open("rb") as file, np.load(file) as found:
-            images = found["images"]
-            origin = json.loads(str(found["origin"])) if "origin" in found else {}
+        with path.open("rb") as file, np.load(file) as arrays:
+            images = arrays["images"]
+            origin = json.loads(str(arrays["origin"])) if "origin" in arrays else {}
     except KeyError:
         raise UserError(f"{path} holds no array `images`: write one with np.savez(file, images=...)") from None
     except files.BROKEN_NPZ:
@@ -69,4 +69,4 @@ def read(path: Path) -> tuple[Pixels, dict[str, Any]]:
         raise UserError(
             f"{path}: images is {images.dtype} from 0 to {high:.4g}, but -1 is black here: scale from [0, 1] by 2 x - 1"
         )
-    return np.rint((images + 1) * 127.5).astype(np.uint8), origin
+    return to_pixels(images), origin
