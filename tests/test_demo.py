@@ -176,7 +176,7 @@ def test_the_page_says_what_the_files_say(made: tuple[Path, str]) -> None:
         assert said in text
     for index, (key, name, better) in enumerate(picture.ROWS):
         if better:
-            asked = f"{name} {page.ASKS[key]} {better.capitalize()} is better."
+            asked = f"{name} {page.QUESTIONS[key]} {better.capitalize()} is better."
             assert f"{asked} {11.25 + index:.3g} {0.125 + index:.3g} " in text
 
 
@@ -207,7 +207,7 @@ def test_the_headline_follows_from_the_pixels(tmp_path: Path, apart: int, tone: 
 
 def test_every_number_of_the_judge_is_explained() -> None:
     """Otherwise a number that the judge learns to give is silently left out of the page."""
-    assert set(page.ASKS) == {key for key, _, better in picture.ROWS if better}
+    assert set(page.QUESTIONS) == {key for key, _, better in picture.ROWS if better}
 
 
 def test_the_strip_goes_from_noise_to_image() -> None:

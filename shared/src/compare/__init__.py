@@ -1,10 +1,10 @@
-"""Lay training runs over each other: report.html, comparison.json, loss.png and a table.
+"""Compare training runs step by step: report.html, comparison.json, loss.png and a table.
 
     python -m ddpm_shared.compare runs/torch/A runs/tensorflow/B [runs/torch/C ...]
 
-The first run is the baseline that every other is compared with. run_records.py reads them, gaps.py says what a gap is
-and when it is rounding, verdict.py puts it in words, comparison.py puts all of it together in the form that records.py
-gives, charts.py, tables.py and report.py show it, and command.py is the command line.
+The first run is the baseline that every other is compared with. run_records.py reads the runs, gaps.py defines what a
+gap is and when it is rounding, verdict.py puts it in words, comparison.py puts all of it together in the form that
+records.py gives, charts.py, tables.py and report.py show it, and command.py is the command line.
 """
 
 from ddpm_shared.compare.comparison import compare, set_up_differences

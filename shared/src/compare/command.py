@@ -17,10 +17,10 @@ from ddpm_shared.errors import UserError
 
 @dataclass(frozen=True)
 class Command:
-    """Lay runs over each other: print a table, write report.html, comparison.json and loss.png."""
+    """Compare training runs: print a table, write report.html, comparison.json and loss.png."""
 
     runs: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="A B [C ...]")] = ()
-    """Two or more run folders or metrics.json files, the baseline first."""
+    """Two or more run folders or metrics.json files; the first is the baseline."""
     out: str | None = None
     """Where to write (default: runs/compare/<utc>-<frameworks>)."""
     allow_different: bool = False

@@ -1,13 +1,14 @@
 """The files of any data set: look for them on this machine, else download them; use only what passes its check.
 
 The places are tried in this order: --data-dir, the user's cache folder, a folder of the system's package, the mirrors
-on the web. What a file must hold, the file itself says: see DataFile.
+on the web. A DataFile states what a file must hold, and checks it.
 """
 
 import contextlib
 import os
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -75,7 +76,7 @@ class FileSet:
     words: str  # for the files in messages, e.g. "the four files"
     forms: str  # in which a folder may hold them, e.g. ".gz or unzipped"
     files: tuple[DataFile, ...]
-    mirrors: tuple[str, ...] = ()  # addresses of folders, each ending in a slash
+    mirrors: tuple[str, ...]  # addresses of folders, each ending in a slash
     system: SystemPackage | None = None
 
 
@@ -97,10 +98,10 @@ def fetch(wanted: FileSet, data_dir: str | None) -> list[Verified]:
     return _from_anywhere(wanted)
 
 
-def from_folder(wanted: FileSet, folder: Path, way_out: str) -> list[Verified] | None:
-    """The files of a folder; None when one is missing, UserError when one is bad."""
-    paths = [(file, path) for file in wanted.files if (path := _path(folder, file))]
-    if len(paths) < len(wanted.files):
+def from_folder(wanted: Sequence[DataFile], folder: Path, way_out: str) -> list[Verified] | None:
+    """The files of a folder; None when one is missing, UserError with the way out when one is bad."""
+    paths = [(file, path) for file in wanted if (path := _path(folder, file))]
+    if len(paths) < len(wanted):
         return None
     verified = []
     for file, path in paths:
@@ -123,7 +124,7 @@ def _path(folder: Path, file: DataFile) -> Path | None:
 def _from_data_dir(wanted: FileSet, data_dir: str) -> list[Verified]:
     if not os.path.isdir(data_dir):
         raise UserError(f"--data-dir {data_dir!r} is not a folder: name another, or {LEAVE_OUT}")
-    verified = from_folder(wanted, Path(data_dir), f"replace it with a fresh copy, or {LEAVE_OUT}")
+    verified = from_folder(wanted.files, Path(data_dir), f"replace it with a fresh copy, or {LEAVE_OUT}")
     if verified is None:
         names = ", ".join(file.name for file in wanted.files if not _path(Path(data_dir), file))
         raise UserError(f"--data-dir {data_dir!r} lacks {names} ({wanted.forms}): put it in, or {LEAVE_OUT}")
@@ -145,7 +146,7 @@ def _from_anywhere(wanted: FileSet) -> list[Verified]:
     if wanted.system and len(cached) < len(wanted.files):
         package = wanted.system.name
         way_out = f"run `apt-get install --reinstall {package}`, or name a good copy by --data-dir"
-        if installed := from_folder(wanted, wanted.system.folder, way_out):
+        if installed := from_folder(wanted.files, wanted.system.folder, way_out):
             return installed
     return [cached.get(file) or _download(wanted, cache, file) for file in wanted.files]
 

@@ -62,13 +62,13 @@ FILES = {
 }
 
 
-def _file_set(name: str) -> FileSet:
+def _full_set() -> FileSet:
     return FileSet(
-        name=name,
+        name=FULL,
         title="Fashion-MNIST",
         words="the four files",
         forms=".gz or unzipped",
-        files=FILES[name],
+        files=FILES[FULL],
         mirrors=MIRRORS,
         system=SystemPackage("dataset-fashion-mnist", DEBIAN),
     )
@@ -76,7 +76,7 @@ def _file_set(name: str) -> FileSet:
 
 def _full(data_dir: str | None) -> list[Verified]:
     try:
-        return download.fetch(_file_set(FULL), data_dir)
+        return download.fetch(_full_set(), data_dir)
     except UserError as error:
         if data_dir is not None:
             raise
@@ -86,7 +86,7 @@ def _full(data_dir: str | None) -> list[Verified]:
 def _embedded(data_dir: str | None = None) -> list[Verified]:
     way_out = "the installed package is damaged, install ddpm-duet again"
     with resources.as_file(resources.files("ddpm_shared") / "embedded") as folder:
-        verified = download.from_folder(_file_set(EMBEDDED), folder, way_out)
+        verified = download.from_folder(FILES[EMBEDDED], folder, way_out)
     if verified is None:
         raise UserError(f"{folder} does not hold the four files of {EMBEDDED}: {way_out}")
     return verified
@@ -102,7 +102,7 @@ def auto(data_dir: str | None) -> tuple[str, list[Verified]]:
         The name of the set and its files.
     """
     try:
-        return FULL, download.fetch(_file_set(FULL), data_dir)
+        return FULL, download.fetch(_full_set(), data_dir)
     except UserError as error:
         if data_dir is not None:
             raise

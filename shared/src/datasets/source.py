@@ -47,7 +47,3 @@ class Source(NamedTuple):
     class_names: tuple[str, ...]  # by label
     fetch: Callable[[str | None], Sequence[Verified]]
     splits: Callable[[Sequence[Verified]], tuple[Split, Split]]
-
-    def load(self, data_dir: str | None = None) -> tuple[Split, Split]:
-        """The training and the test split. Arguments and errors as in `datasets.load`."""
-        return self.splits(self.fetch(data_dir))

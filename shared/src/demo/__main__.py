@@ -1,4 +1,4 @@
-"""The last step of `make demo`: the command line of ddpm_shared.demo."""
+"""The last command of `make demo`: the command line of ddpm_shared.demo."""
 
 from ddpm_shared import cli
 from ddpm_shared.demo.command import main

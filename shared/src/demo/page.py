@@ -52,7 +52,7 @@ class ScoreRow(TypedDict):
     value: float
     floor: float
     better: str
-    asks: str
+    question: str
 
 
 def render(demo: Demo) -> str:
@@ -118,7 +118,7 @@ def scores(evaluation: Evaluation) -> list[ScoreRow]:
     """The rows of the judge's table."""
     floor = evaluation["floor"]
     return [
-        {"name": name, "value": evaluation[key], "floor": floor[key], "better": better, "asks": QUESTIONS[key]}
+        {"name": name, "value": evaluation[key], "floor": floor[key], "better": better, "question": QUESTIONS[key]}
         for key, name, better in ROWS
         if key in QUESTIONS
     ]

@@ -22,12 +22,12 @@ from ddpm_shared.tables import aligned
 
 @dataclass(frozen=True)
 class Command:
-    """Judge images against real ones: print a table, write evaluation.json and evaluation.png."""
+    """Compare images with real ones: print a table, write evaluation.json and evaluation.png."""
 
     samples: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="SAMPLES")]
     """A samples.npz, the folder of one, or a run folder with samples/samples.npz in it."""
     reference: SplitName = "train"
-    """The real images to compare with; the other split makes the floor."""
+    """Split of the real images to compare with; the other one makes the floor."""
     out: str | None = None
     """Where to write (default: the folder evaluation/ beside the samples or in the run folder)."""
     dataset: Dataset = "auto"
@@ -35,9 +35,9 @@ class Command:
     data_dir: str | None = None
     """A folder with the four IDX files of the full set."""
     extractor: str | None = None
-    """Another feature extractor as ONNX (default: the classifier in the package)."""
+    """ONNX file of another feature extractor (default: the classifier in the package)."""
     inception_weights: str | None = None
-    """Compute FID with Inception's features as well, from torch-fidelity's file of weights."""
+    """torch-fidelity's file of weights; FID is then computed with Inception's features as well."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -79,9 +79,8 @@ class Judge:
 
     def floor(self, count: int) -> Scores:
         """The scores of `count` real images of the other split, or of all of it where it has fewer."""
-        return self.scores(
-            self.other_extracted.take(_chosen(len(self.other_extracted), min(count, len(self.other_extracted))))
-        )
+        available = len(self.other_extracted)
+        return self.scores(self.other_extracted.take(_chosen(available, min(count, available))))
 
     def nearest(
         self, pixels: Pixels, description: str = "nearest training images"

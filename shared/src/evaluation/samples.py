@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 
 from ddpm_shared import files
+from ddpm_shared.datasets.fashion_mnist import SHAPE
 from ddpm_shared.errors import UserError
 from ddpm_shared.images import Pixels, to_pixels
-
-SHAPE = (28, 28, 1)
 
 
 def find(path: str | Path) -> Path:
@@ -52,7 +51,7 @@ def read(path: Path) -> tuple[Pixels, dict[str, Any]]:
         raise UserError(f"{path} is not a whole .npz file: write it again with np.savez(file, images=...)") from None
     if images.ndim != 4 or images.shape[1:] != SHAPE:
         raise UserError(
-            f"{path}: images has shape {list(images.shape)}, but must have [N, 28, 28, 1]: "
+            f"{path}: images has shape {list(images.shape)}, but must have [N, {', '.join(map(str, SHAPE))}]: "
             "the judge knows Fashion-MNIST only, channels last"
         )
     if images.dtype == np.uint8:
