@@ -14,7 +14,7 @@ DIGITS = 6
 def text(comparison: Comparison) -> str:
     """The comparison as aligned tables and the verdicts."""
     summaries, pairs = comparison["runs"], comparison["pairs"]
-    each_run = [["run", *(run["label"] for run in summaries)]]
+    each_run: list[list[object]] = [["run", *(run["label"] for run in summaries)]]
     shown = [key for key in summaries[0] if key not in ("label", "message")]
     values: Sequence[Mapping[str, object]] = summaries
     each_run += [[key.replace("_per_", "/").replace("_", " "), *(run[key] for run in values)] for key in shown]
@@ -23,7 +23,7 @@ def text(comparison: Comparison) -> str:
         heads = (f"{kind} {of}" for kind in ("train", "validation") for of in (pair["a"], pair["b"], "gap"))
         tables += [*aligned([["epoch", "step", *heads], *(list(row.values()) for row in pair["epochs"])], DIGITS), ""]
     heads = (f"{kind} {pair['b']}" for pair in pairs for kind in ("loss", "gradient norm"))
-    step_by_step = [["gap, step by step", *heads]]
+    step_by_step: list[list[object]] = [["gap, step by step", *heads]]
     gaps: list[Mapping[str, object]] = [each for pair in pairs for each in (pair["loss"], pair["grad_norm"])]
     for name, key in {
         "largest": "max",
