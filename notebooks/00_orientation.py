@@ -38,7 +38,7 @@ from ddpm_course.exercises import orientation as check
 from ddpm_course.figures import show_images
 from ddpm_course.mirror import side_by_side
 from ddpm_shared import datasets, streams
-from ddpm_shared.samplers import Sampling
+from ddpm_shared.config.sampling import Sampling
 
 duet = begin(FRAMEWORK)
 print(f"This run is {duet.name}'s.")

@@ -40,8 +40,10 @@ from ddpm_course import inside
 from ddpm_course.exercises import network as check
 from ddpm_course.explore import explore
 from ddpm_course.figures import show_images
-from ddpm_shared import checkpoint, datasets, reference_model
+from ddpm_shared import datasets
 from ddpm_shared.config import PRESETS
+from ddpm_shared.oracle import networks
+from ddpm_shared.records import checkpoint
 
 duet = begin(FRAMEWORK)
 
@@ -429,7 +431,7 @@ ATTENDING = [name for name, what in PARTS.items() if "attention" in what]
 def attention(seen, name):
     """The weights w [49, 49] in one of the blocks."""
     q, k = (seen[f"{name}.attention.{role}"][0] for role in ("query", "key"))  # [49, 128]
-    return reference_model.softmax(q @ k.T / np.sqrt(q.shape[1]))
+    return networks.softmax(q @ k.T / np.sqrt(q.shape[1]))
 
 
 looked = inside.activations(duet, network, noisy(sneaker, [150]), [150])

@@ -39,7 +39,7 @@ from ddpm_course.exercises import sampling as check
 from ddpm_course.explore import explore
 from ddpm_course.figures import show_images
 from ddpm_shared import datasets, streams
-from ddpm_shared.samplers import Sampling, times
+from ddpm_shared.config.sampling import Sampling, times
 
 duet = begin(FRAMEWORK)
 

@@ -38,10 +38,10 @@ from ddpm_course.exercises import evaluating as check
 from ddpm_course.explore import explore
 from ddpm_course.figures import show_images
 from ddpm_shared import datasets
+from ddpm_shared.config.sampling import Sampling
 from ddpm_shared.evaluation import corruptions, metrics, neighbours
 from ddpm_shared.evaluation.extractor import Extractor
 from ddpm_shared.evaluation.judge import Judge
-from ddpm_shared.samplers import Sampling
 
 duet = begin(FRAMEWORK)
 

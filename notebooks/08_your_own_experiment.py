@@ -38,9 +38,9 @@ from ddpm_course.exercises import experiment as check
 from ddpm_course.figures import show_images
 from ddpm_shared import datasets
 from ddpm_shared.config import Config, DiffusionConfig, TrainingConfig, with_preset
+from ddpm_shared.config.sampling import Sampling
 from ddpm_shared.evaluation import metrics
 from ddpm_shared.evaluation.judge import Judge
-from ddpm_shared.samplers import Sampling
 
 duet = begin(FRAMEWORK)
 

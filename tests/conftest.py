@@ -11,7 +11,7 @@ import pytest
 from ddpm_parity.suite import Suite
 from ddpm_parity.tf_side import TensorFlow
 from ddpm_parity.torch_side import Torch
-from ddpm_shared import cli, datasets
+from ddpm_shared import command_line, datasets
 from ddpm_shared.frameworks import FRAMEWORKS, installed
 
 
@@ -105,7 +105,7 @@ def guarded(capfd):
     def run(main):
         capfd.readouterr()
         with pytest.raises(SystemExit) as stopped:
-            cli.guard(main)
+            command_line.guard(main)
         return stopped.value.code, capfd.readouterr().err
 
     return run

@@ -12,10 +12,11 @@ import pytest
 import safetensors.numpy
 from numpy.testing import assert_array_equal
 
-from ddpm_shared import checkpoint, files
 from ddpm_shared import config as configs
+from ddpm_shared import files
 from ddpm_shared.config import Config
 from ddpm_shared.errors import UserError
+from ddpm_shared.records import checkpoint
 
 CONFIG = dataclasses.replace(configs.with_preset(Config(), "tiny"), seed=3)
 SHAPES = {"conv.weight": (3, 2, 3, 3), "conv.bias": (3,), "time.weight": (4, 5), "scale": ()}

@@ -16,11 +16,12 @@ import pytest
 from numpy.testing import assert_array_equal
 from PIL import Image
 
-from ddpm_shared import cli, compare, runs
+from ddpm_shared import command_line, compare, machine
 from ddpm_shared.compare import charts, command, gaps, run_records, verdict
 from ddpm_shared.config import Config, to_dict
 from ddpm_shared.datasets import Split
 from ddpm_shared.errors import UserError
+from ddpm_shared.records import run as run_folder
 
 Record = dict[str, Any]
 BATCH = Config().training.batch_size  # 128
@@ -145,8 +146,8 @@ B = metrics("tensorflow")
 def test_what_a_run_writes_is_what_the_schema_says(tmp_path: Path) -> None:
     """Otherwise no run could be compared, or the published schema told something else than the files."""
     split = Split("fashion-mnist", "train", np.zeros((5, 28, 28, 1), np.uint8), np.zeros(5, np.uint8), "0" * 64)
-    environment = runs.environment("cpu", 2)
-    books = runs.Run(tmp_path / "run", "tensorflow", Config(), environment, split, 159_697)
+    environment = machine.environment("cpu", 2)
+    books = run_folder.Run(tmp_path / "run", "tensorflow", Config(), environment, split, 159_697)
     assert compare.read_run(books.folder).metrics["final"]["loss"] is None  # before the first step
 
     step = {"step": 1, "epoch": 1, "images_seen": 128, "loss": 0.1 + 0.2, "grad_norm": 1.0, "learning_rate": 1e-6}
@@ -608,7 +609,7 @@ def test_the_figure_shows_any_pair(losses: list[float]) -> None:
 
 def code_of(run: Callable[[], int]) -> int | str | None:
     with pytest.raises(SystemExit) as caught:
-        cli.guard(run)
+        command_line.guard(run)
     return caught.value.code
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ddpm_shared import checkpoint, cli
 from ddpm_shared import config as configs
+from ddpm_shared.commands import train as train_command
 from ddpm_shared.config import (
     PRESETS,
     Config,
@@ -19,6 +19,7 @@ from ddpm_shared.config import (
     TrainingConfig,
 )
 from ddpm_shared.errors import UserError
+from ddpm_shared.records import checkpoint
 
 NAN = float("nan")
 
@@ -94,7 +95,7 @@ def write_json(value, path="settings.json"):
 
 
 def parse(*argv, framework="torch"):
-    return cli.parse_train(framework, argv)
+    return train_command.parse(framework, argv)
 
 
 def refused(capsys, *argv):
@@ -570,7 +571,7 @@ def test_a_resumed_run_may_go_further_and_elsewhere(written):
     before, now = dict(flat(configs.to_dict(SAVED))), dict(flat(configs.to_dict(config)))
     changed = {key for key in before if before[key] != now[key]}
     assert {"--" + key.split(".")[-1].replace("_", "-") for key in changed} == set(changes)
-    assert changed == cli.CHANGEABLE
+    assert changed == configs.CHANGEABLE
     assert parse("--resume", "--preset", "tiny", "--seed", "11").config == SAVED  # as it was: no change
 
 

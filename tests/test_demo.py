@@ -15,7 +15,7 @@ import draw_cover
 import numpy as np
 import pytest
 
-from ddpm_shared import files, images, runs
+from ddpm_shared import files, images, machine
 from ddpm_shared.config import Config
 from ddpm_shared.datasets import Split
 from ddpm_shared.demo import command, folder, page
@@ -24,6 +24,7 @@ from ddpm_shared.evaluation import picture
 from ddpm_shared.evaluation.records import SCHEMA_VERSION
 from ddpm_shared.frameworks import FRAMEWORKS
 from ddpm_shared.images import Pixels
+from ddpm_shared.records import run as run_folder
 
 Record = dict[str, Any]
 
@@ -56,8 +57,8 @@ def write_drawing(where: Path, framework: str, pixels: Pixels, **changed: Any) -
 
 def write_run(where: Path, framework: str, losses: list[float]) -> None:
     """A run folder as training makes it, but for the checkpoints."""
-    environment = runs.environment("cpu", 2) | {"platform": HOSTILE}
-    books = runs.Run(where, framework, Config(), environment, SPLIT, 159_697)
+    environment = machine.environment("cpu", 2) | {"platform": HOSTILE}
+    books = run_folder.Run(where, framework, Config(), environment, SPLIT, 159_697)
     for step, loss in enumerate(losses, start=1):
         place = {"step": step, "epoch": 1, "images_seen": 128 * step, "learning_rate": 1e-3, "wall_s": 0.5 * step}
         books.history["steps"].append(place | {"loss": loss, "grad_norm": 2 * loss})

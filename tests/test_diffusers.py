@@ -18,8 +18,8 @@ from ddpm_parity.sides import draw
 from ddpm_parity.tolerances import Tolerance
 from ddpm_parity.torch_side import Torch
 from ddpm_shared.config import Config, DiffusionConfig
+from ddpm_shared.config.sampling import Sampling, times
 from ddpm_shared.frameworks import installed
-from ddpm_shared.samplers import Sampling, times
 
 # Of diffusers 0.42.1 with NumPy 2 and PyTorch 2.13, where it makes an array of a tensor.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

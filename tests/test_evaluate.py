@@ -18,8 +18,10 @@ from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 
 from ddpm_parity.sampling import TRAINED
-from ddpm_shared import checkpoint, datasets, files, likelihood, runs, streams
+from ddpm_shared import datasets, files, streams
+from ddpm_shared.commands import bits as bits_command
 from ddpm_shared.config import DiffusionConfig
+from ddpm_shared.records import checkpoint, folder
 
 T = 20
 N, STRIDE = 8, 4
@@ -123,14 +125,14 @@ class Arithmetic:
 
 
 def terms_of(stride, first=0, count=12, seed=0, timesteps=T):
-    return likelihood.terms_of(Arithmetic(), TEST.images[first : first + count], first, seed, stride, timesteps)
+    return bits_command.terms_of(Arithmetic(), TEST.images[first : first + count], first, seed, stride, timesteps)
 
 
 @pytest.mark.parametrize("stride", [1, 2, 3, 7, T])
 def test_a_group_of_images_is_asked_at_every_t_once(stride):
     """Otherwise some terms count twice or not at all, and the sum is no estimate of the bound."""
     asked = Arithmetic()
-    likelihood.terms_of(asked, TEST.images[: 2 * stride], 0, 0, stride, T)
+    bits_command.terms_of(asked, TEST.images[: 2 * stride], 0, 0, stride, T)
     assert len({image for _, image in asked.asked}) == 2 * stride
     for group in (TEST.images[:stride], TEST.images[stride : 2 * stride]):
         images = {image.tobytes() for image in group}
@@ -153,7 +155,7 @@ def test_a_term_depends_on_seed_image_and_t_not_on_the_batch():
     whole = terms_of(3)
     assert_array_equal(np.concatenate([terms_of(3, 0, 5), terms_of(3, 5, 1), terms_of(3, 6, 6)]), whole)
     assert not (terms_of(3, seed=1) == whole).any()
-    same = likelihood.terms_of(Arithmetic(), TEST.images[[0] * 6], 0, 0, 1, T)  # one image: only the noise differs
+    same = bits_command.terms_of(Arithmetic(), TEST.images[[0] * 6], 0, 0, 1, T)  # one image: only the noise differs
     assert len(np.unique(same)) == same.size
 
 
@@ -161,16 +163,16 @@ def test_the_estimate_by_hand():
     """Otherwise a term is counted at another t, or the standard error is that of something else."""
     prior, nan = np.array([1.0, 3.0, 5.0, 7.0]), np.nan
     terms = np.array([[10.0, 30.0], [20.0, nan], [12.0, 32.0], [24.0, nan]])  # at t = 0, 2; 1, -; 0, 2; 1, -
-    found = likelihood.estimate(prior, terms, stride=2, timesteps=3)
+    found = bits_command.estimate(prior, terms, stride=2, timesteps=3)
     # The two groups: 2 + 10 + 20 + 30 = 62 and 6 + 12 + 24 + 32 = 74, each 6 from the mean.
     assert_allclose(found.pop("standard_error"), 6.0, rtol=1e-15)
     assert found == {"bits_per_dim": 68.0, "prior": 4.0, "decoder": 11.0, "terms": [11.0, 22.0, 31.0]}
-    assert likelihood.estimate(prior[:2], terms[:2], stride=2, timesteps=3)["standard_error"] is None
+    assert bits_command.estimate(prior[:2], terms[:2], stride=2, timesteps=3)["standard_error"] is None
 
 
 def test_every_estimate_adds_up_to_its_terms():
     """Otherwise the number and the picture under it tell of two models."""
-    found = likelihood.estimate(np.arange(12.0), terms_of(4), 4, T)
+    found = bits_command.estimate(np.arange(12.0), terms_of(4), 4, T)
     assert_allclose(found["prior"] + sum(found["terms"]), found["bits_per_dim"], rtol=1e-14)
     assert found["decoder"] == found["terms"][0]
 
@@ -211,7 +213,7 @@ def test_what_is_written(tree, written, quick, tmp_path, capfd):
     found = evaluate(tree, written, out, "--seed", "3", "--raw", "--no-clip-x-0")
     printed = capfd.readouterr().out
     assert sorted(path.name for path in out.iterdir()) == ["bits_per_dim.json", "bits_per_dim.png"]
-    path = runs.latest_checkpoint(written)
+    path = folder.latest_checkpoint(written)
     of_the_run = {
         "framework": tree.framework,
         "checkpoint": {"path": str(path), "sha256": checkpoint.load(path).sha256, "step": 9},
@@ -249,7 +251,7 @@ def test_the_bits_are_those_of_the_definition(tree, written, quick, tmp_path):
 def test_the_picture_shows_every_term(evaluated, both):
     """Otherwise the one picture of where a model spends its bits leaves some out, or shows them at another t."""
     found = evaluated(both[0])
-    above, below = likelihood.picture(found).axes
+    above, below = bits_command.picture(found).axes
     prior, divergences, decoder = (line.get_xydata() for line in above.lines)
     assert_array_equal(prior[:, 1], found["prior"])
     assert_array_equal(np.concatenate([decoder, divergences]).T, [range(T), found["terms"]])
@@ -260,18 +262,18 @@ def test_the_picture_shows_every_term(evaluated, both):
 
 def test_the_newest_run_is_evaluated_into_a_new_folder(tree, written, quick):
     """Otherwise the shortest command evaluates nothing, or another framework's run."""
-    folder = runs.RUNS / tree.framework / "20200101T000000Z-tiny"
+    folder = folder.RUNS / tree.framework / "20200101T000000Z-tiny"
     folder.parent.mkdir(parents=True)
     folder.symlink_to(written)
     assert tree.evaluate.main(["--checkpoint", "latest", *FLAGS]) == 0
-    (out,) = (runs.RUNS / "bits-per-dim").iterdir()
+    (out,) = (folder.RUNS / "bits-per-dim").iterdir()
     assert f"Z-{tree.framework}" in out.name
     assert (out / "bits_per_dim.json").exists()
 
 
 def test_other_training_data_are_told(tree, written, quick, tmp_path, capfd):
     """Otherwise a model is judged on images that it may have learned, and nobody knows."""
-    loaded = checkpoint.load(runs.latest_checkpoint(written), ("ema",))
+    loaded = checkpoint.load(folder.latest_checkpoint(written), ("ema",))
     path = tmp_path / "other.safetensors"
     known = {"framework": "torch", "step": 9, "config": loaded.config, "dataset_sha256": "ab" * 32}
     checkpoint.save(path, loaded.tensors, **known)

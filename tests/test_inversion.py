@@ -11,8 +11,9 @@ from PIL import Image
 
 from ddpm_parity.sampling import TRAINED
 from ddpm_parity.sides import draw
-from ddpm_shared import checkpoint, inversion
+from ddpm_shared.commands import invert as invert_command
 from ddpm_shared.config import Config, DiffusionConfig, ModelConfig
+from ddpm_shared.records import checkpoint
 
 ARGV = ["--checkpoint", str(TRAINED), "--dataset", "fashion-mnist-10k", "--device", "cpu"]
 
@@ -22,7 +23,7 @@ def invert(tree, out, *argv):
 
 
 def found(out):
-    """inversion.json, and the arrays of inversion.npz."""
+    """inversion.json, and the arrays of invert_command.npz."""
     with np.load(out / "inversion.npz") as archive:
         return json.loads((out / "inversion.json").read_text()), dict(archive)
 
@@ -68,7 +69,7 @@ def test_errors_are_measured_in_units_of_the_image():
     """Otherwise the round-trip error means something else than the documentation says."""
     pixels = np.array([0, 255, 0, 255], np.uint8).reshape(2, 1, 2, 1)
     back = np.array([-1.0, 1.0, -1.0, 0.0]).reshape(2, 1, 2, 1)
-    record = inversion.errors(pixels, draw(2, 1, 2, 1), back)
+    record = invert_command.errors(pixels, draw(2, 1, 2, 1), back)
     assert record["round_trip_rms"] == 0.5
     assert record["round_trip_rms_per_image"] == [0.0, np.sqrt(0.5)]
     assert record["pixels_equal"] == 0.75

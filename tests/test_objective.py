@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from ddpm_shared import checkpoint, datasets, runs
+from ddpm_shared import datasets
+from ddpm_shared.records import checkpoint, folder
 
 FLAGS = [
     *("--preset", "tiny", "--base-channels", "8", "--channel-mults", "1", "--num-groups", "4"),
@@ -61,5 +62,5 @@ def test_the_learned_variance_has_channels_of_its_own(tree, tmp_path):
     for variance, channels in (("fixed_small", 1), ("learned_range", 2)):
         run = tmp_path / variance
         assert tree.train.main([*FLAGS, "--variance", variance, "--run-dir", str(run)]) == 0
-        loaded = checkpoint.load(runs.latest_checkpoint(run))
+        loaded = checkpoint.load(folder.latest_checkpoint(run))
         assert loaded.tensors["model/conv_out.bias"].shape == (channels,)

@@ -10,9 +10,10 @@ import pytest
 import quality
 from PIL import Image
 
-from ddpm_shared import checkpoint, files
+from ddpm_shared import files
+from ddpm_shared.config.sampling import Sampling
 from ddpm_shared.errors import UserError
-from ddpm_shared.samplers import Sampling
+from ddpm_shared.records import checkpoint
 
 pytestmark = pytest.mark.parametrize("tree", ["torch"], indirect=True)
 

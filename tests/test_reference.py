@@ -14,26 +14,26 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from ddpm_shared import reference
 from ddpm_shared.config import DiffusionConfig, TrainingConfig
 from ddpm_shared.errors import UserError
+from ddpm_shared.oracle import diffusion, networks, optimizer
 
 T = 1000
-HO = reference.make_schedule(DiffusionConfig())  # the schedule of the paper
-SHORT = reference.make_schedule(
+HO = diffusion.make_schedule(DiffusionConfig())  # the schedule of the paper
+SHORT = diffusion.make_schedule(
     DiffusionConfig(timesteps=50, beta_start=1e-3, beta_end=0.2)
 )  # as noisy at its end, and quick to walk
 
 
-def normal(*shape: int) -> reference.Array:
+def normal(*shape: int) -> diffusion.Array:
     return np.random.default_rng(0).standard_normal(shape)
 
 
-def always(eps_pred: reference.Array | float) -> reference.EpsModel:
+def always(eps_pred: diffusion.Array | float) -> diffusion.EpsModel:
     return lambda x_t, t: np.broadcast_to(eps_pred, x_t.shape)
 
 
-def at(*t: int) -> reference.Timesteps:
+def at(*t: int) -> diffusion.Timesteps:
     return np.array(t)
 
 
@@ -111,8 +111,8 @@ def test_the_jump_equals_the_walk() -> None:
     for t in range(T):
         mean *= math.sqrt(HO["alphas"][t])
         variance = HO["alphas"][t] * variance + HO["betas"][t]
-        signal = reference.q_sample(HO, np.ones((1, 1)), at(t), np.zeros((1, 1))).item()
-        noise = reference.q_sample(HO, np.zeros((1, 1)), at(t), np.ones((1, 1))).item()
+        signal = diffusion.q_sample(HO, np.ones((1, 1)), at(t), np.zeros((1, 1))).item()
+        noise = diffusion.q_sample(HO, np.zeros((1, 1)), at(t), np.ones((1, 1))).item()
         assert_allclose(signal, mean, rtol=1e-14)
         assert_allclose(noise**2, variance, rtol=1e-14)
         assert_allclose(signal**2 + noise**2, 1, rtol=0, atol=1e-15)  # variance-preserving
@@ -121,26 +121,26 @@ def test_the_jump_equals_the_walk() -> None:
 def test_every_image_has_its_own_t_in_any_layout() -> None:
     # Otherwise a batch is diffused to one image's time, or the channels-last tree is held to something else.
     x_0, eps, t = normal(3, 2, 5, 4), normal(3, 2, 5, 4)[::-1], at(0, 500, 999)
-    nchw = reference.q_sample(HO, x_0, t, eps)
-    nhwc = reference.q_sample(HO, x_0.transpose(0, 2, 3, 1), t, eps.transpose(0, 2, 3, 1))
+    nchw = diffusion.q_sample(HO, x_0, t, eps)
+    nhwc = diffusion.q_sample(HO, x_0.transpose(0, 2, 3, 1), t, eps.transpose(0, 2, 3, 1))
     assert_array_equal(nhwc.transpose(0, 3, 1, 2), nchw)
     for i in range(3):
-        one = reference.q_sample(HO, x_0[i : i + 1], t[i : i + 1], eps[i : i + 1])
+        one = diffusion.q_sample(HO, x_0[i : i + 1], t[i : i + 1], eps[i : i + 1])
         assert_array_equal(one[0], nchw[i])
 
 
 def test_the_true_noise_gives_back_the_image() -> None:
     # Otherwise a perfect network would not be one. At t = 999 the division by 0.006 makes 150 of a rounding.
     x_0, eps, t = normal(5, 1, 4, 4), normal(5, 1, 4, 4)[::-1], at(0, 1, 10, 500, 999)
-    x_t = reference.q_sample(HO, x_0, t, eps)
-    assert_allclose(reference.predict_x_0(HO, x_t, t, eps), x_0, rtol=0, atol=1e-13)
+    x_t = diffusion.q_sample(HO, x_0, t, eps)
+    assert_allclose(diffusion.predict_x_0(HO, x_t, t, eps), x_0, rtol=0, atol=1e-13)
 
 
 @pytest.mark.parametrize("t", [-1, T])
 def test_a_time_outside_the_schedule_is_refused(t: int) -> None:
     # Otherwise a 1-based t trains on the wrong noise level: -1 would quietly be read as T - 1.
     with pytest.raises(IndexError):
-        reference.q_sample(HO, np.zeros((1, 1)), at(t), np.zeros((1, 1)))
+        diffusion.q_sample(HO, np.zeros((1, 1)), at(t), np.zeros((1, 1)))
 
 
 # The posterior.
@@ -152,7 +152,7 @@ def test_posterior_is_bayes_rule_by_brute_force(t: int) -> None:
     # The product of q(x_t | x_{t-1}) and q(x_{t-1} | x_0) is tabulated over x_{t-1}. Sums over an even grid
     # are exact for Gaussians that span many of its points and vanish at its ends.
     x_0 = np.array([[0.3]])
-    x_t = reference.q_sample(HO, x_0, at(t), np.array([[0.8]]))
+    x_t = diffusion.q_sample(HO, x_0, at(t), np.array([[0.8]]))
     prior_mean, prior_std = HO["sqrt_alphas_cumprod"][t - 1] * 0.3, HO["sqrt_one_minus_alphas_cumprod"][t - 1]
     grid = prior_mean + prior_std * np.linspace(-12, 12, 20_001)
     log_density = -((grid - prior_mean) ** 2) / (2 * prior_std**2)
@@ -162,7 +162,7 @@ def test_posterior_is_bayes_rule_by_brute_force(t: int) -> None:
     brute_mean = density @ grid
     brute_variance = density @ (grid - brute_mean) ** 2
 
-    mean, variance, log_variance = reference.q_posterior(HO, x_0, x_t, at(t))
+    mean, variance, log_variance = diffusion.q_posterior(HO, x_0, x_t, at(t))
     assert_allclose(mean.item(), brute_mean, rtol=0, atol=1e-15)
     assert_allclose(variance.item(), brute_variance, rtol=2e-15)
     assert_allclose(log_variance.item(), math.log(brute_variance), rtol=0, atol=5e-15)
@@ -170,7 +170,7 @@ def test_posterior_is_bayes_rule_by_brute_force(t: int) -> None:
 
 def test_posterior_shapes_broadcast() -> None:
     # Otherwise variance times noise needs a reshape in every caller, and one of them gets it wrong.
-    mean, variance, log_variance = reference.q_posterior(HO, normal(2, 1, 4, 4), normal(2, 1, 4, 4), at(0, 7))
+    mean, variance, log_variance = diffusion.q_posterior(HO, normal(2, 1, 4, 4), normal(2, 1, 4, 4), at(0, 7))
     assert mean.shape == (2, 1, 4, 4)
     assert variance.shape == log_variance.shape == (2, 1, 1, 1)
 
@@ -185,15 +185,15 @@ def test_an_unclipped_step_is_algorithm_2() -> None:
         beta, alpha, cumprod = HO["betas"][t], HO["alphas"][t], HO["alphas_cumprod"][t]
         sigma = math.sqrt((1 - HO["alphas_cumprod"][t - 1]) / (1 - cumprod) * beta)
         expected = (x_t - beta / math.sqrt(1 - cumprod) * eps_pred) / math.sqrt(alpha) + sigma * z
-        got = reference.p_sample(HO, always(eps_pred), x_t, np.full(4, t), z, clip_x_0=False)
+        got = diffusion.p_sample(HO, always(eps_pred), x_t, np.full(4, t), z, clip_x_0=False)
         assert_allclose(got, expected, rtol=0, atol=5e-15)
 
 
 def test_the_last_step_adds_no_noise() -> None:
     # Otherwise every sample comes out grainy, which FID hardly sees. Images at other times still get theirs.
     x_t, z = normal(2, 3), normal(2, 3) * 9
-    got = reference.p_sample(HO, always(0.1), x_t, at(0, 5), z)
-    quiet = reference.p_sample(HO, always(0.1), x_t, at(0, 5), np.zeros((2, 3)))
+    got = diffusion.p_sample(HO, always(0.1), x_t, at(0, 5), z)
+    quiet = diffusion.p_sample(HO, always(0.1), x_t, at(0, 5), np.zeros((2, 3)))
     assert_array_equal(got[0], quiet[0])
     assert_allclose((got - quiet)[1], math.sqrt(HO["posterior_variance"][5]) * z[1], rtol=5e-15)
 
@@ -202,15 +202,15 @@ def test_clipping_holds_x_0_and_nothing_else() -> None:
     # Otherwise chains drift out of [-1, 1] early on, or the clip bites pictures that were inside it.
     # At t = 0 the step returns the implied x_0 itself, here 3, -3 and 0.5.
     implied = np.array([[3.0, -3.0, 0.5]])
-    x_t = reference.q_sample(HO, implied, at(0), np.full((1, 3), 0.2))
+    x_t = diffusion.q_sample(HO, implied, at(0), np.full((1, 3), 0.2))
     z = np.zeros((1, 3))
-    clipped = reference.p_sample(HO, always(0.2), x_t, at(0), z)
-    free = reference.p_sample(HO, always(0.2), x_t, at(0), z, clip_x_0=False)
+    clipped = diffusion.p_sample(HO, always(0.2), x_t, at(0), z)
+    free = diffusion.p_sample(HO, always(0.2), x_t, at(0), z, clip_x_0=False)
     assert_allclose(clipped, [[1, -1, 0.5]], rtol=1e-15)
     assert_allclose(free, implied, rtol=1e-15)
     # Further up, x_0 is clipped before the posterior mean, and the mean itself, here about 990, is not.
     far = np.full((1, 1), 1e3)
-    got = reference.p_sample(HO, always(0.0), far, at(999), np.zeros((1, 1))).item()
+    got = diffusion.p_sample(HO, always(0.0), far, at(999), np.zeros((1, 1))).item()
     mean = HO["posterior_mean_coef_x_0"][999] + HO["posterior_mean_coef_x_t"][999] * 1e3
     assert_allclose(got, mean, rtol=1e-15)
     assert got > 900
@@ -227,17 +227,17 @@ def test_a_chain_that_knows_the_image_walks_back_to_it() -> None:
     x = signal[-1] * c + noise[-1] * unit[:, 50:]
     for t in reversed(range(50)):
         eps = (x - signal[t] * c) / noise[t]
-        x = reference.p_sample(SHORT, always(eps), x, np.full(52, t), unit[:, t : t + 1])
+        x = diffusion.p_sample(SHORT, always(eps), x, np.full(52, t), unit[:, t : t + 1])
         assert_allclose(x[0], math.sqrt(SHORT["alphas_cumprod_prev"][t]) * c, rtol=5e-15)
         variance = np.sum((x[1:] - x[0]) ** 2)
         assert_allclose(variance, noise[t - 1] ** 2 if t else 0, rtol=3e-14, atol=1e-30)  # small next to c
     assert_allclose(x, np.full((52, 1), c), rtol=1e-15)  # whatever the noise
 
 
-def gaussian_eps(mean: float, variance: float) -> reference.EpsModel:
+def gaussian_eps(mean: float, variance: float) -> diffusion.EpsModel:
     """The best eps for data N(mean, variance): E[eps | x_t], by regression of eps on x_t."""
 
-    def eps_model(x_t: reference.Array, t: reference.Timesteps) -> reference.Array:
+    def eps_model(x_t: diffusion.Array, t: diffusion.Timesteps) -> diffusion.Array:
         cumprod = SHORT["alphas_cumprod"][t][:, None]
         total = cumprod * variance + 1 - cumprod  # the variance of x_t
         return np.asarray(np.sqrt(1 - cumprod) * (x_t - np.sqrt(cumprod) * mean) / total)
@@ -254,7 +254,7 @@ def test_one_step_back_keeps_the_marginals_of_gaussian_data() -> None:
     for t in range(50):
         # A step is affine, x_prev = slope x_t + level + sigma z: three calls show all of it.
         x_t, z = np.array([[0.0], [1.0], [0.0]]), np.array([[0.0], [0.0], [1.0]])
-        step = reference.p_sample(SHORT, model, x_t, np.full(3, t), z, clip_x_0=False).ravel()
+        step = diffusion.p_sample(SHORT, model, x_t, np.full(3, t), z, clip_x_0=False).ravel()
         level, slope, sigma = step[0], step[1] - step[0], step[2] - step[0]
 
         cumprod, cumprod_prev = SHORT["alphas_cumprod"][t], SHORT["alphas_cumprod_prev"][t]
@@ -274,7 +274,7 @@ def test_a_whole_chain_on_gaussian_data() -> None:
     unit = np.eye(51)
     x = unit[:, :1]  # row 0 has x_T = 1, row 1 + t has z = 1 at time t
     for t in reversed(range(50)):
-        x = reference.p_sample(SHORT, model, x, np.full(51, t), unit[:, 1 + t : 2 + t], clip_x_0=False)
+        x = diffusion.p_sample(SHORT, model, x, np.full(51, t), unit[:, 1 + t : 2 + t], clip_x_0=False)
     variance = 1.0
     for t in reversed(range(50)):
         variance = SHORT["alphas"][t] * variance + SHORT["posterior_variance"][t]
@@ -290,10 +290,10 @@ def test_loss_is_the_mean_over_everything() -> None:
     # Otherwise the loss is 784 times the published one, or that of one axis, and so is the learning rate.
     x_0, eps, t = normal(4, 1, 28, 28), normal(4, 1, 28, 28)[::-1], at(0, 10, 500, 999)
     squares = math.fsum(float(e) ** 2 for e in eps.ravel())
-    assert_allclose(reference.diffusion_loss(HO, always(0.0), x_0, t, eps), squares / (4 * 784), rtol=2e-15)
-    assert reference.diffusion_loss(HO, always(eps), x_0, t, eps) == 0
+    assert_allclose(diffusion.diffusion_loss(HO, always(0.0), x_0, t, eps), squares / (4 * 784), rtol=2e-15)
+    assert diffusion.diffusion_loss(HO, always(eps), x_0, t, eps) == 0
     # An error of d everywhere costs d^2: not d, and not d^2 / 2.
-    assert_allclose(reference.diffusion_loss(HO, always(eps + 0.5), x_0, t, eps), 0.25, rtol=2e-15)
+    assert_allclose(diffusion.diffusion_loss(HO, always(eps + 0.5), x_0, t, eps), 0.25, rtol=2e-15)
 
 
 def test_loss_shows_the_network_x_t_and_t() -> None:
@@ -301,19 +301,19 @@ def test_loss_shows_the_network_x_t_and_t() -> None:
     x_0, eps, t = normal(2, 3), normal(2, 3)[::-1], at(3, 700)
     seen: list[Any] = []
 
-    def model(x_t: reference.Array, t: reference.Timesteps) -> reference.Array:
+    def model(x_t: diffusion.Array, t: diffusion.Timesteps) -> diffusion.Array:
         seen.append((x_t, t))
         return x_t
 
-    reference.diffusion_loss(HO, model, x_0, t, eps)
-    assert_array_equal(seen[0][0], reference.q_sample(HO, x_0, t, eps))
+    diffusion.diffusion_loss(HO, model, x_0, t, eps)
+    assert_array_equal(seen[0][0], diffusion.q_sample(HO, x_0, t, eps))
     assert_array_equal(seen[0][1], t)
 
 
 def test_embedding_is_ho_s_at_both_ends() -> None:
     # Otherwise it is another library's: cosines first, or 10000^(-31/32) last. The shapes are the same.
     t = at(0, 1, 17, 999)
-    got = reference.timestep_embedding(t, 64)
+    got = networks.timestep_embedding(t, 64)
     assert got.shape == (4, 64)
     assert_allclose(got[:, 0], np.sin(t), rtol=0, atol=1e-15)
     assert_allclose(got[:, 31], np.sin(t / 10_000), rtol=2e-15)
@@ -328,7 +328,7 @@ def test_embedding_is_ho_s_at_both_ends() -> None:
 def test_an_impossible_embedding_is_refused(dim: int) -> None:
     # Otherwise dim = 2 divides by 0 frequencies, and an odd one returns a column less than was asked for.
     with pytest.raises(UserError, match="even and 4 or more"):
-        reference.timestep_embedding(at(0), dim)
+        networks.timestep_embedding(at(0), dim)
 
 
 # The optimizer.
@@ -337,7 +337,7 @@ def test_an_impossible_embedding_is_refused(dim: int) -> None:
 def test_adam_first_step_is_the_sign() -> None:
     # Otherwise the bias correction is missing, and the first step is 0.1 / sqrt(0.001) = 3.2 times too long.
     gradient = np.array([5.0, -3e-4, 0.0])
-    got = reference.adam(np.zeros(3), [gradient], [0.01])
+    got = optimizer.adam(np.zeros(3), [gradient], [0.01])
     assert_allclose(got, -0.01 * np.sign(gradient), rtol=4e-5)  # eps is 1/30000 of the second
     assert_allclose(got, -0.01 * gradient / (np.abs(gradient) + 1e-8), rtol=1e-15)
 
@@ -345,7 +345,7 @@ def test_adam_first_step_is_the_sign() -> None:
 def test_adam_adds_eps_outside_the_root_after_the_correction() -> None:
     # Otherwise it is TensorFlow's "epsilon hat" or eps under the root. At eps = 1 and g = 1 the step is
     # exactly 1/2 of the rate; those others would move by 0.03 and 0.7 of it.
-    assert_allclose(reference.adam(np.zeros(1), [np.ones(1)], [1.0], eps=1.0).item(), -0.5, rtol=1e-15)
+    assert_allclose(optimizer.adam(np.zeros(1), [np.ones(1)], [1.0], eps=1.0).item(), -0.5, rtol=1e-15)
 
 
 @pytest.mark.parametrize(("beta_1", "beta_2"), [(0.9, 0.999), (0.0, 0.99), (0.5, 0.9)])
@@ -357,21 +357,21 @@ def test_adam_is_the_recursion_of_the_paper(beta_1: float, beta_2: float) -> Non
         m = beta_1 * m + (1 - beta_1) * gradient
         v = beta_2 * v + (1 - beta_2) * gradient**2
         parameters = parameters - rate * (m / (1 - beta_1**k)) / (np.sqrt(v / (1 - beta_2**k)) + 1e-8)
-    got = reference.adam(np.zeros((4, 2)), list(gradients), rates.tolist(), beta_1, beta_2)
+    got = optimizer.adam(np.zeros((4, 2)), list(gradients), rates.tolist(), beta_1, beta_2)
     assert_allclose(got, parameters, rtol=0, atol=1e-15)
 
 
 def test_adam_defaults_are_the_paper_s() -> None:
     # Otherwise it is Keras' eps of 1e-7, or another memory, under the name of Adam.
     gradients, rates = list(1e-7 * normal(5, 3)), [0.1] * 5
-    spelled_out = reference.adam(np.ones(3), gradients, rates, beta_1=0.9, beta_2=0.999, eps=1e-8)
-    assert_array_equal(reference.adam(np.ones(3), gradients, rates), spelled_out)
+    spelled_out = optimizer.adam(np.ones(3), gradients, rates, beta_1=0.9, beta_2=0.999, eps=1e-8)
+    assert_array_equal(optimizer.adam(np.ones(3), gradients, rates), spelled_out)
 
 
 def test_adam_wants_a_rate_for_every_gradient() -> None:
     # Otherwise the shorter list ends the run unseen, and a comparison is made of fewer steps than it says.
     with pytest.raises(UserError, match="2 gradients but 1 learning rates"):
-        reference.adam(np.ones(1), [np.ones(1)] * 2, [0.1])
+        optimizer.adam(np.ones(1), [np.ones(1)] * 2, [0.1])
 
 
 def test_ema_by_hand() -> None:
@@ -379,23 +379,23 @@ def test_ema_by_hand() -> None:
     # 9/11, then 9/44 + 3/2 = 75/44, then 75/143 + 36/13 = 471/143.
     values = [np.full((2, 1), value) for value in (0.0, 1.0, 2.0, 4.0)]
     for updates, expected in enumerate([0.0, 9 / 11, 75 / 44, 471 / 143]):
-        got = reference.ema(values[: updates + 1], decay=0.9999)
+        got = optimizer.ema(values[: updates + 1], decay=0.9999)
         assert_allclose(got, np.full((2, 1), expected), rtol=1e-15)
     # A decay of 1/5 lets the first 2/11 through and caps the rest: 9/11, then 9/55 + 8/5 = 97/55.
-    assert_allclose(reference.ema(values[:3], decay=0.2)[0, 0], 97 / 55, rtol=1e-15)
+    assert_allclose(optimizer.ema(values[:3], decay=0.2)[0, 0], 97 / 55, rtol=1e-15)
 
 
 def test_ema_is_an_average() -> None:
     # Otherwise its weights do not sum to 1: a network that no longer moves would shrink in its checkpoints.
     values = [np.array([0.7, -2.0])] * 500
-    assert_allclose(reference.ema(values, decay=0.99), values[0], rtol=1e-15)
-    assert_array_equal(reference.ema(values[:1], decay=0.99), values[0])  # no update: the copy
+    assert_allclose(optimizer.ema(values, decay=0.99), values[0], rtol=1e-15)
+    assert_array_equal(optimizer.ema(values[:1], decay=0.99), values[0])  # no update: the copy
 
 
 def test_clipping_is_global() -> None:
     # Otherwise every tensor is clipped by its own norm, which changes the direction of the step.
     gradients = {"weight": np.array([[3.0, 0.0]]), "bias": np.array([4.0])}
-    clipped, norm = reference.clip_by_global_norm(gradients, max_norm=1.0)
+    clipped, norm = optimizer.clip_by_global_norm(gradients, max_norm=1.0)
     assert norm == 5
     assert_allclose(clipped["weight"], [[3 / 5.000001, 0]], rtol=1e-15)
     assert_allclose(clipped["bias"], [4 / 5.000001], rtol=1e-15)
@@ -405,7 +405,7 @@ def test_clipping_leaves_small_gradients_be() -> None:
     # Otherwise gradients are blown up to max_norm, zeros included, where 0 / 0 would be NaN.
     for scale in (0.0, 1e-3, 0.2):
         gradients = {"weight": np.array([[3.0, 4.0]]) * scale}
-        clipped, norm = reference.clip_by_global_norm(gradients, max_norm=1.1)
+        clipped, norm = optimizer.clip_by_global_norm(gradients, max_norm=1.1)
         assert_allclose(norm, 5 * scale, rtol=1e-15)
         assert_array_equal(clipped["weight"], gradients["weight"])
 
@@ -413,8 +413,8 @@ def test_clipping_leaves_small_gradients_be() -> None:
 def test_warm_up_climbs_to_the_rate_and_stays() -> None:
     # Otherwise the first step is wasted at rate 0, or the whole run is at a fraction of its rate.
     settings = TrainingConfig(learning_rate=0.4, warmup_steps=4, learning_rate_decay="none")
-    assert_allclose(reference.learning_rates(settings, 6), [0.1, 0.2, 0.3, 0.4, 0.4, 0.4], rtol=1e-15)
-    assert_allclose(reference.learning_rates(replace(settings, warmup_steps=0), 2), [0.4, 0.4], rtol=1e-15)
+    assert_allclose(optimizer.learning_rates(settings, 6), [0.1, 0.2, 0.3, 0.4, 0.4, 0.4], rtol=1e-15)
+    assert_allclose(optimizer.learning_rates(replace(settings, warmup_steps=0), 2), [0.4, 0.4], rtol=1e-15)
 
 
 def test_decay_falls_from_its_start_to_its_end() -> None:
@@ -422,9 +422,9 @@ def test_decay_falls_from_its_start_to_its_end() -> None:
     linear = TrainingConfig(
         learning_rate=0.4, warmup_steps=0, learning_rate_decay="linear", decay_start=0.5, final_learning_rate=0.25
     )
-    assert_allclose(reference.learning_rates(linear, 4), [0.4, 0.4, 0.4, 0.25], rtol=1e-15)
+    assert_allclose(optimizer.learning_rates(linear, 4), [0.4, 0.4, 0.4, 0.25], rtol=1e-15)
     cosine = replace(linear, learning_rate_decay="cosine", decay_start=0.0, final_learning_rate=0.0)
-    assert_allclose(reference.learning_rates(cosine, 3), [0.4, 0.3, 0.1], rtol=1e-15)
+    assert_allclose(optimizer.learning_rates(cosine, 3), [0.4, 0.3, 0.1], rtol=1e-15)
 
 
 # What all of them share.
@@ -433,15 +433,15 @@ def test_decay_falls_from_its_start_to_its_end() -> None:
 @pytest.mark.parametrize(
     "compute",
     [
-        lambda a: reference.q_sample(HO, a, at(1), a),
-        lambda a: reference.predict_x_0(HO, a, at(1), a),
-        lambda a: reference.q_posterior(HO, a, a, at(1))[0],
-        lambda a: reference.p_sample(HO, always(a), a, at(1), a),
-        lambda a: reference.diffusion_loss(HO, always(2 * a), a, at(1), a),
-        lambda a: reference.adam(a, [a, -a], [0.1, 0.1]),
-        lambda a: reference.ema([a, 2 * a], 0.5),
-        lambda a: reference.clip_by_global_norm({"a": a}, 0.1)[0]["a"],
-        lambda a: reference.clip_by_global_norm({"a": a}, 0.1)[1],
+        lambda a: diffusion.q_sample(HO, a, at(1), a),
+        lambda a: diffusion.predict_x_0(HO, a, at(1), a),
+        lambda a: diffusion.q_posterior(HO, a, a, at(1))[0],
+        lambda a: diffusion.p_sample(HO, always(a), a, at(1), a),
+        lambda a: diffusion.diffusion_loss(HO, always(2 * a), a, at(1), a),
+        lambda a: optimizer.adam(a, [a, -a], [0.1, 0.1]),
+        lambda a: optimizer.ema([a, 2 * a], 0.5),
+        lambda a: optimizer.clip_by_global_norm({"a": a}, 0.1)[0]["a"],
+        lambda a: optimizer.clip_by_global_norm({"a": a}, 0.1)[1],
     ],
 )
 def test_float32_input_costs_no_accuracy(compute: Callable[[Any], Any]) -> None:

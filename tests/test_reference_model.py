@@ -13,8 +13,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from ddpm_shared.config import ModelConfig
 from ddpm_shared.errors import UserError
-from ddpm_shared.reference import Array, timestep_embedding
-from ddpm_shared.reference_model import Network, gradients_of, loss_and_gradients, silu, softmax
+from ddpm_shared.oracle.diffusion import Array
+from ddpm_shared.oracle.networks import Network, gradients_of, loss_and_gradients, silu, softmax, timestep_embedding
 
 RNG = np.random.default_rng(0)
 CONFIG = ModelConfig(

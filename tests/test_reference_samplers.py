@@ -11,20 +11,22 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from ddpm_shared import reference, reference_bound, reference_samplers
-from ddpm_shared import reference_predictions as predictions
 from ddpm_shared.config import DiffusionConfig
+from ddpm_shared.config.sampling import SAMPLER_FACTS, times
 from ddpm_shared.errors import UserError
-from ddpm_shared.reference_predictions import Predicted
-from ddpm_shared.samplers import SAMPLERS, times
+from ddpm_shared.oracle import bound as oracle_bound
+from ddpm_shared.oracle import diffusion
+from ddpm_shared.oracle import prediction as oracle_prediction
+from ddpm_shared.oracle import samplers as oracle_samplers
+from ddpm_shared.oracle.prediction import Predicted
 
 T = 1000
 NAMES = ("linear", "scaled_linear", "quadratic", "cosine", "sigmoid")
 PREDICTIONS = ("eps", "x_0", "v", "mean")
 DETERMINISTIC = ("ddim", "plms", "dpmpp_2m", "heun")
-HO = reference.make_schedule(DiffusionConfig())
+HO = diffusion.make_schedule(DiffusionConfig())
 NO_SIGNAL = DiffusionConfig(zero_terminal_snr=True, prediction="v")
-LIN = reference.make_schedule(NO_SIGNAL)
+LIN = diffusion.make_schedule(NO_SIGNAL)
 AT = np.array([0, 1, 10, 500, 998, 999])
 
 
@@ -33,7 +35,7 @@ def normal(*shape, seed=0):
 
 
 def respaced(steps, config=DiffusionConfig()):  # noqa: B008 (frozen)
-    return reference.make_schedule(config, times(config.timesteps, steps, "trailing"))
+    return diffusion.make_schedule(config, times(config.timesteps, steps, "trailing"))
 
 
 def levels(schedule, i):
@@ -59,7 +61,7 @@ def run(name, schedule, denoise, x, z_at=quiet, **options):
 def test_every_schedule_is_one(name, zero_terminal_snr):
     """Otherwise a table has a hole at one of its ends, or noise that shrinks with time."""
     config = DiffusionConfig(schedule=name, zero_terminal_snr=zero_terminal_snr, prediction="v")
-    schedule = reference.make_schedule(config)
+    schedule = diffusion.make_schedule(config)
     assert all(table.shape == (T,) and np.isfinite(table).all() for table in schedule.values())
     assert (np.diff(schedule["alphas_cumprod"]) < 0).all()
     assert schedule["betas"].min() > 0
@@ -72,7 +74,7 @@ def test_every_schedule_is_one(name, zero_terminal_snr):
 def test_betas_go_from_start_to_end(name):
     """Otherwise a checkpoint of latent diffusion meets another noise than it was trained with."""
     config = DiffusionConfig(schedule=name, timesteps=40, beta_start=0.00085, beta_end=0.012)
-    betas = reference.betas(config)
+    betas = diffusion.betas(config)
     assert (betas[0], betas[-1]) == (0.00085, 0.012)
     ramp = betas if name == "linear" else np.sqrt(betas)
     assert_allclose(np.diff(ramp, 2), 0, atol=1e-16)
@@ -81,7 +83,7 @@ def test_betas_go_from_start_to_end(name):
 def test_rescaled_betas_end_in_about_as_much_noise():
     """Otherwise a process of 100 steps ends in a picture, and sampling starts from what it never saw."""
     ends = [
-        reference.make_schedule(DiffusionConfig(timesteps=timesteps, rescale_betas=True))["alphas_cumprod"][-1]
+        diffusion.make_schedule(DiffusionConfig(timesteps=timesteps, rescale_betas=True))["alphas_cumprod"][-1]
         for timesteps in (100, 1000, 4000)
     ]
     assert_allclose(np.log(ends), -10.1, rtol=0.07)
@@ -89,7 +91,7 @@ def test_rescaled_betas_end_in_about_as_much_noise():
 
 def test_sigmoid_betas_are_symmetric():
     """Otherwise the sigmoid's range is not -6 to 6, or it is scaled about another centre."""
-    betas = reference.betas(DiffusionConfig(schedule="sigmoid", timesteps=101))
+    betas = diffusion.betas(DiffusionConfig(schedule="sigmoid", timesteps=101))
     assert_allclose(betas + betas[::-1], 1e-4 + 0.02, rtol=1e-15)
     assert_allclose(betas[0], 1e-4 + 0.0199 / (1 + math.exp(6)), rtol=2e-15)
     assert_allclose(betas[51], 1e-4 + 0.0199 / (1 + math.exp(-0.12)), rtol=2e-15)
@@ -97,12 +99,12 @@ def test_sigmoid_betas_are_symmetric():
 
 def test_cosine_is_a_cosine():
     """Otherwise signal is lost at another pace than the paper's, or its end is not held at 0.999."""
-    betas = reference.betas(DiffusionConfig(schedule="cosine"))
+    betas = diffusion.betas(DiffusionConfig(schedule="cosine"))
     assert betas[-1] == 0.999
     assert_allclose(betas[-2], 3 / 4, rtol=1e-5)  # two steps before its zero, a cosine halves
     # eq. 17 from f(0) to f(t + 1) in one leap, where the oracle multiplies its way
     f = np.cos((np.arange(1, T) / T + 0.008) / 1.008 * np.pi / 2) ** 2 / math.cos(0.008 / 1.008 * math.pi / 2) ** 2
-    found = reference.make_schedule(DiffusionConfig(schedule="cosine"))["alphas_cumprod"]
+    found = diffusion.make_schedule(DiffusionConfig(schedule="cosine"))["alphas_cumprod"]
     assert_allclose(found[:-1], f, rtol=2e-13)
     assert_allclose(found[-1], f[-1] * 0.001, rtol=2e-13)
 
@@ -110,8 +112,8 @@ def test_cosine_is_a_cosine():
 @pytest.mark.parametrize("name", NAMES)
 def test_no_signal_is_left_at_the_end(name):
     """Otherwise the model is trained where a little of the image shines through, and sampled where none does."""
-    plain = reference.make_schedule(DiffusionConfig(schedule=name))
-    shifted = reference.make_schedule(DiffusionConfig(schedule=name, zero_terminal_snr=True, prediction="v"))
+    plain = diffusion.make_schedule(DiffusionConfig(schedule=name))
+    shifted = diffusion.make_schedule(DiffusionConfig(schedule=name, zero_terminal_snr=True, prediction="v"))
     root, found = plain["sqrt_alphas_cumprod"], shifted["sqrt_alphas_cumprod"]
     assert (found[-1], shifted["alphas_cumprod"][-1], shifted["sqrt_one_minus_alphas_cumprod"][-1]) == (0, 0, 1)
     assert found[0] == root[0]
@@ -130,16 +132,16 @@ def test_the_posterior_of_pure_noise_is_the_prior_of_the_image():
 def test_all_steps_are_the_plain_process(name):
     """Otherwise sampling with as many steps as there are is another process than training."""
     config = DiffusionConfig(schedule=name, zero_terminal_snr=True, prediction="v")
-    plain, found = reference.make_schedule(config), reference.make_schedule(config, range(T))
+    plain, found = diffusion.make_schedule(config), diffusion.make_schedule(config, range(T))
     for field, table in plain.items():
         assert_array_equal(found[field], table)
-    assert_array_equal(plain["betas"], reference.betas(config))
+    assert_array_equal(plain["betas"], diffusion.betas(config))
 
 
 def test_fewer_steps_leap_in_exact_fractions():
     """Otherwise a leap carries another noise than the steps that it leaps over."""
     steps = [3, 4, 40, 90]
-    found = reference.make_schedule(DiffusionConfig(), steps)
+    found = diffusion.make_schedule(DiffusionConfig(), steps)
     exact = [math.prod((1 - Fraction(beta) for beta in HO["betas"][: t + 1]), start=Fraction(1)) for t in steps]
     prev = [Fraction(1), *exact[:-1]]
     for i, (now, before) in enumerate(zip(exact, prev, strict=True)):
@@ -155,7 +157,7 @@ def test_fewer_steps_leap_in_exact_fractions():
 @pytest.mark.parametrize("config", [DiffusionConfig(), NO_SIGNAL])
 def test_one_step_is_a_process_too(steps, config):
     """Otherwise an image cannot be drawn in a step or two, for want of a t = 1."""
-    schedule = reference.make_schedule(config, steps)
+    schedule = diffusion.make_schedule(config, steps)
     assert all(table.shape == (len(steps),) and np.isfinite(table).all() for table in schedule.values())
 
 
@@ -163,7 +165,7 @@ def test_one_step_is_a_process_too(steps, config):
 def test_impossible_steps_are_refused(steps):
     """Otherwise a process runs backwards, stands still, or counts its times from the end."""
     with pytest.raises(UserError, match="ascending times from 0 to 999"):
-        reference.make_schedule(DiffusionConfig(), steps)
+        diffusion.make_schedule(DiffusionConfig(), steps)
 
 
 # --- What a network tells -----------------------------------------------------------------------------------
@@ -175,50 +177,50 @@ def test_a_network_that_is_right_tells_the_image_and_the_noise(prediction, no_si
     """Otherwise it learns one quantity and is believed to have told another."""
     schedule, t = (LIN, AT) if no_signal and prediction != "eps" else (HO, AT)
     x_0, eps = normal(6, 4, 4, 2), normal(6, 4, 4, 2, seed=1)
-    x_t = reference.q_sample(schedule, x_0, t, eps)
-    told = predictions.target(schedule, prediction, x_0, x_t, t, eps)
+    x_t = diffusion.q_sample(schedule, x_0, t, eps)
+    told = oracle_prediction.target(schedule, prediction, x_0, x_t, t, eps)
     # The noise of the first x_t is a hundredth of it, and the image of the last about as much.
     rounding = {"eps": 1e-13, "x_0": 2e-14, "v": 2e-15, "mean": 5e-12}[prediction]
-    assert_allclose(predictions.to_x_0(schedule, prediction, x_t, t, told), x_0, rtol=0, atol=rounding)
-    assert_allclose(predictions.to_eps(schedule, prediction, x_t, t, told), eps, rtol=0, atol=10 * rounding)
+    assert_allclose(oracle_prediction.to_x_0(schedule, prediction, x_t, t, told), x_0, rtol=0, atol=rounding)
+    assert_allclose(oracle_prediction.to_eps(schedule, prediction, x_t, t, told), eps, rtol=0, atol=10 * rounding)
 
 
 @pytest.mark.parametrize("prediction", PREDICTIONS)
 def test_what_is_believed_makes_x_t(prediction):
     """Otherwise x_0 and eps of a wrong network contradict each other, and DDIM leaves the line between them."""
     x_t, output, t = normal(6, 4, 4, 2), normal(6, 4, 4, 2, seed=1), AT
-    x_0 = predictions.to_x_0(HO, prediction, x_t, t, output)
-    eps = predictions.to_eps(HO, prediction, x_t, t, output)
-    again = predictions.target(HO, prediction, x_0, x_t, t, eps)
+    x_0 = oracle_prediction.to_x_0(HO, prediction, x_t, t, output)
+    eps = oracle_prediction.to_eps(HO, prediction, x_t, t, output)
+    again = oracle_prediction.target(HO, prediction, x_0, x_t, t, eps)
     size = np.abs(x_0).max()  # the noise of one deviation in the place of the last x_0 makes it 150
-    assert_allclose(reference.q_sample(HO, x_0, t, eps), x_t, rtol=0, atol=1e-15 * size)
+    assert_allclose(diffusion.q_sample(HO, x_0, t, eps), x_t, rtol=0, atol=1e-15 * size)
     assert_allclose(again, output, rtol=0, atol=1e-14 * size)
 
 
 def test_velocity_without_signal_is_the_image_inverted():
     """Otherwise the first step of a model trained without terminal signal divides by it."""
     x_t, v, t = normal(2, 3, 3, 1), normal(2, 3, 3, 1, seed=1), np.array([999, 999])
-    assert_array_equal(predictions.to_x_0(LIN, "v", x_t, t, v), -v)
-    assert_array_equal(predictions.to_eps(LIN, "v", x_t, t, v), x_t)
+    assert_array_equal(oracle_prediction.to_x_0(LIN, "v", x_t, t, v), -v)
+    assert_array_equal(oracle_prediction.to_eps(LIN, "v", x_t, t, v), x_t)
 
 
 def test_velocity_by_its_formula():
     """Otherwise the rotation turns the other way round, and v has another sign than everybody's."""
     x_0, eps = normal(6, 5), normal(6, 5, seed=1)
     alpha, sigma = (HO[f"sqrt_{name}"][AT][:, None] for name in ("alphas_cumprod", "one_minus_alphas_cumprod"))
-    x_t = reference.q_sample(HO, x_0, AT, eps)
-    v = predictions.target(HO, "v", x_0, x_t, AT, eps)
+    x_t = diffusion.q_sample(HO, x_0, AT, eps)
+    v = oracle_prediction.target(HO, "v", x_0, x_t, AT, eps)
     assert_allclose(v, alpha * eps - sigma * x_0, rtol=0, atol=2e-15)
 
 
 def test_limits():
     """Otherwise bright images are cut where they should be dimmed, or dim ones made brighter."""
     x_0 = np.array([[0.0, -0.5, 0.25, 0.5, -0.1], [0.0, -4.0, 1.0, 2.0, 3.0]])
-    assert_array_equal(predictions.limit(x_0, False, None), x_0)
-    assert_array_equal(predictions.limit(x_0, True, None), x_0.clip(-1, 1))
+    assert_array_equal(oracle_prediction.limit(x_0, False, None), x_0)
+    assert_array_equal(oracle_prediction.limit(x_0, True, None), x_0.clip(-1, 1))
     # Image 0 is inside [-1, 1] and stays. Of image 1, |x_0| is 0 .. 4: the quantile 0.875 lies half-way from 3 to 4.
     for clip_x_0 in (False, True):
-        found = predictions.limit(x_0, clip_x_0, 0.875)
+        found = oracle_prediction.limit(x_0, clip_x_0, 0.875)
         assert_array_equal(found[0], x_0[0])
         assert_allclose(found[1], [0, -1, 1 / 3.5, 2 / 3.5, 3 / 3.5], rtol=1e-15)
 
@@ -228,12 +230,12 @@ def test_a_limited_image_leaves_another_noise(prediction):
     """Otherwise DDIM takes a clipped x_0 and a noise that belongs to another, and leaves the forward process."""
     config, x_t = DiffusionConfig(prediction=prediction), 3 * normal(6, 4, 4, 1)
     for limits in ({}, {"clip_x_0": False, "dynamic_threshold": 0.9}):
-        found = predictions.denoise(HO, lambda x_t, t: 0.3 * x_t, config, x_t, AT, **limits)
+        found = oracle_prediction.denoise(HO, lambda x_t, t: 0.3 * x_t, config, x_t, AT, **limits)
         assert np.abs(found.x_0).max() == 1
-        assert_allclose(reference.q_sample(HO, found.x_0, AT, found.eps), x_t, rtol=0, atol=2e-15 * np.abs(x_t).max())
-    free = predictions.denoise(HO, lambda x_t, t: 0.3 * x_t, config, x_t, AT, clip_x_0=False)
+        assert_allclose(diffusion.q_sample(HO, found.x_0, AT, found.eps), x_t, rtol=0, atol=2e-15 * np.abs(x_t).max())
+    free = oracle_prediction.denoise(HO, lambda x_t, t: 0.3 * x_t, config, x_t, AT, clip_x_0=False)
     assert np.abs(free.x_0).max() > 1
-    assert_array_equal(free.eps, predictions.to_eps(HO, prediction, x_t, AT, 0.3 * x_t))
+    assert_array_equal(free.eps, oracle_prediction.to_eps(HO, prediction, x_t, AT, 0.3 * x_t))
 
 
 def test_the_variances_lie_between_the_posterior_s_and_beta():
@@ -243,9 +245,9 @@ def test_the_variances_lie_between_the_posterior_s_and_beta():
     def log_variance(config, w):
         output = np.concatenate([normal(6, 2, 2, 3), np.full((6, 2, 2, 3), w)], axis=-1)
         output = output if config.variance == "learned_range" else output[..., :3]
-        found = predictions.denoise(HO, lambda x_t, t: output, config, normal(6, 2, 2, 3), AT)
+        found = oracle_prediction.denoise(HO, lambda x_t, t: output, config, normal(6, 2, 2, 3), AT)
         assert found.x_0.shape == found.eps.shape == (6, 2, 2, 3)
-        log_variance = predictions.reverse_log_variance(HO, AT, found.fraction)
+        log_variance = oracle_prediction.reverse_log_variance(HO, AT, found.fraction)
         return np.broadcast_to(log_variance, (6, 2, 2, 3))[:, 0, 1, 2]
 
     small, large, learned = (DiffusionConfig(variance=v) for v in ("fixed_small", "fixed_large", "learned_range"))
@@ -274,7 +276,7 @@ def test_loss_weights_by_hand():
         "mean": least / HO["posterior_mean_coef_x_0"][t] ** 2,
     }
     for prediction, weight in expected.items():
-        assert_allclose(predictions.loss_weight(HO, prediction, t, 5.0), weight, rtol=1e-12)
+        assert_allclose(oracle_prediction.loss_weight(HO, prediction, t, 5.0), weight, rtol=1e-12)
 
 
 @pytest.mark.parametrize("prediction", PREDICTIONS)
@@ -282,40 +284,40 @@ def test_weighted_losses_are_one_loss(prediction):
     """Otherwise "the same loss" of two predictions is not the same, and comparing them compares weights."""
     x_0, eps, output = normal(6, 3, 3, 1), normal(6, 3, 3, 1, seed=1), normal(6, 3, 3, 1, seed=2)
     config = DiffusionConfig(prediction=prediction, loss_weighting="min_snr", min_snr_gamma=3.0)
-    x_t = reference.q_sample(HO, x_0, AT, eps)
-    wrong = predictions.to_x_0(HO, prediction, x_t, AT, output)
+    x_t = diffusion.q_sample(HO, x_0, AT, eps)
+    wrong = oracle_prediction.to_x_0(HO, prediction, x_t, AT, output)
     snr = np.minimum((HO["alphas_cumprod"] / (1 - HO["alphas_cumprod"]))[AT], 3)
     expected = (snr * ((wrong - x_0) ** 2).mean(axis=(1, 2, 3))).mean()
-    found = reference_bound.training_loss(HO, lambda x_t, t: output, x_0, AT, eps, config)
+    found = oracle_bound.training_loss(HO, lambda x_t, t: output, x_0, AT, eps, config)
     assert_allclose(found, expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize(("prediction", "weight"), [("eps", 1.0), ("x_0", 0.0), ("v", 0.0), ("mean", 0.0)])
 def test_weights_without_signal(prediction, weight):
     """Otherwise the loss of a schedule that ends in noise is NaN once every thousand images."""
-    assert_array_equal(predictions.loss_weight(LIN, prediction, np.array([999]), 5.0), [weight])
+    assert_array_equal(oracle_prediction.loss_weight(LIN, prediction, np.array([999]), 5.0), [weight])
 
 
 def test_the_simple_loss_is_ho_s():
     """Otherwise the general loss has another scale than the one that all published numbers have."""
     x_0, eps = normal(6, 3, 3, 1), normal(6, 3, 3, 1, seed=1)
-    found = reference_bound.training_loss(HO, lambda x_t, t: 0.3 * x_t, x_0, AT, eps, DiffusionConfig())
-    assert_allclose(found, reference.diffusion_loss(HO, lambda x_t, t: 0.3 * x_t, x_0, AT, eps), rtol=1e-15)
+    found = oracle_bound.training_loss(HO, lambda x_t, t: 0.3 * x_t, x_0, AT, eps, DiffusionConfig())
+    assert_allclose(found, diffusion.diffusion_loss(HO, lambda x_t, t: 0.3 * x_t, x_0, AT, eps), rtol=1e-15)
 
 
 def test_the_hybrid_loss_adds_the_bound():
     """Otherwise the learned variance gets no gradient, or the bound drowns the images."""
     config = DiffusionConfig(timesteps=50, variance="learned_range", prediction="v", beta_end=0.3)
-    schedule, t = reference.make_schedule(config), np.array([0, 1, 49])
+    schedule, t = diffusion.make_schedule(config), np.array([0, 1, 49])
     x_0, eps = normal(3, 4, 4, 2).clip(-1, 1), normal(3, 4, 4, 2, seed=1)
 
     def network(x_t, t):
         return np.concatenate([0.3 * x_t, 0.1 * x_t], axis=-1)
 
-    x_t = reference.q_sample(schedule, x_0, t, eps)
-    squares = (predictions.target(schedule, "v", x_0, x_t, t, eps) - 0.3 * x_t) ** 2
-    bits = reference_bound.variational_bound_term(schedule, network, x_0, t, eps, False, config)
-    found = reference_bound.training_loss(schedule, network, x_0, t, eps, config)
+    x_t = diffusion.q_sample(schedule, x_0, t, eps)
+    squares = (oracle_prediction.target(schedule, "v", x_0, x_t, t, eps) - 0.3 * x_t) ** 2
+    bits = oracle_bound.variational_bound_term(schedule, network, x_0, t, eps, False, config)
+    found = oracle_bound.training_loss(schedule, network, x_0, t, eps, config)
     assert_allclose(found, squares.mean() + 0.05 * bits.mean(), rtol=1e-14)
 
 
@@ -330,15 +332,15 @@ def test_the_bound_is_the_divergence_of_the_two_gaussians(variance, prediction):
     def network(x_t, t):
         return np.concatenate([0.3 * x_t, w], axis=-1) if variance == "learned_range" else 0.3 * x_t
 
-    x_t = reference.q_sample(HO, x_0, t, eps)
-    predicted = predictions.denoise(HO, network, config, x_t, t)
-    log_variance = predictions.reverse_log_variance(HO, t, predicted.fraction)
-    mean, true_variance, _ = reference.q_posterior(HO, x_0, x_t, t)
-    mean_pred, _, _ = reference.q_posterior(HO, predicted.x_0, x_t, t)
-    nats = reference_bound.gaussian_divergence(mean[1:], true_variance[1:], mean_pred[1:], np.exp(log_variance[1:]))
-    decoder = -reference_bound.discretized_gaussian_log_likelihood(x_0[0], mean_pred[0], log_variance[0])
+    x_t = diffusion.q_sample(HO, x_0, t, eps)
+    predicted = oracle_prediction.denoise(HO, network, config, x_t, t)
+    log_variance = oracle_prediction.reverse_log_variance(HO, t, predicted.fraction)
+    mean, true_variance, _ = diffusion.q_posterior(HO, x_0, x_t, t)
+    mean_pred, _, _ = diffusion.q_posterior(HO, predicted.x_0, x_t, t)
+    nats = oracle_bound.gaussian_divergence(mean[1:], true_variance[1:], mean_pred[1:], np.exp(log_variance[1:]))
+    decoder = -oracle_bound.discretized_gaussian_log_likelihood(x_0[0], mean_pred[0], log_variance[0])
     expected = np.concatenate([decoder[None], nats]).mean(axis=(1, 2, 3)) / math.log(2)
-    found = reference_bound.variational_bound_term(HO, network, x_0, t, eps, config=config)
+    found = oracle_bound.variational_bound_term(HO, network, x_0, t, eps, config=config)
     assert_allclose(found, expected, rtol=1e-10)
 
 
@@ -377,7 +379,7 @@ def crooked(schedule):
     return denoise
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("name", SAMPLER_FACTS)
 @pytest.mark.parametrize("steps", [1, 2, 3, 20])
 @pytest.mark.parametrize("config", [DiffusionConfig(), DiffusionConfig(schedule="cosine"), NO_SIGNAL])
 def test_every_sampler_ends_at_the_only_image(name, steps, config):
@@ -424,7 +426,7 @@ def test_more_steps_come_nearer_to_the_ode(name, no_signal):
     mean, deviation, x = 0.3, 0.5, np.array([[-1.3], [0.2], [2.1]])
     errors = []
     for steps in (50, 100, 200):
-        schedule = reference.make_schedule(config, times(T, steps, "linspace"))
+        schedule = diffusion.make_schedule(config, times(T, steps, "linspace"))
         alpha, sigma, *_ = levels(schedule, -1)
         exact = mean + (x - alpha * mean) * deviation / math.hypot(alpha * deviation, sigma)
         found = run(name, schedule, gaussian(schedule, mean, deviation), x)[0]
@@ -433,12 +435,12 @@ def test_more_steps_come_nearer_to_the_ode(name, no_signal):
         assert errors[-1] < 2e-5
         assert errors[-1] < errors[0] / 16
     else:
-        halved = 2 ** SAMPLERS[name].order
+        halved = 2 ** SAMPLER_FACTS[name].order
         assert_allclose(errors[0] / errors[1], halved, rtol=0.1)
         assert_allclose(errors[1] / errors[2], halved, rtol=0.1)
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("name", SAMPLER_FACTS)
 @pytest.mark.parametrize("steps", [1, 2, 20])
 def test_float32_noise_costs_no_accuracy(name, steps):
     """Otherwise a float32 tree is compared with a float32 oracle, and shares its roundings."""
@@ -513,7 +515,7 @@ def test_extrapolation_weights_are_adams_and_bashforth_s():
     """Otherwise PLMS is of another order than the four that it keeps."""
     by_hand = [[1], [3 / 2, -1 / 2], [23 / 12, -16 / 12, 5 / 12], [55 / 24, -59 / 24, 37 / 24, -9 / 24]]
     for order, weights in enumerate(by_hand, start=1):
-        assert_allclose(reference_samplers.adams_bashforth(order), weights, rtol=2e-15)
+        assert_allclose(oracle_samplers.adams_bashforth(order), weights, rtol=2e-15)
 
 
 @pytest.mark.parametrize("config", [DiffusionConfig(), NO_SIGNAL])
@@ -576,20 +578,20 @@ def test_inversion_is_undone_by_ddim():
     """Otherwise an image comes back as another one after its noise has been found."""
     schedule, image = respaced(50), normal(4, 3)
     model = gaussian(schedule, 0.3, 0.5)
-    found = dict(reference_samplers.ddim_invert(schedule, model, image, iterations=60))
+    found = dict(oracle_samplers.ddim_invert(schedule, model, image, iterations=60))
     assert list(found) == list(range(50))
     back = run("ddim", schedule, model, found[49])
     assert_allclose(back[0], image, rtol=0, atol=1e-13)
     for i in range(1, 50):
         assert_allclose(back[i], found[i - 1], rtol=0, atol=1e-13)
-    once = dict(reference_samplers.ddim_invert(schedule, model, image))
+    once = dict(oracle_samplers.ddim_invert(schedule, model, image))
     assert 1e-3 < np.abs(run("ddim", schedule, model, once[49])[0] - image).max() < 0.5
 
 
 def test_inversion_starts_from_x_prev():
     """Otherwise the one substitution that is common asks the network about another point or level than all do."""
     schedule, x = respaced(10), normal(4, 3)
-    found = dict(reference_samplers.ddim_invert(schedule, crooked(schedule), x))
+    found = dict(oracle_samplers.ddim_invert(schedule, crooked(schedule), x))
     for i in range(10):
         alpha, sigma, alpha_prev, sigma_prev = levels(schedule, i)
         eps = crooked(schedule)(x, i).eps
@@ -600,14 +602,14 @@ def test_inversion_starts_from_x_prev():
 def test_inversion_ends_where_no_signal_is_left():
     """Otherwise the noise of an image is NaN in a process that ends in pure noise."""
     schedule = respaced(5, NO_SIGNAL)
-    found = dict(reference_samplers.ddim_invert(schedule, crooked(schedule), normal(2, 3), iterations=3))
+    found = dict(oracle_samplers.ddim_invert(schedule, crooked(schedule), normal(2, 3), iterations=3))
     assert np.isfinite(found[4]).all()
 
 
 def test_slerp_by_hand():
     """Otherwise the pictures between two are grey, for a mean of two noises has less noise than either."""
     x, y = np.array([[[1.0], [0.0]], [[2.0], [0.0]]]), np.array([[[0.0], [1.0]], [[0.5], [0.5]]])
-    third = reference_samplers.slerp(x, y, 1 / 3)
+    third = oracle_samplers.slerp(x, y, 1 / 3)
     assert third.shape == x.shape
     assert_allclose(third[0].ravel(), [math.cos(math.pi / 6), math.sin(math.pi / 6)], rtol=2e-15)
     quarter = math.pi / 4  # each image has its own angle, and vectors keep their own lengths
@@ -619,10 +621,10 @@ def test_slerp_by_hand():
 def test_slerp_is_an_arc(shape):
     """Otherwise it does not start at x, does not end at y, or is not the same way from y to x."""
     x, y = normal(*shape), normal(*shape, seed=1)
-    assert_allclose(reference_samplers.slerp(x, y, 0.0), x, rtol=0, atol=2e-15)
-    assert_allclose(reference_samplers.slerp(x, y, 1.0), y, rtol=0, atol=2e-15)
-    found = reference_samplers.slerp(x, y, 0.3)
-    assert_allclose(found, reference_samplers.slerp(y, x, 0.7), rtol=0, atol=2e-15)
+    assert_allclose(oracle_samplers.slerp(x, y, 0.0), x, rtol=0, atol=2e-15)
+    assert_allclose(oracle_samplers.slerp(x, y, 1.0), y, rtol=0, atol=2e-15)
+    found = oracle_samplers.slerp(x, y, 0.3)
+    assert_allclose(found, oracle_samplers.slerp(y, x, 0.7), rtol=0, atol=2e-15)
     for i in range(len(x)):
         a, b = x[i].ravel(), y[i].ravel()
         angle = math.acos(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
@@ -633,5 +635,5 @@ def test_slerp_is_an_arc(shape):
 def test_slerp_of_the_same_is_the_same():
     """Otherwise two equal seeds make NaN of 0 / 0."""
     x = normal(2, 3, 3, 1)
-    assert_allclose(reference_samplers.slerp(x, x, 0.4), x, rtol=1e-15)
-    assert_allclose(reference_samplers.slerp(x, 3 * x, 0.5), 2 * x, rtol=1e-15)
+    assert_allclose(oracle_samplers.slerp(x, x, 0.4), x, rtol=1e-15)
+    assert_allclose(oracle_samplers.slerp(x, 3 * x, 0.5), 2 * x, rtol=1e-15)

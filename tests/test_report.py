@@ -16,12 +16,13 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from ddpm_shared import images, pages, runs
+from ddpm_shared import images, machine, pages
 from ddpm_shared.compare import charts, command, gaps, parity_table, sample_grids, verdict
 from ddpm_shared.config import Config, TrainingConfig
 from ddpm_shared.datasets import Split
 from ddpm_shared.errors import UserError
 from ddpm_shared.images import Pixels
+from ddpm_shared.records import run as run_folder
 
 Record = dict[str, Any]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -55,7 +56,7 @@ def make_run(tmp_path_factory: pytest.TempPathFactory) -> MakeRun:
     ) -> Path:
         folder = tmp_path_factory.mktemp("runs") / framework
         config = dataclasses.replace(CONFIG, seed=seed)
-        books = runs.Run(folder, framework, config, runs.environment("cpu", 2), SPLIT, 10)
+        books = run_folder.Run(folder, framework, config, machine.environment("cpu", 2), SPLIT, 10)
         for step, loss in enumerate(losses, start=1):
             place = {"step": step, "epoch": 1, "images_seen": 128 * step, "learning_rate": 1e-3, "wall_s": 0.5 * step}
             books.history["steps"].append(place | {"loss": float(loss), "grad_norm": 2 * float(loss)})

@@ -18,10 +18,11 @@ import pytest
 from numpy.testing import assert_array_equal
 from PIL import Image
 
-from ddpm_shared import checkpoint, files, images, runs, streams
+from ddpm_shared import files, images, streams
 from ddpm_shared.config import Config, DataConfig, DiffusionConfig, ModelConfig
+from ddpm_shared.config.sampling import SAMPLER_FACTS, SamplerName, Sampling, Spacing, times
 from ddpm_shared.errors import UserError
-from ddpm_shared.samplers import SAMPLERS, SamplerName, Sampling, Spacing, times
+from ddpm_shared.records import checkpoint, folder
 
 T = 10
 N = 4
@@ -157,7 +158,7 @@ def test_the_same_command_draws_the_same_images(tree, written, drawn, tmp_path):
         ["--no-clip-x-0"],
         ["--dynamic-threshold", "0.5"],
         ["--steps", "4"],
-        *(["--sampler", name] for name in SAMPLERS if name != "ancestral"),
+        *(["--sampler", name] for name in SAMPLER_FACTS if name != "ancestral"),
         ["--sampler", "ddim", "--eta", "0.5"],
     ],
 )
@@ -170,7 +171,7 @@ def test_flags_that_change_the_images_do(tree, written, drawn, tmp_path, keep_ne
 
 def test_raw_are_the_weights_and_the_default_their_average(tree, written, drawn, tmp_path):
     """Otherwise --raw and its absence are exchanged, which nobody would see in the pictures."""
-    loaded = checkpoint.load(runs.latest_checkpoint(written(tree)))
+    loaded = checkpoint.load(folder.latest_checkpoint(written(tree)))
     averages = {name.replace("ema/", "model/"): v for name, v in loaded.tensors.items() if name.startswith("ema/")}
     path = tmp_path / "a.safetensors"
     checkpoint.save(path, averages, framework=tree.framework, step=9, config=CONFIG, dataset_sha256="")
@@ -179,7 +180,7 @@ def test_raw_are_the_weights_and_the_default_their_average(tree, written, drawn,
 
 def test_both_trees_write_the_same_weights(both, written):
     """Otherwise a name or a layout differs, and each framework's checkpoint is another network to the other."""
-    torch_file, tf_file = (checkpoint.load(runs.latest_checkpoint(written(tree))) for tree in both)
+    torch_file, tf_file = (checkpoint.load(folder.latest_checkpoint(written(tree))) for tree in both)
     assert torch_file.tensors.keys() == tf_file.tensors.keys()
     for name, value in random_weights({name: value.shape for name, value in torch_file.tensors.items()}).items():
         assert_array_equal(torch_file.tensors[name], value)
@@ -205,7 +206,7 @@ def test_both_frameworks_draw_the_same_images(both, written, tmp_path, precision
 # --- Other samplers -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("name", SAMPLER_FACTS)
 def test_both_frameworks_draw_the_same_images_by_any_sampler(both, written, tmp_path, keep_networks, name):
     """Otherwise a sampler of one framework means something else in the other."""
     keep_networks(*both)
@@ -218,7 +219,7 @@ def test_ancestral_sampling_in_all_steps_is_the_engine_s(side_of, written, tree)
     """Otherwise the sampler of the paper is not the one that its page of code shows."""
     side = side_of("fp64")
     config = side.configured(CONFIG)
-    loaded = checkpoint.load(runs.latest_checkpoint(written(tree)), ("ema",))
+    loaded = checkpoint.load(folder.latest_checkpoint(written(tree)), ("ema",))
     network = tree.sampling.load_model(loaded, "ema", config)
     x = side.tensor(streams.normal(3, streams.SAMPLE_X_T, 0, (2, 28, 28, 1)))
     for t in reversed(range(T)):
@@ -259,7 +260,7 @@ def test_few_steps_make_a_short_movie(tree, written, tmp_path):
 def test_a_checkpoint_knows_what_it_predicts(tree, written, tmp_path, guarded, keep_networks, prediction):
     """Otherwise a network that tells v is sampled as if it told the noise, which gives noise."""
     keep_networks(tree)
-    loaded = checkpoint.load(runs.latest_checkpoint(written(tree)))
+    loaded = checkpoint.load(folder.latest_checkpoint(written(tree)))
     config = dataclasses.replace(CONFIG, diffusion=dataclasses.replace(CONFIG.diffusion, prediction=prediction))
     path = tmp_path / "other.safetensors"
     checkpoint.save(path, loaded.tensors, framework=tree.framework, step=9, config=config, dataset_sha256="")
@@ -299,8 +300,8 @@ def test_times_are_visited_once_and_in_order(spacing):
 def test_every_sampler_of_the_table_is_in_both_trees(both):
     """Otherwise a name is promised that a tree cannot draw with."""
     for tree in both:
-        assert list(tree.samplers.SAMPLERS) == list(SAMPLERS)
-    assert set(SAMPLERS) == set(get_args(SamplerName))
+        assert list(tree.samplers.SAMPLERS) == list(SAMPLER_FACTS)
+    assert set(SAMPLER_FACTS) == set(get_args(SamplerName))
 
 
 # --- Interruptions and existing files -----------------------------------------------------------------------
@@ -447,12 +448,12 @@ def test_a_place_that_cannot_be_written_to_is_found_before_the_drawing(tree, wri
 
 def test_the_newest_run_is_sampled_into_a_new_folder(tree, written, quick):
     """Otherwise the shortest command samples nothing, or another framework's run."""
-    folder = runs.RUNS / tree.framework / "20200101T000000Z-tiny"
+    folder = folder.RUNS / tree.framework / "20200101T000000Z-tiny"
     folder.parent.mkdir(parents=True)
     folder.symlink_to(written(tree))
     assert tree.inference.main(["--checkpoint", "latest", "--num-images", "2"]) == 0
     assert tree.inference.main(["--checkpoint", "latest", "--num-images", "2"]) == 0
-    first, second = sorted((runs.RUNS / "samples").iterdir())
+    first, second = sorted((folder.RUNS / "samples").iterdir())
     assert f"Z-{tree.framework}" in first.name
     assert len(load(first)) == len(load(second)) == 2
 
@@ -462,7 +463,7 @@ def test_the_samples_say_where_they_come_from(tree, written, quick, tmp_path):
     sample(tree, written(tree), tmp_path / "out", "--num-images", "2", "--seed", "3", "--raw", "--steps", str(T))
     with np.load(tmp_path / "out" / "samples.npz") as archive:
         origin = json.loads(str(archive["origin"]))
-    path = runs.latest_checkpoint(written(tree))
+    path = folder.latest_checkpoint(written(tree))
     assert origin == {
         "checkpoint": checkpoint.load(path).sha256,
         "weights": "model",
@@ -516,7 +517,7 @@ def test_wrong_flags_are_refused(tree, written, quick, tmp_path, guarded, argv, 
 
 def broken_checkpoints(folder, written):
     """Name -> (what is given as --checkpoint, the message)."""
-    good = runs.latest_checkpoint(written)
+    good = folder.latest_checkpoint(written)
     empty = folder / "empty"
     empty.mkdir()
     cut = folder / "cut.safetensors"

@@ -25,10 +25,13 @@ import pytest
 from numpy.testing import assert_allclose
 from PIL import Image
 
-from ddpm_shared import checkpoint, cli, compare, datasets, files, images, interruption, runs, training
+from ddpm_shared import compare, datasets, files, images
+from ddpm_shared.commands import interruption, training_loop
+from ddpm_shared.commands import train as train_command
+from ddpm_shared.config.sampling import QUICK
 from ddpm_shared.errors import UserError
 from ddpm_shared.evaluation import judge
-from ddpm_shared.samplers import QUICK
+from ddpm_shared.records import checkpoint, folder, history
 
 # 4 steps an epoch, 8 in all; checkpoints after 3, 6 and 8, so that an epoch's end and a checkpoint are two things.
 STEPS, STEPS_PER_EPOCH = 8, 4
@@ -88,7 +91,7 @@ def without_times(folder):
 
 
 def last_tensors(folder):
-    return checkpoint.load(runs.latest_checkpoint(folder)).tensors
+    return checkpoint.load(folder.latest_checkpoint(folder)).tensors
 
 
 def best(folder):
@@ -226,7 +229,7 @@ def test_a_run_that_was_interrupted_everywhere_ends_as_if_it_had_not(tree, finis
         found = metrics(folder)
         assert (found["status"], found["final"]["step"]) == ("interrupted", at)
         assert len(found["history"]["epochs"]) == epochs_done
-        assert checkpoint.load(runs.latest_checkpoint(folder)).step == at
+        assert checkpoint.load(folder.latest_checkpoint(folder)).step == at
         assert f"interrupted at step {at} of {STEPS}; go on with --resume {folder}" in capfd.readouterr().err
     assert resume(tree, folder) == 0
     assert metrics(folder)["status"] == "completed"
@@ -250,7 +253,7 @@ def test_the_other_framework_goes_on_with_a_run(both, finished, first):
     before = {path: path.read_bytes() for path in source.rglob("*") if path.is_file()}
     assert resume(goes_on, source) == 0
     assert {path: path.read_bytes() for path in source.rglob("*") if path.is_file()} == before
-    (folder,) = (runs.RUNS / goes_on.framework).iterdir()
+    (folder,) = (folder.RUNS / goes_on.framework).iterdir()
     found = metrics(folder)
     jsonschema.validate(found, compare.schema())
     assert (found["framework"], found["status"]) == (goes_on.framework, "completed")
@@ -278,7 +281,7 @@ def test_an_image_does_not_depend_on_how_many_are_drawn_at_once(tree):
 
     No pixel is seen to differ; one level in one of a thousand is allowed, as in test_sampling.py.
     """
-    learner = tree.learner.Learner(cli.parse_train(tree.framework, FLAGS).config)
+    learner = tree.learner.Learner(train_command.parse(tree.framework, FLAGS).config)
     whole = learner.sample(5, lambda t: None)
     seen = []
     parts = [learner.sample(number, seen.append, first) for number, first in ((3, 0), (2, 3))]
@@ -502,7 +505,7 @@ def test_nothing_that_is_not_finite_is_written(tree, fake, tmp_path, capfd, kind
     assert last_line(capfd.readouterr().err) == f"error: {hint}; {rest}"
     assert_failed(folder, f"{hint}; {rest}")
     if kept:
-        assert checkpoint.load(runs.latest_checkpoint(folder)).step == kept
+        assert checkpoint.load(folder.latest_checkpoint(folder)).step == kept
         fake.plan.clear()
         assert resume(tree, folder) == 0
         assert metrics(folder)["final"]["step"] == STEPS
@@ -522,7 +525,7 @@ def test_a_second_signal_acts_at_once(tree, fake, tmp_path, guarded, number, nam
     code, err = guarded(lambda: train(tree, "--run-dir", folder))
     assert (code, last_line(err)) == (130, "interrupted")
     assert metrics(folder)["status"] == "interrupted"
-    assert checkpoint.load(runs.latest_checkpoint(folder)).step == 3
+    assert checkpoint.load(folder.latest_checkpoint(folder)).step == 3
     assert signal.getsignal(number) is before  # the handlers of whoever called are back
     fake.plan.clear()
     assert resume(tree, folder) == 0
@@ -573,7 +576,7 @@ def test_a_full_disk_is_one_sentence_and_the_run_can_go_on(tree, fake, tmp_path,
     assert last_line(err) == (f"error: No space left on device ({path}): free the space or mend the path and run again")
     assert "Traceback" not in err
     assert metrics(folder)["status"] == ("failed" if moment == "checkpoint" else "running")
-    assert checkpoint.load(runs.latest_checkpoint(folder)).step == (3 if moment == "checkpoint" else 6)
+    assert checkpoint.load(folder.latest_checkpoint(folder)).step == (3 if moment == "checkpoint" else 6)
     assert resume(tree, folder) == 0
     assert_same_result(folder, whole)
 
@@ -636,7 +639,7 @@ def test_minutes_become_steps(tree, fake, tmp_path, capsys, monkeypatch):
     assert train(tree, "--run-dir", folder, "--minutes", 0.05) == 0
     assert "64 images/s: --epochs 3 --max-steps 12 takes 0.05 minutes" in capsys.readouterr().out
     assert metrics(folder)["final"]["step"] == 12
-    assert checkpoint.load(runs.latest_checkpoint(folder)).config.training.max_steps == 12  # so it can be resumed
+    assert checkpoint.load(folder.latest_checkpoint(folder)).config.training.max_steps == 12  # so it can be resumed
 
 
 def test_max_steps_ends_a_run_within_an_epoch(tree, fake, tmp_path):
@@ -647,7 +650,7 @@ def test_max_steps_ends_a_run_within_an_epoch(tree, fake, tmp_path):
     assert len(history["steps"]) == 5
     assert [(record["epoch"], record["step"]) for record in history["epochs"]] == [(1, 4), (2, 5)]
     assert history["epochs"][1]["train_loss"] == history["steps"][4]["loss"]
-    assert checkpoint.load(runs.latest_checkpoint(folder)).step == 5
+    assert checkpoint.load(folder.latest_checkpoint(folder)).step == 5
     assert [path.name for path in (folder / "samples").iterdir()] == ["step_00000005.png"]
     assert resume(tree, folder, "--max-steps", "7") == 0
     assert [record["step"] for record in metrics(folder)["history"]["steps"]] == [1, 2, 3, 4, 5, 6, 7]
@@ -673,7 +676,7 @@ def test_samples_are_judged_every_so_many_epochs_and_at_the_end(tree, fake, fids
     assert found["evaluation"].items() >= evaluations[-1].items()
     assert (evaluations[0]["num_images"], evaluations[0]["floor"]["num_images"]) == (150, 150)
     assert (evaluations[0]["fid_fashion"], evaluations[0]["floor"]["fid_fashion"]) == (9.5, 0.125)
-    assert runs.read_history(folder, 12)["evaluations"] == evaluations
+    assert history.read_history(folder, 12)["evaluations"] == evaluations
 
 
 def test_a_run_that_is_not_judged_needs_no_judge(tree, fake, tmp_path, monkeypatch):
@@ -704,7 +707,7 @@ def test_what_is_shown_and_what_is_judged_are_drawn_once(tree, fake, fids, tmp_p
     assert train(tree, "--run-dir", plain) == 0
     fake.calls.clear()
     assert train(tree, "--run-dir", folder, *JUDGED) == 0
-    assert training.DRAWN_AT_ONCE == 64
+    assert training_loop.DRAWN_AT_ONCE == 64
     assert Counter(fake.calls)["sample", 4] == 3  # 64, 64 and 22
     assert [shown[:, 0, 0, 0].tolist() for shown in FakeJudge.shown] == 2 * [list(range(150))]
     for name in ("step_00000004.png", "step_00000008.png"):
@@ -826,9 +829,9 @@ def test_a_run_that_goes_on_in_a_new_folder_can_be_sampled_and_resumed(tree, fak
     """Otherwise a finished run that was taken over has no checkpoint in its folder."""
     folder = tmp_path / "run"
     assert train(tree, "--run-dir", folder) == 0
-    file = runs.latest_checkpoint(folder)
+    file = folder.latest_checkpoint(folder)
     assert resume(tree, file, "--run-dir", str(tmp_path / "done")) == 0
-    assert checkpoint.load(runs.latest_checkpoint(tmp_path / "done")).step == STEPS
+    assert checkpoint.load(folder.latest_checkpoint(tmp_path / "done")).step == STEPS
     assert_same_history(tmp_path / "done", folder)
 
     # Interrupted before its first own step: at the end of the epoch whose end the first run did not see.
@@ -851,13 +854,13 @@ def test_a_checkpoint_without_its_run_folder_goes_on(tree, fake, tmp_path, step)
     """Otherwise a file that was copied to another machine cannot be trained on: its history stayed behind."""
     folder = tmp_path / "run"
     assert train(tree, "--run-dir", folder, "--max-steps", step, "--checkpoint-every", step) == 0
-    file = Path(shutil.copy(runs.latest_checkpoint(folder), tmp_path / "alone.safetensors"))
+    file = Path(shutil.copy(folder.latest_checkpoint(folder), tmp_path / "alone.safetensors"))
     new = tmp_path / "deep" / "new"
     assert resume(tree, file, "--run-dir", str(new), "--max-steps", "8") == 0
     found = metrics(new)
     jsonschema.validate(found, compare.schema())
     assert [record["step"] for record in found["history"]["steps"]] == list(range(step + 1, STEPS + 1))
-    assert checkpoint.load(runs.latest_checkpoint(new)).step == STEPS
+    assert checkpoint.load(folder.latest_checkpoint(new)).step == STEPS
 
 
 # --- What cannot be run -------------------------------------------------------------------------------------
@@ -924,14 +927,14 @@ def test_other_data_than_the_checkpoint_s_is_refused(tree, fake, tmp_path, monke
     with pytest.raises(UserError) as error:
         resume(tree, folder, "--epochs", "3")
     assert str(error.value) == (
-        f"{runs.latest_checkpoint(folder)} was trained on data with SHA-256 {data[0].sha256[:12]}..., but "
+        f"{folder.latest_checkpoint(folder)} was trained on data with SHA-256 {data[0].sha256[:12]}..., but "
         "fashion-mnist-10k has cdcdcdcdcdcd...: choose that data with --dataset or --data-dir"
     )
 
 
 def test_a_checkpoint_of_another_network_is_refused(tree, tmp_path):
     """Otherwise a file whose tensors do not match its settings is loaded in part."""
-    config = cli.parse_train(tree.framework, FLAGS).config
+    config = train_command.parse(tree.framework, FLAGS).config
     path = tmp_path / "a" / "checkpoints" / "step_00000003.safetensors"
     checkpoint.save(
         path,

@@ -21,7 +21,7 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError
 from tqdm import tqdm
 
 from ddpm_course.explore import BUILDING
-from ddpm_shared import cli, files
+from ddpm_shared import command_line, files
 from ddpm_shared.errors import UserError, choice
 from ddpm_shared.frameworks import FRAMEWORKS
 
@@ -151,4 +151,4 @@ def build(options: Options) -> int:
 
 
 if __name__ == "__main__":
-    cli.guard(lambda: build(cli.parse(Options, sys.argv[1:], "ddpm_course.build")))
+    command_line.guard(lambda: build(command_line.parse_flags(Options, sys.argv[1:], "ddpm_course.build")))

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from ddpm_course import figures
-from ddpm_shared import checkpoint
 from ddpm_shared.config import Config
 from ddpm_shared.frameworks import FRAMEWORKS, installed
+from ddpm_shared.records import checkpoint
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import tyro
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ddpm_shared import cli, images
+from ddpm_shared import command_line, images
 from ddpm_shared.compare import charts, sample_grids
 from ddpm_shared.demo import folder
 from ddpm_shared.frameworks import FRAMEWORKS
@@ -67,4 +67,4 @@ def main(options: Options) -> int:
 
 
 if __name__ == "__main__":
-    cli.guard(lambda: main(tyro.cli(Options, prog="shared/tools/draw_cover.py")))
+    command_line.guard(lambda: main(tyro.cli(Options, prog="shared/tools/draw_cover.py")))

@@ -16,7 +16,7 @@ import numpy as np
 import tyro
 from numpy.typing import NDArray
 
-from ddpm_shared import cli, datasets, streams
+from ddpm_shared import command_line, datasets, streams
 from ddpm_shared.datasets.fashion_mnist import CLASS_NAMES, EMBEDDED, FILES, FULL
 
 SEED = 0
@@ -62,4 +62,4 @@ def main(data_dir: str | None = None, out: Path = FOLDER) -> int:
 
 
 if __name__ == "__main__":
-    cli.guard(lambda: tyro.cli(main))
+    command_line.guard(lambda: tyro.cli(main))

@@ -27,7 +27,7 @@ from ddpm_parity.sides import Side
 from ddpm_parity.torch_side import Torch
 from ddpm_shared import images, tables
 from ddpm_shared.config import DiffusionConfig
-from ddpm_shared.samplers import SAMPLERS, times
+from ddpm_shared.config.sampling import SAMPLER_FACTS, times
 
 MEAN, STD = 0.3, 0.5
 
@@ -121,7 +121,7 @@ def picture(found: dict[str, tuple[list[float], list[float]]]) -> Figure:
     figure = Figure(figsize=(11, 5), layout="constrained")
     left, right = figure.subplots(1, 2)
     for name, (near, far) in found.items():
-        kind, (_, _, colour, marker) = SAMPLERS[name], CONTENDERS[name]
+        kind, (_, _, colour, marker) = SAMPLER_FACTS[name], CONTENDERS[name]
         style = {"color": colour, "marker": marker, "markersize": 5, "linewidth": 1.2}
         left.loglog(BETWEEN_STEPS, near, label=f"{kind.title}: order {order(near):.2f}", **style)
         right.loglog([kind.evaluations * steps for steps in WHOLE_STEPS], far, label=kind.title, **style)
@@ -144,7 +144,7 @@ def main(options: Options) -> None:
     side = Torch("fp64")
     found = {
         name: ([between(side, name, n) for n in BETWEEN_STEPS], [whole(side, name, n) for n in WHOLE_STEPS])
-        for name in SAMPLERS
+        for name in SAMPLER_FACTS
     }
     rows = [["between", *BETWEEN_STEPS, "order"], *([k, *near, order(near)] for k, (near, _) in found.items())]
     print("\n".join(tables.aligned(rows, 3)), "\n")

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from contenders import Contender
 
-from ddpm_shared import batches, datasets, machine, runs, streams
+from ddpm_shared import batches, datasets, machine, streams
 from ddpm_shared.config import Config, DiffusionConfig, TrainingConfig, with_preset
+from ddpm_shared.records import run as run_folder
 
 HOST_STEPS = 10  # a call, so that a call of some milliseconds is long against the clock
 
@@ -69,7 +70,7 @@ class Ours:
         shape = (config.training.batch_size, *pixels.shape[1:])
         arrays = batches.training_arrays(pixels, config, 0)
         with tempfile.TemporaryDirectory() as folder:
-            run = runs.Run(Path(folder), self.contender.by, config, {}, self.split, self.learner.num_parameters)
+            run = run_folder.Run(Path(folder), self.contender.by, config, {}, self.split, self.learner.num_parameters)
             work: dict[str, Callable[[int], object]] = {
                 "data": lambda step: batches.training_arrays(pixels, config, step),
                 "noise": lambda step: streams.normal(config.seed, streams.TRAIN_EPS, step, shape),

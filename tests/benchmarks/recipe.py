@@ -22,7 +22,8 @@ import tyro
 from matplotlib.figure import Figure
 from table import markdown
 
-from ddpm_shared import cli, datasets, files, images, training
+from ddpm_shared import command_line, datasets, files, images
+from ddpm_shared.commands import train as train_command
 from ddpm_shared.config import flag, require
 from ddpm_shared.errors import choice
 from ddpm_shared.evaluation.extractor import DIMENSIONS
@@ -118,9 +119,9 @@ def speed(options: Options, report: Record) -> int:
     machine.require_quiet(machine.watch(), anyway=False)
     pixels = datasets.load("auto")[0].images
     for name in options.names:
-        config = cli.parse_train("torch", [*flags(name), "--run-dir", "nowhere"]).config
+        config = train_command.parse("torch", [*flags(name), "--run-dir", "nowhere"]).config
         learner = Learner(config)
-        steps = training.lasting(options.minutes, config, learner, pixels).training.max_steps
+        steps = train_command.with_length(options.minutes, config, learner, pixels).training.max_steps
         report["steps"][name] = {"steps": steps, "minutes": options.minutes, "parameters": learner.num_parameters}
         files.write_json(Path(options.out) / "recipe.json", report)
     return 0
@@ -231,4 +232,4 @@ def run(options: Options) -> int:
 
 
 if __name__ == "__main__":
-    cli.guard(lambda: run(tyro.cli(Options, prog="tests/benchmarks/recipe.py")))
+    command_line.guard(lambda: run(tyro.cli(Options, prog="tests/benchmarks/recipe.py")))

@@ -9,7 +9,7 @@ from ddpm_parity.quantities import Arrays, Measure, Quantity, of_the_gradient, o
 from ddpm_parity.sides import Side, draw, random_parameters
 from ddpm_parity.tolerances import FORWARD, GRADIENTS, LOSS, Tolerance
 from ddpm_shared.config import PRESETS, ModelConfig
-from ddpm_shared.reference_model import Network, loss_and_gradients
+from ddpm_shared.oracle.networks import Network, loss_and_gradients
 
 ODD = ModelConfig(  # 28 -> 14 -> 7 -> 4 and back, as in `large`, with three image channels
     base_channels=8,

@@ -11,7 +11,7 @@ from ddpm_parity.quantities import Arrays, Quantity, of_the_largest
 from ddpm_parity.sides import Array, Side, draw
 from ddpm_parity.tolerances import ARITHMETIC, TRAJECTORIES, TRAJECTORIES_OF_EPS
 from ddpm_shared.config import DiffusionConfig, Variance
-from ddpm_shared.samplers import SAMPLERS, Spacing, times
+from ddpm_shared.config.sampling import SAMPLER_FACTS, Spacing, times
 
 STEPS = 7  # of 40, which it does not divide
 IMAGES = (2, 3, 4, 2)
@@ -91,7 +91,7 @@ QUANTITIES = [
             TRAJECTORIES_OF_EPS if name in ("plms", "heun") else TRAJECTORIES,
             of_the_largest,
         )
-        for name in SAMPLERS
+        for name in SAMPLER_FACTS
     ),
     Quantity("samplers", "ancestral, every variance", _variances, TRAJECTORIES, of_the_largest),
     Quantity("samplers", "ddim_invert", partial(_inversion, iterations=1), TRAJECTORIES, of_the_largest),

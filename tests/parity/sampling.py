@@ -11,10 +11,13 @@ import numpy as np
 from ddpm_parity.quantities import Arrays, Measure, Quantity, of_the_largest, pixels
 from ddpm_parity.sides import Array, Side
 from ddpm_parity.tolerances import CHAIN, FEW_STEPS, GRID_OF_4, GRID_OF_13, Tolerance
-from ddpm_shared import checkpoint, reference_predictions, reference_samplers, streams
+from ddpm_shared import streams
 from ddpm_shared.config import Config
-from ddpm_shared.reference_model import Network
-from ddpm_shared.samplers import SAMPLERS, Sampling
+from ddpm_shared.config.sampling import SAMPLER_FACTS, Sampling
+from ddpm_shared.oracle import prediction as oracle_prediction
+from ddpm_shared.oracle import samplers as reference_samplers
+from ddpm_shared.oracle.networks import Network
+from ddpm_shared.records import checkpoint
 
 # Averaged weights (70,969 numbers) of 5 epochs: make train-torch ARGS="--preset tiny --base-channels 8
 # --channel-mults 1 2 2 --attention-resolutions 7 --num-groups 4 --epochs 5 --batch-size 64 --learning-rate 2e-3
@@ -22,7 +25,7 @@ from ddpm_shared.samplers import SAMPLERS, Sampling
 TRAINED = Path(__file__).with_name("trained.safetensors")
 SEED = 5
 GRIDS = {4: GRID_OF_4, 13: GRID_OF_13}  # images -> tolerance
-FEW = [Sampling(name, 10, spacing="linspace") for name in SAMPLERS] + [Sampling("ddim", 10, eta=0.7)]
+FEW = [Sampling(name, 10, spacing="linspace") for name in SAMPLER_FACTS] + [Sampling("ddim", 10, eta=0.7)]
 
 
 def _oracle_s(side: Side, network: Network, config: Config, images: int, sampling: Sampling) -> Array:
@@ -33,7 +36,7 @@ def _oracle_s(side: Side, network: Network, config: Config, images: int, samplin
 
     def denoise(x: Array, i: int) -> Any:
         t = np.full(images, times[i])
-        return reference_predictions.denoise(whole, network, config.diffusion, x, t, sampling.clip_x_0)
+        return oracle_prediction.denoise(whole, network, config.diffusion, x, t, sampling.clip_x_0)
 
     chain = getattr(reference_samplers, sampling.sampler)(
         side.schedule(config.diffusion, times),

@@ -15,9 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddpm_course import inside
-from ddpm_shared import reference, reference_bound, reference_predictions, reference_samplers
 from ddpm_shared.batches import Arrays
 from ddpm_shared.config import Config, Device, DiffusionConfig, Precision
+from ddpm_shared.oracle import bound as reference_bound
+from ddpm_shared.oracle import diffusion
+from ddpm_shared.oracle import prediction as reference_predictions
+from ddpm_shared.oracle import samplers as reference_samplers
 
 Array = NDArray[Any]
 Parameters = dict[str, NDArray[np.float64]]
@@ -107,7 +110,7 @@ class Oracle(Side):
         return shapes
 
     def schedule(self, config: DiffusionConfig, steps: Sequence[int] | None = None) -> Any:
-        return reference.make_schedule(config, steps)
+        return diffusion.make_schedule(config, steps)
 
     def fields(self, config: DiffusionConfig, steps: Sequence[int] | None = None) -> dict[str, Array]:
         return self.schedule(config, steps)

@@ -10,10 +10,12 @@ import numpy as np
 from ddpm_parity.quantities import Arrays, Measure, Quantity, absolute, of_the_gradient, of_the_largest
 from ddpm_parity.sides import Array, Oracle, Side
 from ddpm_parity.tolerances import GRADIENT_NORMS, HISTORY, MOMENTS, WEIGHTS, Tolerance
-from ddpm_shared import batches, checkpoint, datasets, reference
+from ddpm_shared import batches, datasets
 from ddpm_shared.config import Config, ModelConfig, TrainingConfig
+from ddpm_shared.oracle import diffusion, optimizer
+from ddpm_shared.oracle.networks import Network, loss_and_gradients
 from ddpm_shared.parameters import initial_value
-from ddpm_shared.reference_model import Network, loss_and_gradients
+from ddpm_shared.records import checkpoint
 
 STEPS, HALF = 100, 50
 VALIDATION_IMAGES = 36  # the last batch is half a one
@@ -78,22 +80,22 @@ def run_oracle(oracle: Oracle) -> Run:
     schedule = oracle.schedule(CONFIG.diffusion)
     shapes = oracle.shapes_of(lambda torch: torch.network(MODEL))
     parameters = {name: initial_value(CONFIG.seed, name, shape) for name, shape in shapes.items()}
-    rates = reference.learning_rates(settings, STEPS)
+    rates = optimizer.learning_rates(settings, STEPS)
     history, vectors, records, tensors = [], [_vector(parameters)], [], {}
     for step in range(STEPS):
         x_0, t, eps = oracle.batch(batches.training_arrays(train_pixels, CONFIG, step))
-        x_t = reference.q_sample(schedule, x_0, t, eps)
+        x_t = diffusion.q_sample(schedule, x_0, t, eps)
         loss, gradients = loss_and_gradients(MODEL, parameters, x_t, t, eps)
-        clipped, norm = reference.clip_by_global_norm(gradients, settings.max_grad_norm)
+        clipped, norm = optimizer.clip_by_global_norm(gradients, settings.max_grad_norm)
         records.append((loss, norm, rates[step]))
         history.append(_vector({name: clipped[name] for name in shapes}))
-        m_hat, v_hat = reference.adam_moments(np.array(history), BETA_1, BETA_2)
+        m_hat, v_hat = optimizer.adam_moments(np.array(history), BETA_1, BETA_2)
         vectors.append(vectors[-1] - rates[step] * m_hat / (np.sqrt(v_hat) + 1e-8))
         parameters = _unpacked(vectors[-1], shapes)
         if step + 1 in (HALF, STEPS):
             states = (
                 vectors[-1],
-                reference.ema(vectors, settings.ema_decay),
+                optimizer.ema(vectors, settings.ema_decay),
                 m_hat * (1 - BETA_1 ** (step + 1)),
                 v_hat * (1 - BETA_2 ** (step + 1)),
             )
@@ -104,7 +106,7 @@ def run_oracle(oracle: Oracle) -> Run:
             }
     network = Network({name: tensors[STEPS][f"ema/{name}"] for name in shapes}, MODEL)
     validation = [
-        reference.diffusion_loss(
+        diffusion.diffusion_loss(
             schedule, network, *oracle.batch(batches.validation_arrays(validation_pixels, CONFIG, first))
         )
         for first in range(0, VALIDATION_IMAGES, settings.batch_size)

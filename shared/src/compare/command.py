@@ -8,11 +8,12 @@ from typing import Annotated
 import jsonschema
 import tyro
 
-from ddpm_shared import cli, files, images, runs
+from ddpm_shared import command_line, files, images
 from ddpm_shared.compare import charts, parity_table, report, sample_grids, tables
 from ddpm_shared.compare.comparison import compare
 from ddpm_shared.compare.run_records import RunRecord, read_run, schema
 from ddpm_shared.errors import UserError
+from ddpm_shared.records import folder
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Command:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Compare as the flags say; 0, however large the gaps. Raises UserError on bad input, OSError on a full disk."""
-    command = cli.parse(Command, argv, "ddpm_shared.compare")
+    command = command_line.parse_flags(Command, argv, "ddpm_shared.compare")
     if len(command.runs) < 2:
         raise UserError(f"there are two runs to a comparison or more, not {len(command.runs)}: name the run folders")
     compared = [read_run(path) for path in command.runs]
@@ -48,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     assert wrong is None, wrong.message  # what we publish is what we say we publish
 
-    out = Path(command.out) if command.out else runs.new_folder("compare", _frameworks(compared))
+    out = Path(command.out) if command.out else folder.new_folder("compare", _frameworks(compared))
     files.write_json(out / "comparison.json", comparison)
     drawn = charts.curves(compared)
     page = report.render(comparison, drawn, [grid.pictures for grid in grids])

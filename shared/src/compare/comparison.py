@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from itertools import combinations
 from typing import Any
 
-from ddpm_shared import cli
+from ddpm_shared import config as configs
 from ddpm_shared.compare import gaps, verdict
 from ddpm_shared.compare.records import (
     SCHEMA_VERSION,
@@ -24,7 +24,7 @@ from ddpm_shared.errors import UserError
 # How far a run went: stated, but no reason to refuse, since the common steps are compared.
 LENGTH = {"training.epochs", "training.max_steps"}
 # What decides no number that is compared.
-IGNORED = cli.CHANGEABLE - LENGTH
+IGNORED = configs.CHANGEABLE - LENGTH
 
 
 def compare(compared: Sequence[RunRecord], allow_different: bool = False) -> Comparison:
@@ -112,9 +112,9 @@ def _pair(baseline: tuple[RunRecord, RunSummary], other: tuple[RunRecord, RunSum
 
 def set_up_differences(a: Metrics, b: Metrics) -> dict[str, tuple[Any, Any]]:
     """The dotted keys at which two metrics' data, seed or configuration differ, with both values."""
-    differences = cli.config_differences(a["config"], b["config"])
+    differences = configs.differences(a["config"], b["config"])
     if a["dataset"]["sha256"] != b["dataset"]["sha256"]:
-        differences |= cli.config_differences(a["dataset"], b["dataset"], "dataset.")
+        differences |= configs.differences(a["dataset"], b["dataset"], "dataset.")
     return {key: values for key, values in differences.items() if key not in IGNORED}
 
 

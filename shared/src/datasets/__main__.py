@@ -2,7 +2,7 @@
 
 import tyro
 
-from ddpm_shared import cli, datasets
+from ddpm_shared import command_line, datasets
 
 
 def main(dataset: str = "auto", data_dir: str | None = None) -> int:
@@ -21,4 +21,4 @@ def main(dataset: str = "auto", data_dir: str | None = None) -> int:
 
 
 if __name__ == "__main__":
-    cli.guard(lambda: tyro.cli(main, prog="python -m ddpm_shared.datasets"))
+    command_line.guard(lambda: tyro.cli(main, prog="python -m ddpm_shared.datasets"))

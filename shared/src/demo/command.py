@@ -7,7 +7,7 @@ from typing import Annotated
 
 import tyro
 
-from ddpm_shared import cli, files
+from ddpm_shared import command_line, files
 from ddpm_shared.demo import folder, page
 
 
@@ -21,7 +21,7 @@ class Command:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Write the page and print its path. Returns 0; raises UserError where a piece is missing or does not fit."""
-    where = Path(cli.parse(Command, argv, "ddpm_shared.demo").folder)
+    where = Path(command_line.parse_flags(Command, argv, "ddpm_shared.demo").folder)
     written = where / "demo.html"
     files.write_atomically(written, page.render(folder.read(where)).encode())
     print(written)

@@ -8,17 +8,17 @@ from typing import Any
 
 from PIL import Image, ImageSequence
 
-from ddpm_shared import cli
+from ddpm_shared import config as configs
 from ddpm_shared.compare.comparison import compare
 from ddpm_shared.compare.records import Comparison
 from ddpm_shared.compare.run_records import RunRecord, read_run
 from ddpm_shared.compare.tables import describe_differences
+from ddpm_shared.config.sampling import SAMPLER_FACTS
 from ddpm_shared.errors import UserError
 from ddpm_shared.evaluation import samples
 from ddpm_shared.evaluation.records import SCHEMA_VERSION, Evaluation
 from ddpm_shared.frameworks import FRAMEWORKS
 from ddpm_shared.images import Pixels
-from ddpm_shared.samplers import SAMPLERS
 
 REPORT = "compare/report.html"  # from the demo's folder
 
@@ -89,10 +89,10 @@ def _drawings(folder: Path, name: str) -> Drawings:
     for framework, (title, tree) in FRAMEWORKS.items():
         file = _piece(folder, f"{name}-{framework}/samples.npz", f"{tree}.inference")
         _, made = drawn[framework] = samples.read(file)
-        if made.get("framework") != framework or made.get("sampler") not in SAMPLERS:
+        if made.get("framework") != framework or made.get("sampler") not in SAMPLER_FACTS:
             raise UserError(f"{file} does not say how {title} drew it: {_remedy(folder, f'{tree}.inference')}")
     (torch, origin), (tensorflow, other) = drawn["torch"], drawn["tensorflow"]
-    differences = cli.config_differences(
+    differences = configs.differences(
         origin | {"framework": None, "num_images": len(torch)},
         other | {"framework": None, "num_images": len(tensorflow)},
     )

@@ -8,14 +8,14 @@ import numpy as np
 from PIL import Image, ImageFilter, ImageSequence
 
 from ddpm_shared import images, pages
+from ddpm_shared.commands.sample import GRID_IMAGES
 from ddpm_shared.compare import charts, report, sample_grids, verdict
 from ddpm_shared.compare.records import PixelDifference
+from ddpm_shared.config.sampling import SAMPLER_FACTS
 from ddpm_shared.demo.folder import REPORT, Demo
 from ddpm_shared.evaluation.picture import ROWS, Score
 from ddpm_shared.evaluation.records import Evaluation
 from ddpm_shared.images import Pixels
-from ddpm_shared.samplers import SAMPLERS
-from ddpm_shared.sampling import GRID_IMAGES
 
 # The largest difference, in grey levels of 255, of images that are called the same: a value half-way between two
 # levels is rounded up in one framework and down in the other. And of almost the same: hardly to be seen.
@@ -84,7 +84,7 @@ def render(demo: Demo) -> str:
         count_trained=len(trained.torch),
         few=FEW,
         origin=boxed.origin,
-        sampler=SAMPLERS[boxed.origin["sampler"]].title,
+        sampler=SAMPLER_FACTS[boxed.origin["sampler"]].title,
         pictures={name: pages.png_uri(pixels) for name, pixels in pictures.items()},
         gif=pages.data_uri(demo.gif, "gif"),
         frames=len(frames),

@@ -10,7 +10,7 @@ from typing import Annotated, get_args
 
 import tyro
 
-from ddpm_shared import cli, datasets, files, images
+from ddpm_shared import command_line, datasets, files, images
 from ddpm_shared.config import Dataset
 from ddpm_shared.errors import choice
 from ddpm_shared.evaluation import inception, picture, samples
@@ -42,7 +42,7 @@ class Command:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Judge as the flags say. Returns 0; raises UserError on bad input, OSError on a full disk."""
-    command = cli.parse(Command, argv, "ddpm_shared.evaluation")
+    command = command_line.parse_flags(Command, argv, "ddpm_shared.evaluation")
     choice("reference", command.reference, get_args(SplitName))
     file = samples.find(command.samples)
     pixels, origin = samples.read(file)

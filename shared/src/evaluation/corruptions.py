@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFilter
 
-from ddpm_shared import cli, datasets, files, images, runs, streams
+from ddpm_shared import command_line, datasets, files, images, streams
 from ddpm_shared.config import Dataset, require
 from ddpm_shared.datasets import Split
 from ddpm_shared.evaluation.judge import Judge, require_enough
 from ddpm_shared.evaluation.picture import ROWS
 from ddpm_shared.evaluation.records import CorruptionRow
 from ddpm_shared.images import Pixels
+from ddpm_shared.records import folder
 
 BLUR = 1.0  # pixels, standard deviation
 NOISE = 20.0  # grey levels, standard deviation
@@ -107,7 +108,7 @@ class Command:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Corrupt and judge as the flags say. Returns 0; raises UserError on bad input."""
-    command = cli.parse(Command, argv, "ddpm_shared.evaluation.corruptions")
+    command = command_line.parse_flags(Command, argv, "ddpm_shared.evaluation.corruptions")
     require_enough(command.num_images)
     train, test = datasets.load(command.dataset, command.data_dir)
     most = int(np.count_nonzero(test.labels != test.class_names.index(MISSING)))
@@ -116,7 +117,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     sets = corrupted(train, test, command.num_images)
     rows = table(Judge(train, test), sets)
-    out = Path(command.out) if command.out else runs.new_folder("corruptions", train.name)
+    out = Path(command.out) if command.out else folder.new_folder("corruptions", train.name)
     files.write_json(out / "corruptions.json", {"reference": train.name, "rows": rows})
     shown = np.concatenate([pixels[:: len(pixels) // SHOWN][:SHOWN] for pixels in sets.values()])
     images.write_png(out / "corruptions.png", images.grid(shown, columns=SHOWN))
@@ -125,4 +126,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    cli.guard(main)
+    command_line.guard(main)
