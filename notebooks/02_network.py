@@ -448,7 +448,7 @@ def at_pixel(pixel):
         place.set_title(name)
     for place, size in zip(axes, (4, 1, 1, 1, 1), strict=True):
         corner = column * size - 0.5, row * size - 0.5
-        place.add_patch(plt.Rectangle(corner, size, size, fill=False, edgecolor="#d55e00", linewidth=2))
+        place.add_patch(plt.Rectangle(corner, size, size, fill=False, edgecolor="C1", linewidth=2))
         place.set(xticks=[], yticks=[])
         place.grid(False)
     figure.colorbar(shown, ax=axes, label="weight", extend="max", shrink=0.8)

@@ -282,7 +282,7 @@ for place, t in enumerate(times):
 # %%
 figure, axes = plt.subplots()
 axes.plot(np.arange(1, 1000), weight[1:] / weight[1:].mean(), label="in the bound")
-axes.axhline(1, color="#d55e00", linestyle="--", label="in the simple loss")
+axes.axhline(1, color="C1", linestyle="--", label="in the simple loss")
 axes.set(title="How much an error of eps counts", xlabel="t", ylabel="weight (mean 1)", xscale="log", yscale="log")
 axes.legend()
 plt.show()
@@ -412,9 +412,9 @@ every = np.arange(1000)
 x_t = np.sqrt(alphas_cumprod)[:, None, None, None] * x_0[:1000] + np.sqrt(1 - alphas_cumprod)[:, None, None, None] * eps
 rivals = {
     "says 0": (np.mean(eps**2, axis=(1, 2, 3)), ":", "0.5"),
-    "says x_t": (np.mean((x_t - eps) ** 2, axis=(1, 2, 3)), "-.", "#009e73"),
-    "the linear formula": (np.mean((linear(x_t, every) - eps) ** 2, axis=(1, 2, 3)), "--", "#d55e00"),
-    "the trained network": (losses, "-o", "#0072b2"),
+    "says x_t": (np.mean((x_t - eps) ** 2, axis=(1, 2, 3)), "-.", "C2"),
+    "the linear formula": (np.mean((linear(x_t, every) - eps) ** 2, axis=(1, 2, 3)), "--", "C1"),
+    "the trained network": (losses, "-o", "C0"),
 }
 figure, axes = plt.subplots()
 for name, (values, dashes, colour) in rivals.items():
@@ -566,7 +566,7 @@ over_t = np.array(found["terms"])  # [T]: the decoder at t = 0, then the diverge
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6))
 left.plot(np.arange(1, 1000), over_t[1:], ".", markersize=4, label="divergence at t")
-left.plot(0, over_t[0], "D", color="#d55e00", label="decoder, t = 0")
+left.plot(0, over_t[0], "D", color="C1", label="decoder, t = 0")
 left.axhline(found["prior"], color="0.3", linestyle="--", linewidth=1, label="prior")
 left.set(title="The terms", xlabel="t", ylabel="bits per dimension", yscale="log")
 left.legend()

@@ -240,7 +240,7 @@ show_images(
 )
 figure, axes = plt.subplots()
 axes.axhspan(-1, 1, color="0.88", label="where pixels are")
-for (name, values), dashes, colour in zip(ranges.items(), ("-", "--"), ("#0072b2", "#d55e00"), strict=True):
+for (name, values), dashes, colour in zip(ranges.items(), ("-", "--"), ("C0", "C1"), strict=True):
     low, high = np.array(values).T
     axes.plot(visited, low, dashes, color=colour, label=f"smallest and largest, {name}")
     axes.plot(visited, high, dashes, color=colour)

@@ -234,9 +234,9 @@ Markdown(report)
 # > **Predict before you run.** The same network, the same 150 steps, a tenth of the images. Better or worse pictures?
 
 # %%
-BOOT = datasets.CLASS_NAMES.index("Ankle boot")
+BOOT = train.class_names.index("Ankle boot")
 boots = train.images[train.labels == BOOT]
-of_boots = metrics.moments(judge.reference_seen.features[train.labels == BOOT])
+of_boots = metrics.moments(judge.reference_extracted.features[train.labels == BOOT])
 drawn, loss = run(0, images=boots)
 print(
     f"{len(boots)} boots: loss {loss:.4f}, distance from the boots {distance(drawn, of_boots):.2f} "
@@ -259,7 +259,7 @@ show_images(drawn[:10], title=f"{duet.name}: trained on nothing but ankle boots,
 # %%
 network, config = duet.trained()
 drawn = duet.sampling.sample(network, config, Sampling("dpmpp_2m_sde", steps=20), seed=0, num_images=96)
-likely = judge.extractor(drawn).probabilities[:, datasets.CLASS_NAMES.index("Bag")]
+likely = judge.extractor(drawn).probabilities[:, train.class_names.index("Bag")]
 kept = drawn[np.random.default_rng(0).random(len(drawn)) < likely]
 print(f"{len(kept)} of {len(drawn)} images are kept as bags")
 show_images(kept, columns=10, title=f"{duet.name}: bags on demand, by drawing too much")

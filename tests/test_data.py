@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from ddpm_shared import batches
+from ddpm_shared import batches, images
 from ddpm_shared.config import Config, DataConfig, DiffusionConfig, TrainingConfig
 
 PIXELS = np.random.default_rng(0).integers(0, 256, size=(50, 6, 5, 3), dtype=np.uint8)  # no two axes alike
@@ -30,7 +30,9 @@ def test_pixels_become_minus_one_to_one_and_come_back(tree, side_of, precision):
 def test_pixels_out_of_range_are_clipped(tree):
     """Otherwise a sample just above 1 wraps around to black."""
     values = np.array([-1.7, -1.001, 1.001, 1.7, 0.0, 0.004]).reshape(1, 2, 3, 1)
-    assert_array_equal(tree.data.to_pixels(tree.data.to_tensor(values)).ravel(), [0, 0, 255, 255, 128, 128])
+    expected = np.reshape([0, 0, 255, 255, 128, 128], values.shape)
+    assert_array_equal(tree.data.to_pixels(tree.data.to_tensor(values)), expected)
+    assert_array_equal(images.to_pixels(values), expected)  # what commands in NumPy use
 
 
 @pytest.mark.parametrize("flip", [False, True])

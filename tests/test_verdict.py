@@ -26,7 +26,7 @@ ROUNDING = 2.0**-23
 MEASURED = np.where(np.arange(STEPS) < 80, ROUNDING, ROUNDING * 10 ** ((np.arange(STEPS) - 79) / 10)).clip(max=0.03)
 NONE = np.zeros(STEPS)
 
-Make = Callable[..., compare.Run]
+Make = Callable[..., compare.RunRecord]
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def make(tmp_path: Path) -> Make:
         status: str = "completed",
         first: int = 1,
         **config: Any,
-    ) -> compare.Run:
+    ) -> compare.RunRecord:
         folder = tmp_path / f"{framework}-{len(list(tmp_path.iterdir()))}"
         books = run_folder.Run(folder, framework, Config(**config), machine.environment("cpu", 2), SPLIT, 10)
         grad_gaps = gaps if grad_gaps is None else grad_gaps
@@ -62,7 +62,7 @@ def make(tmp_path: Path) -> Make:
     return made
 
 
-def judged(*compared: compare.Run, allow_different: bool = False) -> tuple[str, str, Record]:
+def judged(*compared: compare.RunRecord, allow_different: bool = False) -> tuple[str, str, Record]:
     """Kind and words of the first pair's verdict, and the whole comparison."""
     result = compare.compare(compared, allow_different)
     return result["pairs"][0]["verdict"]["kind"], verdict.words(result["pairs"][0]), result

@@ -10,9 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import platformdirs
 from numpy.typing import ArrayLike, NDArray
 
 BROKEN_NPZ = (OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile, zlib.error)  # TypeError: a bare .npy
+
+
+def cache_dir(name: str) -> Path:
+    """The folder `name` of what can be downloaded or computed again, under $DDPM_DUET_CACHE or the user's cache."""
+    root = os.environ.get("DDPM_DUET_CACHE") or platformdirs.user_cache_dir("ddpm-duet")
+    return Path(root).expanduser() / name
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -50,6 +57,6 @@ def write_npz(path: Path, **arrays: ArrayLike) -> None:
 
 def read_npz(path: Path) -> dict[str, NDArray[Any]] | None:
     """The arrays of a .npz file; None where there is none, or not a whole one."""
-    with contextlib.suppress(*BROKEN_NPZ), path.open("rb") as file, np.load(file) as found:
-        return dict(found)
+    with contextlib.suppress(*BROKEN_NPZ), path.open("rb") as file, np.load(file) as arrays:
+        return dict(arrays)
     return None

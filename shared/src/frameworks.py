@@ -1,14 +1,14 @@
-"""The two frameworks: what people call them, and the tree that is written in each."""
+"""The two frameworks by name. Nothing here imports them."""
 
 import importlib.util
 from typing import NamedTuple
 
 
 class Framework(NamedTuple):
-    """One of the two."""
+    """What people call a framework, and the package of the tree written in it."""
 
-    title: str  # for people
-    tree: str  # the package that is written in it; only named here, never imported
+    title: str
+    tree: str
 
 
 FRAMEWORKS = {
@@ -18,6 +18,10 @@ FRAMEWORKS = {
 
 
 def installed(framework: str) -> bool:
-    """Whether `framework` is there. From the root, the folder tensorflow/ can be imported too, but has no origin."""
+    """Whether a package is installed. From the root, the folder tensorflow/ can be imported as well; it has no origin.
+
+    Args:
+        framework: "torch", "tensorflow" or the name of any other package.
+    """
     spec = importlib.util.find_spec(framework)
     return spec is not None and spec.origin is not None

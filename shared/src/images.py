@@ -4,7 +4,7 @@ import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,13 +17,16 @@ if TYPE_CHECKING:  # matplotlib takes a third of a second, and most who write pi
 
 Pixels = NDArray[np.uint8]
 
-
-def to_pixels(x: NDArray[np.floating]) -> Pixels:
-    """Images in [-1, 1] to uint8, clipped and rounded to the nearest."""
-    return np.clip(np.rint((x + 1) * 127.5), 0, 255).astype(np.uint8)
+SCALE, GAP = 2, 2  # of a grid: screen pixels of a pixel, and between two images
 
 
-def grid(images: Pixels, columns: int | None = None, scale: int = 2, gap: int = 2) -> Pixels:
+def to_pixels(x: NDArray[np.floating[Any]]) -> Pixels:
+    """Images in [-1, 1] to uint8, clipped and rounded: round((x + 1) * 127.5), of any shape."""
+    pixels: Pixels = np.clip(np.rint((x + 1) * 127.5), 0, 255).astype(np.uint8)
+    return pixels
+
+
+def grid(images: Pixels, columns: int | None = None, scale: int = SCALE, gap: int = GAP) -> Pixels:
     """Images side by side, row by row, on white.
 
     Args:

@@ -2,7 +2,7 @@
 
     python shared/tools/box_model.py RUN [--out FILE]
 
-Says what the rounding does to the weights; what it does to the images, the model card beside the file says.
+Prints how much the rounding changes the weights; the model card beside the file states what it does to the images.
 """
 
 import dataclasses

@@ -28,6 +28,7 @@ from ddpm_shared.config import flag, require
 from ddpm_shared.errors import choice
 from ddpm_shared.evaluation.extractor import DIMENSIONS
 from ddpm_shared.evaluation.judge import Judge
+from ddpm_shared.pages import BLUE, VERMILION
 
 Record = dict[str, Any]
 
@@ -211,7 +212,7 @@ def chart(report: Record) -> Figure:
     order = ranked(report)
     picture = Figure(figsize=(8, 1.5 + 0.32 * len(order)), layout="constrained")
     axes = picture.subplots()
-    for weights, marker, colour in (("averaged", "o", "#0072b2"), ("raw", "x", "#d55e00")):
+    for weights, marker, colour in (("averaged", "o", BLUE), ("raw", "x", VERMILION)):
         points = [(each[weights]["fid_fashion"], y) for y, (_, found) in enumerate(order) for each in found.values()]
         axes.plot(*zip(*points, strict=True), marker, color=colour, label=f"{weights} weights")
     axes.axvline(report["floor"]["fid_fashion"], color="0.35", linestyle="--", label="floor: real images")

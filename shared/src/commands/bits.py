@@ -27,6 +27,7 @@ from ddpm_shared.datasets import Split
 from ddpm_shared.errors import UserError
 from ddpm_shared.frameworks import FRAMEWORKS
 from ddpm_shared.images import Pixels
+from ddpm_shared.pages import BLUE, VERMILION
 
 if TYPE_CHECKING:  # matplotlib takes a third of a second, which --help need not wait for
     from matplotlib.figure import Figure
@@ -35,7 +36,7 @@ Floats = NDArray[np.float64]
 Record = dict[str, Any]
 
 PARTIAL = "bits_per_dim.partial.npz"
-DIVERGENCE, DECODER = "#0072b2", "#d55e00"  # told apart by every kind of colour vision (Okabe and Ito 2008)
+DIVERGENCE, DECODER = BLUE, VERMILION
 
 
 @dataclass(frozen=True)

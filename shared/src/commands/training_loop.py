@@ -22,7 +22,7 @@ from ddpm_shared.images import Pixels
 from ddpm_shared.records.checkpoint import Checkpoint, Tensors
 from ddpm_shared.records.history import best_evaluation
 from ddpm_shared.records.run import Run
-from ddpm_shared.records.types import EpochRecord, EvaluationRecord, Judgement, Status
+from ddpm_shared.records.types import EpochRecord, EvaluationRecord, ScoresWithFloor, Status
 
 DRAWN_AT_ONCE = 64  # images, so that drawing takes no more memory than a training step of the default batch size
 
@@ -240,12 +240,12 @@ class TrainingLoop:
         return tqdm(total=self.total * batch, initial=self.step * batch, desc=self.framework, unit="img")
 
 
-def _judge(train_split: Split, test_split: Split, num_images: int) -> Callable[[Pixels], Judgement]:
+def _judge(train_split: Split, test_split: Split, num_images: int) -> Callable[[Pixels], ScoresWithFloor]:
     """A function: `num_images` samples -> what the run records of them, with the floor for this many."""
     from ddpm_shared.evaluation.judge import Judge  # here: it needs onnxruntime, and most runs do not need it
 
     judge = Judge(train_split, test_split)
     sha256, floor = judge.extractor.sha256, judge.floor(num_images)
     return lambda pixels: cast(
-        Judgement, {**judge.scores(judge.extractor(pixels)), "extractor_sha256": sha256, "floor": floor}
+        ScoresWithFloor, {**judge.scores(judge.extractor(pixels)), "extractor_sha256": sha256, "floor": floor}
     )

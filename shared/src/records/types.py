@@ -29,7 +29,7 @@ class EpochRecord(TypedDict):
 
 
 class Scores(TypedDict):
-    """What the judge computes from images; `floor` holds the same of real ones."""
+    """Every number that the features of a set of images give. docs/evaluation.md explains them."""
 
     num_images: int
     fid_fashion: float
@@ -40,17 +40,17 @@ class Scores(TypedDict):
     recall: float
     density: float
     coverage: float
-    class_histogram: list[int]
+    class_histogram: list[int]  # how many images the classifier puts into each class
 
 
-class Judgement(Scores):
+class ScoresWithFloor(Scores):
     """The scores of samples beside those of as many real images."""
 
     extractor_sha256: str
     floor: Scores
 
 
-class EvaluationRecord(Judgement):
+class EvaluationRecord(ScoresWithFloor):
     """An evaluation of samples during training."""
 
     step: int

@@ -1,4 +1,4 @@
-"""What is computed of the real images once, kept in the user's cache under the hash of all that it depends on."""
+"""What is computed of the real images once, cached in the user's cache folder under the hash of all it depends on."""
 
 import contextlib
 import hashlib
@@ -7,21 +7,21 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from ddpm_shared import datasets, files
+from ddpm_shared import files
 
 Arrays = dict[str, NDArray[Any]]
 
 
-def kept(what: str, hashes: tuple[str, ...], compute: Callable[[], Arrays]) -> Arrays:
+def cached(name: str, hashes: tuple[str, ...], compute: Callable[[], Arrays]) -> Arrays:
     """compute(), or what it returned the last time.
 
     Args:
-        what: begins the name of the file.
+        name: begins the name of the file.
         hashes: what the result depends on: SHA-256 of data and network, how many images.
         compute: returns the arrays.
     """
     key = hashlib.sha256(" ".join(hashes).encode()).hexdigest()
-    path = datasets.cache_dir().parent / "evaluation" / f"{what}-{key[:32]}.npz"
+    path = files.cache_dir("evaluation") / f"{name}-{key[:32]}.npz"
     arrays = files.read_npz(path)
     if arrays is None:
         arrays = compute()
