@@ -130,12 +130,12 @@ class Judge:
         }
 
 
-def require_enough(count: int) -> None:
-    """Raise UserError if there are fewer images than features."""
+def require_enough(count: int, flag: str = "--num-images") -> None:
+    """Raise UserError if there are fewer images than features; `flag` sets how many are drawn."""
     if count < DIMENSIONS:
         raise UserError(
             f"{count} images are too few for a judgement: the covariance of {DIMENSIONS} features needs {DIMENSIONS} "
-            "images, and numbers worth comparing need 2,000: draw more with --num-images"
+            f"images, and numbers worth comparing need 2,000: draw more with {flag}"
         )
 
 
