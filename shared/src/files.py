@@ -1,4 +1,4 @@
-"""Files that are either whole or not there."""
+"""Writing files atomically: a reader sees a whole file or none."""
 
 import contextlib
 import io
@@ -16,10 +16,10 @@ BROKEN_NPZ = (OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile, zlib
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write `data` to a temporary name beside `path`, then rename it: a reader never sees half a file.
+    """Write `data` under a temporary name beside `path`, then rename it: a reader never sees half a file.
 
     Raises:
-        OSError: e.g. a full disk; the old file, if any, is untouched and the temporary one removed.
+        OSError: e.g. a full disk. The old file, if any, is unchanged, and the temporary one is removed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -49,7 +49,7 @@ def write_npz(path: Path, **arrays: ArrayLike) -> None:
 
 
 def read_npz(path: Path) -> dict[str, NDArray[Any]] | None:
-    """The arrays of a .npz file; None where there is none, or not a whole one."""
-    with contextlib.suppress(*BROKEN_NPZ), path.open("rb") as file, np.load(file) as found:
-        return dict(found)
+    """The arrays of a .npz file; None if there is no such file, or a damaged one."""
+    with contextlib.suppress(*BROKEN_NPZ), path.open("rb") as file, np.load(file) as archive:
+        return dict(archive)
     return None

@@ -154,10 +154,10 @@ _HOOKS: Any = {float: float} | {kind: _checked(name, kind) for name, kind in _CH
 
 
 def from_dict(values: Mapping[str, Any], source: str) -> Config:
-    """The inverse of to_dict; missing keys take their defaults.
+    """The inverse of to_dict; missing keys get their defaults.
 
     Raises:
-        UserError: an unknown key, a value of the wrong type or out of range; `source` is named in the message.
+        UserError: an unknown key, or a value of the wrong type or out of range. The message begins with `source`.
     """
     try:
         if values.get("preset") in tuple(PRESETS):  # its network is what a partial "model" starts from
@@ -169,7 +169,7 @@ def from_dict(values: Mapping[str, Any], source: str) -> Config:
 
 
 def read(path: str | Path) -> Config:
-    """The Config in a JSON file, as `config.json` of a run folder. Raises UserError where it is none."""
+    """The Config in a JSON file, such as config.json of a run folder. Raises UserError if the file is not one."""
     try:
         values = json.loads(Path(path).read_text())
     except OSError as error:
@@ -182,7 +182,7 @@ def read(path: str | Path) -> Config:
 
 
 def differences(a: dict[str, Any], b: dict[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:
-    """The dotted keys at which two nested dicts differ, with both values (None where a key is missing)."""
+    """The dotted keys where two nested dicts differ, with both values (None for a missing key)."""
     result: dict[str, tuple[Any, Any]] = {}
     for key in dict.fromkeys([*a, *b]):
         old, new = a.get(key), b.get(key)
