@@ -1,7 +1,7 @@
 """Bits per dimension on the command line: the same in both frameworks, in any batches, interrupted or not.
 
-Most tests replace the network by arithmetic (`quick`), since what they watch is which image is asked at which t, and
-what becomes of the answers.
+Most tests replace the network by arithmetic (`quick`), since they check which image is evaluated at which t, and what
+becomes of the values.
 """
 
 import dataclasses
@@ -33,7 +33,7 @@ TRAIN, TEST = LOAD("fashion-mnist-10k", None)
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
-    """A run folder with one checkpoint: the small trained network, asked to undo a process of T steps."""
+    """A run folder with one checkpoint: the small trained network, used for a process of T steps."""
     loaded = checkpoint.load(TRAINED, ("ema",))
     config = dataclasses.replace(loaded.config, diffusion=DiffusionConfig(timesteps=T, beta_end=0.5))
     config = dataclasses.replace(config, data=dataclasses.replace(config.data, dataset="fashion-mnist-10k"))
@@ -105,12 +105,12 @@ def test_bits_do_not_depend_on_the_batch_size(tree, evaluated, written, tmp_path
 
 
 class Arithmetic:
-    """In the place of a tree's Bound: every term tells of its image, t and noise. It keeps what it was asked."""
+    """In the place of a tree's Bound: every term depends on its image, t and noise. It lists what it evaluated."""
 
     device_name, threads = "cpu", 1
 
     def __init__(self, *ignored):
-        self.asked = []
+        self.evaluated = []
 
     def prior(self, pixels):
         """Of each image."""
@@ -121,7 +121,7 @@ class Arithmetic:
         pixels, t, eps = arrays
         assert (pixels.dtype, t.dtype, eps.dtype) == (np.uint8, np.int32, np.float64)
         assert len(pixels) == len(t) == len(eps)
-        self.asked += zip(t.tolist(), (image.tobytes() for image in pixels), strict=True)
+        self.evaluated += zip(t.tolist(), (image.tobytes() for image in pixels), strict=True)
         return pixels.mean(axis=(1, 2, 3)) / (1 + t) + eps.mean(axis=(1, 2, 3))
 
 
@@ -130,14 +130,14 @@ def terms_of(stride, first=0, count=12, seed=0, timesteps=T):
 
 
 @pytest.mark.parametrize("stride", [1, 2, 3, 7, T])
-def test_a_group_of_images_is_asked_at_every_t_once(stride):
+def test_a_group_of_images_is_evaluated_at_every_t_once(stride):
     """Otherwise some terms count twice or not at all, and the sum is no estimate of the bound."""
-    asked = Arithmetic()
-    bits_command.terms_of(asked, TEST.images[: 2 * stride], 0, 0, stride, T)
-    assert len({image for _, image in asked.asked}) == 2 * stride
+    bound = Arithmetic()
+    bits_command.terms_of(bound, TEST.images[: 2 * stride], 0, 0, stride, T)
+    assert len({image for _, image in bound.evaluated}) == 2 * stride
     for group in (TEST.images[:stride], TEST.images[stride : 2 * stride]):
         images = {image.tobytes() for image in group}
-        assert sorted(t for t, image in asked.asked if image in images) == list(range(T))
+        assert sorted(t for t, image in bound.evaluated if image in images) == list(range(T))
 
 
 @pytest.mark.parametrize("stride", [2, 3, 7, T])
@@ -239,13 +239,13 @@ def test_what_is_written(tree, written, quick, tmp_path, capfd):
 
 
 def test_the_bits_are_those_of_the_definition(tree, written, quick, tmp_path):
-    """Otherwise the command adds up something else than the prior and, at each t, the mean over the images asked."""
+    """Otherwise the command adds up something else than the prior and, at each t, the mean over the images evaluated."""
     found, bound = evaluate(tree, written, tmp_path / "out", "--batch-size", "3"), Arithmetic()
     total = bound.prior(TEST.images[:N]).mean()
     for t in range(T):
-        asked = np.arange(t % STRIDE, N, STRIDE)
-        eps = [streams.normal(0, streams.BOUND_EPS, t, (1, 28, 28, 1), int(i))[0] for i in asked]
-        total += bound.term((TEST.images[asked], np.full(len(asked), t, np.int32), np.array(eps))).mean()
+        chosen = np.arange(t % STRIDE, N, STRIDE)
+        eps = [streams.normal(0, streams.BOUND_EPS, t, (1, 28, 28, 1), int(i))[0] for i in chosen]
+        total += bound.term((TEST.images[chosen], np.full(len(chosen), t, np.int32), np.array(eps))).mean()
     assert_allclose(found["bits_per_dim"], total, rtol=1e-13)
 
 
@@ -290,12 +290,12 @@ def test_an_interrupted_run_goes_on_where_it_stopped(tree, written, quick, tmp_p
     plan[8] = signal.SIGINT  # a batch is five calls
     code, err = guarded(lambda: command(tree, written, out, *argv))
     assert code == 130
-    kept = f"interrupted; 3 finished images are kept: the same command with --out {out} goes on"
+    kept = f"interrupted; 3 finished images are saved: the same command with --out {out} continues"
     assert err.rstrip("\n").rpartition("\n")[2] == kept
     assert [path.name for path in out.iterdir()] == ["bits_per_dim.partial.npz"]
     found = evaluate(tree, written, out, *argv)
-    assert made[-1].calls == 10  # the first three images were not asked again
-    assert "going on after the 3 images in" in capfd.readouterr().out
+    assert made[-1].calls == 10  # the first three images were not evaluated again
+    assert "continuing after the 3 images in" in capfd.readouterr().out
     assert sorted(path.name for path in out.iterdir()) == ["bits_per_dim.json", "bits_per_dim.png"]
     changing = ("seconds", "environment")
     assert {k: v for k, v in found.items() if k not in changing} == {
@@ -305,14 +305,14 @@ def test_an_interrupted_run_goes_on_where_it_stopped(tree, written, quick, tmp_p
 
 @pytest.mark.parametrize("change", ["--seed=1", "--raw", "--no-clip-x-0", "--precision=fp64", "--stride=2"])
 def test_another_command_s_terms_are_not_gone_on_with(tree, written, quick, tmp_path, guarded, change):
-    """Otherwise half of the images are asked with other weights or noise, or at other times."""
+    """Otherwise half of the images are evaluated with other weights or noise, or at other times."""
     made, plan = quick
     plan[6] = signal.SIGTERM
     assert guarded(lambda: command(tree, written, tmp_path / "out", "--batch-size", "4"))[0] == 143
     plan[1] = signal.SIGTERM
     code, err = guarded(lambda: command(tree, written, tmp_path / "out", "--batch-size", "4", change))
     assert (code, "interrupted; 0 finished images" in err) == (143, True)
-    assert made[-1].asked[0] == (0, TEST.images[0].tobytes())
+    assert made[-1].evaluated[0] == (0, TEST.images[0].tobytes())
 
 
 def test_a_broken_partial_file_is_not_gone_on_with(tree, written, quick, tmp_path):
@@ -336,7 +336,7 @@ def test_a_result_is_overwritten_only_when_told(tree, written, quick, tmp_path, 
     assert evaluate(tree, written, out, "--seed", "1", "--overwrite")["terms"] != first["terms"]
 
 
-def test_a_full_disk_keeps_what_was_asked(tree, written, quick, tmp_path, guarded, monkeypatch):
+def test_a_full_disk_keeps_what_was_evaluated(tree, written, quick, tmp_path, guarded, monkeypatch):
     """Otherwise a full disk ends in a traceback, or costs the terms that are already there."""
     made, _ = quick
     out, write = tmp_path / "out", files.write_atomically
@@ -373,7 +373,7 @@ def test_a_term_that_is_no_number_ends_the_run(tree, written, quick, tmp_path, g
     [
         (["--stride", "3"], "--num-images 8: must be a multiple of --stride 3"),
         (["--stride", "40", "--num-images", "80"], "step_00000009.safetensors was trained with 20 steps only"),
-        (["--num-images", "2004"], "--num-images 2004: fashion-mnist-10k has 2000 to test"),
+        (["--num-images", "2004"], "--num-images 2004: fashion-mnist-10k has 2000 test images"),
         (["--dataset", "fashion-mnist", "--data-dir", "nowhere"], "nowhere"),
         (["--checkpoint", "nowhere"], "nowhere holds no checkpoint: give a run folder with checkpoints/latest in it"),
         (["--checkpoint", "latest"], "no run with a checkpoint in runs/"),
@@ -399,6 +399,7 @@ def test_what_does_not_fit_is_one_sentence(tree, written, quick, tmp_path, guard
         (["--seed=-1"], "--seed -1: must be 0 or more"),
         (["--dataset", "cifar"], "fashion-mnist-10k"),
         (["--number", "3"], "Unrecognized options: --number"),
+        (["--prediction", "v"], "Unrecognized options: --prediction"),
     ],
 )
 def test_wrong_flags_are_refused(tree, written, quick, tmp_path, guarded, argv, message):

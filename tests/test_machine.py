@@ -14,7 +14,7 @@ from ddpm_shared import batches
 from ddpm_shared.batches import Prefetcher, training_arrays
 from ddpm_shared.config import Config, TrainingConfig
 
-COMMANDS = ["train", "inference", "evaluate"]
+COMMANDS = ["train", "inference", "inversion", "bits"]
 CONFIG = Config(training=TrainingConfig(batch_size=4))
 
 

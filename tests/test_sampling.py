@@ -258,20 +258,16 @@ def test_few_steps_make_a_short_movie(tree, written, tmp_path):
 
 
 @pytest.mark.parametrize("prediction", ["x_0", "v"])
-def test_a_checkpoint_knows_what_it_predicts(tree, written, tmp_path, guarded, keep_networks, prediction):
-    """Otherwise a network that tells v is sampled as if it told the noise, which gives noise."""
+def test_a_checkpoint_knows_what_it_predicts(tree, written, tmp_path, keep_networks, prediction):
+    """Otherwise a network that predicts v is sampled as if it predicted the noise, which gives noise."""
     keep_networks(tree)
     loaded = checkpoint.load(run_folders.latest_checkpoint(written(tree)))
     config = dataclasses.replace(CONFIG, diffusion=dataclasses.replace(CONFIG.diffusion, prediction=prediction))
     path = tmp_path / "other.safetensors"
     checkpoint.save(path, loaded.tensors, framework=tree.framework, step=9, config=config, dataset_sha256="")
     flags = ["--num-images", "2", "--sampler", "ddim"]
-    as_it_says = sample(tree, path, tmp_path / "a", *flags, "--prediction", prediction)
-    assert_array_equal(as_it_says, sample(tree, path, tmp_path / "b", *flags))
-    assert levels_apart(as_it_says, sample(tree, written(tree), tmp_path / "c", *flags)).mean() > 5
-    code, err = guarded(lambda: command(tree, path, tmp_path / "d", *flags, "--prediction", "eps"))
-    assert code == 2
-    assert err == f"error: --prediction eps: {path} was trained to predict {prediction}; leave the flag out\n"
+    pixels = sample(tree, path, tmp_path / "a", *flags)
+    assert levels_apart(pixels, sample(tree, written(tree), tmp_path / "b", *flags)).mean() > 5
 
 
 def test_images_that_are_not_finite_are_refused(tree, written, tmp_path, guarded, monkeypatch):
@@ -345,12 +341,12 @@ def test_an_interrupted_run_goes_on_where_it_stopped(tree, written, tmp_path, gu
     argv = ["--num-images", str(N), "--batch-size", "3"]
     code, err = guarded(lambda: command(tree, written(tree), out, *argv))
     assert code == 130
-    kept = f"interrupted; 3 finished images are kept: the same command with --out {out} goes on"
+    kept = f"interrupted; 3 finished images are saved: the same command with --out {out} continues"
     assert err.rstrip("\n").rpartition("\n")[2] == kept
     assert [path.name for path in out.iterdir()] == ["samples.partial.npz"]
     pixels = sample(tree, written(tree), out, *argv)
     assert calls == [(0, 3), (3, 1), (3, 1)]  # the first three were not drawn again
-    assert "going on after the 3 images in" in capfd.readouterr().out
+    assert "continuing after the 3 images in" in capfd.readouterr().out
     assert sorted(path.name for path in out.iterdir()) == ["grid.png", "samples.npz"]
     assert_array_equal(pixels, sample(tree, written(tree), tmp_path / "whole", *argv))
 
@@ -440,7 +436,7 @@ def test_a_place_that_cannot_be_written_to_is_found_before_the_drawing(tree, wri
     (tmp_path / "file").touch()
     code, err = guarded(lambda: command(tree, written(tree), tmp_path / "file"))
     assert code == 1
-    assert err == f"error: File exists ({tmp_path / 'file'}): free the space or mend the path and run again\n"
+    assert err == f"error: File exists ({tmp_path / 'file'}): free space or correct the path, and run again\n"
     assert calls == []
 
 
@@ -491,9 +487,9 @@ def test_the_samples_say_where_they_come_from(tree, written, quick, tmp_path):
         (["--steps", "11"], "error: --steps 11: must be at most the 10 that the model was trained with"),
         (["--sampler", "ddim", "--eta=-0.1"], "--eta -0.1: must be in [0, 1]"),
         (["--sampler", "ddim", "--eta", "1.1"], "--eta 1.1: must be in [0, 1]"),
-        (["--sampler", "heun", "--eta", "0.5"], "--eta 0.5: is for ddim, and not for heun"),
+        (["--sampler", "heun", "--eta", "0.5"], "--eta 0.5: is an option of ddim, not of heun"),
         (["--dynamic-threshold", "0"], "--dynamic-threshold 0.0: must be in (0, 1]"),
-        (["--prediction", "v"], "step_00000009.safetensors was trained to predict eps; leave the flag out"),
+        (["--prediction", "v"], "Unrecognized options: --prediction"),
         (["--sampler", "ddim", "--interpolate", "1"], "--interpolate 1: must be 2 or more"),
         (["--interpolate", "3"], "--interpolate with --sampler ancestral: it draws noise on the way, which hides the"),
         (
