@@ -239,7 +239,7 @@ def test_what_is_written(tree, written, quick, tmp_path, capfd):
 
 
 def test_the_bits_are_those_of_the_definition(tree, written, quick, tmp_path):
-    """Otherwise the command adds up something else than the prior and, at each t, the mean over the images evaluated."""
+    """Otherwise the command adds up something else than the prior and the mean of the images evaluated at each t."""
     found, bound = evaluate(tree, written, tmp_path / "out", "--batch-size", "3"), Arithmetic()
     total = bound.prior(TEST.images[:N]).mean()
     for t in range(T):
