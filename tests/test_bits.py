@@ -20,6 +20,7 @@ from PIL import Image
 from ddpm_parity.sampling import TRAINED
 from ddpm_shared import datasets, files, streams
 from ddpm_shared.commands import bits as bits_command
+from ddpm_shared.commands import bits_estimate
 from ddpm_shared.config import DiffusionConfig
 from ddpm_shared.records import checkpoint
 from ddpm_shared.records import folder as run_folders
@@ -126,14 +127,14 @@ class Arithmetic:
 
 
 def terms_of(stride, first=0, count=12, seed=0, timesteps=T):
-    return bits_command.terms_of(Arithmetic(), TEST.images[first : first + count], first, seed, stride, timesteps)
+    return bits_estimate.terms_of(Arithmetic(), TEST.images[first : first + count], first, seed, stride, timesteps)
 
 
 @pytest.mark.parametrize("stride", [1, 2, 3, 7, T])
 def test_a_group_of_images_is_evaluated_at_every_t_once(stride):
     """Otherwise some terms count twice or not at all, and the sum is no estimate of the bound."""
     bound = Arithmetic()
-    bits_command.terms_of(bound, TEST.images[: 2 * stride], 0, 0, stride, T)
+    bits_estimate.terms_of(bound, TEST.images[: 2 * stride], 0, 0, stride, T)
     assert len({image for _, image in bound.evaluated}) == 2 * stride
     for group in (TEST.images[:stride], TEST.images[stride : 2 * stride]):
         images = {image.tobytes() for image in group}
@@ -156,7 +157,7 @@ def test_a_term_depends_on_seed_image_and_t_not_on_the_batch():
     whole = terms_of(3)
     assert_array_equal(np.concatenate([terms_of(3, 0, 5), terms_of(3, 5, 1), terms_of(3, 6, 6)]), whole)
     assert not (terms_of(3, seed=1) == whole).any()
-    same = bits_command.terms_of(Arithmetic(), TEST.images[[0] * 6], 0, 0, 1, T)  # one image: only the noise differs
+    same = bits_estimate.terms_of(Arithmetic(), TEST.images[[0] * 6], 0, 0, 1, T)  # one image: only the noise differs
     assert len(np.unique(same)) == same.size
 
 
@@ -164,16 +165,16 @@ def test_the_estimate_by_hand():
     """Otherwise a term is counted at another t, or the standard error is that of something else."""
     prior, nan = np.array([1.0, 3.0, 5.0, 7.0]), np.nan
     terms = np.array([[10.0, 30.0], [20.0, nan], [12.0, 32.0], [24.0, nan]])  # at t = 0, 2; 1, -; 0, 2; 1, -
-    found = bits_command.estimate(prior, terms, stride=2, timesteps=3)
+    found = bits_estimate.estimate(prior, terms, stride=2, timesteps=3)
     # The two groups: 2 + 10 + 20 + 30 = 62 and 6 + 12 + 24 + 32 = 74, each 6 from the mean.
     assert_allclose(found.pop("standard_error"), 6.0, rtol=1e-15)
     assert found == {"bits_per_dim": 68.0, "prior": 4.0, "decoder": 11.0, "terms": [11.0, 22.0, 31.0]}
-    assert bits_command.estimate(prior[:2], terms[:2], stride=2, timesteps=3)["standard_error"] is None
+    assert bits_estimate.estimate(prior[:2], terms[:2], stride=2, timesteps=3)["standard_error"] is None
 
 
 def test_every_estimate_adds_up_to_its_terms():
     """Otherwise the number and the picture under it tell of two models."""
-    found = bits_command.estimate(np.arange(12.0), terms_of(4), 4, T)
+    found = bits_estimate.estimate(np.arange(12.0), terms_of(4), 4, T)
     assert_allclose(found["prior"] + sum(found["terms"]), found["bits_per_dim"], rtol=1e-14)
     assert found["decoder"] == found["terms"][0]
 
@@ -252,7 +253,7 @@ def test_the_bits_are_those_of_the_definition(tree, written, quick, tmp_path):
 def test_the_picture_shows_every_term(evaluated, both):
     """Otherwise the one picture of where a model spends its bits leaves some out, or shows them at another t."""
     found = evaluated(both[0])
-    above, below = bits_command.picture(found).axes
+    above, below = bits_estimate.picture(found).axes
     prior, divergences, decoder = (line.get_xydata() for line in above.lines)
     assert_array_equal(prior[:, 1], found["prior"])
     assert_array_equal(np.concatenate([decoder, divergences]).T, [range(T), found["terms"]])

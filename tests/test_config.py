@@ -390,9 +390,7 @@ def test_images_that_are_not_square_are_refused():
 
 def test_images_without_the_sizes_of_attention_are_refused():
     """Otherwise attention is silently left out for data of another size."""
-    with pytest.raises(
-        UserError, match=r"^--attention-resolutions \(7,\): the levels of this network work at \(32"
-    ):
+    with pytest.raises(UserError, match=r"^--attention-resolutions \(7,\): the levels of this network work at \(32"):
         configs.fitted(Config(), (32, 32, 1))
 
 

@@ -21,9 +21,7 @@ def guard(main: Callable[[], int]) -> NoReturn:
         sys.exit(_say(f"error: {error}", 2))
     except OSError as error:
         place = f" ({error.filename})" if error.filename else ""
-        sys.exit(
-            _say(f"error: {error.strerror or error}{place}: free space or correct the path, and run again", 1)
-        )
+        sys.exit(_say(f"error: {error.strerror or error}{place}: free space or correct the path, and run again", 1))
     except KeyboardInterrupt:
         sys.exit(_say("interrupted", 130))
 
