@@ -14,9 +14,11 @@ from ddpm_torch.config import FRAMEWORK
 def main(argv: Sequence[str] | None = None) -> int:
     """The inversion command line. Returns the exit code; raises UserError for bad input."""
     plan = invert.parse(FRAMEWORK, argv)
-    from ddpm_torch.sampling import Inverter  # not before the flags are read: the framework takes seconds
+    from ddpm_torch import model  # not before the flags are read: the framework takes seconds
+    from ddpm_torch.sampling import Inverter
 
-    return invert.run(plan, Inverter(plan))
+    network = model.load(plan.checkpoint, plan.prefix, plan.config)
+    return invert.run(plan, Inverter(network, plan.config, plan.command.sampling, plan.command.iterations))
 
 
 if __name__ == "__main__":

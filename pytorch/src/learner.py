@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ddpm_shared.batches import Prefetcher, validation_arrays
-from ddpm_shared.config.sampling import QUICK
+from ddpm_shared.config.sampling import QUICK, Draw
 from ddpm_shared.records import checkpoint
 from ddpm_shared.records.checkpoint import Checkpoint, Tensors
 from ddpm_torch import utils
@@ -28,7 +28,7 @@ from ddpm_torch.optimizer import (
     update_ema,
     warmup_ema_decay,
 )
-from ddpm_torch.sampling import sample
+from ddpm_torch.sampling import Sampler
 
 
 class Learner:
@@ -56,6 +56,7 @@ class Learner:
         self.adam = Adam(self.parameters)
         self.network = compiled(self.model, config.compile)
         self.ema_network = compiled(self.ema_model, config.compile)
+        self.sampler = Sampler(self.ema_network, config, QUICK)
         self.training_arrays = Prefetcher(config)
 
         self.device_name, self.threads = utils.device_name(self.device), utils.threads()
@@ -109,14 +110,13 @@ class Learner:
 
         Args:
             num_images: B.
-            on_step: called with t after each step.
+            on_step: called with i after each step, i = N - 1 .. 0.
             first: index of the first image.
 
         Returns:
             [B, H, W, C] uint8.
         """
-        seed = self.config.seed
-        return sample(self.ema_network, self.config, QUICK, seed, num_images, first, lambda t, x: on_step(t))
+        return self.sampler.draw(Draw(self.config.seed, first, num_images), lambda i, x: on_step(i))
 
     def _state(self) -> tuple[list[Tensor], ...]:
         """What the four prefixes of a checkpoint stand for, each in the order of self.names."""

@@ -11,7 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 (the field's name for it)
 
+from ddpm_shared.config import Config
 from ddpm_shared.parameters import initial_value
+from ddpm_shared.records import checkpoint
+from ddpm_shared.records.checkpoint import Checkpoint
 from ddpm_torch import utils
 from ddpm_torch.config import ModelConfig, Precision
 
@@ -249,3 +252,27 @@ def compiled(model: UNet, compile: bool = False) -> Callable[[Tensor, Tensor], T
             return model(x_t, t)
 
     return call
+
+
+def load(loaded: Checkpoint, prefix: str, config: Config) -> Callable[[Tensor, Tensor], Tensor]:
+    """The network of a checkpoint of either framework, ready to be called as `config` says: where and how.
+
+    Args:
+        loaded: with the tensors under `prefix`.
+        prefix: "ema" for the averaged weights, "model" for the weights themselves.
+        config: the checkpoint's, with the precision, device, threads and compiling that are wanted.
+
+    Raises:
+        UserError: the tensors do not fit the network.
+
+    Mirror: ddpm_tf.model.load.
+    """
+    utils.set_threads(config.threads)
+    model = UNet(config.model, precision=config.precision, out_channels=config.out_channels)
+    model = model.to(utils.select_device(config.device)).requires_grad_(False)
+    parameters = dict(model.named_parameters())
+    values = checkpoint.select(loaded, prefix, {name: tuple(p.shape) for name, p in parameters.items()})
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(torch.from_numpy(values[name]))
+    return compiled(model, config.compile)

@@ -13,10 +13,10 @@ from ddpm_tf.config import FRAMEWORK
 def main(argv: Sequence[str] | None = None) -> int:
     """The bits command line. Returns the exit code; raises UserError for bad input."""
     plan = bits.parse(FRAMEWORK, argv)
-    from ddpm_tf.bound import Bound  # not before the flags are read: the framework takes seconds
-    from ddpm_tf.sampling import load_model
+    from ddpm_tf import model  # not before the flags are read: the framework takes seconds
+    from ddpm_tf.bound import Bound
 
-    network = load_model(plan.checkpoint, plan.prefix, plan.config)
+    network = model.load(plan.checkpoint, plan.prefix, plan.config)
     return bits.run(plan, Bound(network, plan.config, plan.command.clip_x_0))
 
 

@@ -14,9 +14,11 @@ from ddpm_tf.config import FRAMEWORK
 def main(argv: Sequence[str] | None = None) -> int:
     """The inference command line. Returns the exit code; raises UserError for bad input."""
     plan = sample.parse(FRAMEWORK, argv)
-    from ddpm_tf.sampling import Sampler  # not before the flags are read: the framework takes seconds
+    from ddpm_tf import model  # not before the flags are read: the framework takes seconds
+    from ddpm_tf.sampling import Sampler
 
-    return sample.run(plan, Sampler(plan))
+    network = model.load(plan.checkpoint, plan.prefix, plan.config)
+    return sample.run(plan, Sampler(network, plan.config, plan.command.sampling))
 
 
 if __name__ == "__main__":

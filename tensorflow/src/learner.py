@@ -10,7 +10,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from ddpm_shared.batches import Prefetcher, validation_arrays
-from ddpm_shared.config.sampling import QUICK
+from ddpm_shared.config.sampling import QUICK, Draw
 from ddpm_shared.records import checkpoint
 from ddpm_shared.records.checkpoint import Checkpoint, Tensors
 from ddpm_tf import utils
@@ -26,7 +26,7 @@ from ddpm_tf.optimizer import (
     update_ema,
     warmup_ema_decay,
 )
-from ddpm_tf.sampling import sample
+from ddpm_tf.sampling import Sampler
 
 
 class Learner:
@@ -54,6 +54,7 @@ class Learner:
         self.adam = Adam(self.parameters)
         self.update = tf.function(self._update, autograph=False, jit_compile=config.compile)
         self.ema_network = compiled(self.ema_model, config.compile)
+        self.sampler = Sampler(self.ema_network, config, QUICK)
         self.training_arrays = Prefetcher(config)
 
         self.device_name, self.threads = utils.device_name(self.device), utils.threads()
@@ -121,14 +122,13 @@ class Learner:
 
         Args:
             num_images: B.
-            on_step: called with t after each step.
+            on_step: called with i after each step, i = N - 1 .. 0.
             first: index of the first image.
 
         Returns:
             [B, H, W, C] uint8.
         """
-        seed = self.config.seed
-        return sample(self.ema_network, self.config, QUICK, seed, num_images, first, lambda t, x: on_step(t))
+        return self.sampler.draw(Draw(self.config.seed, first, num_images), lambda i, x: on_step(i))
 
     def _state(self) -> tuple[list[tf.Variable], ...]:
         """What the four prefixes of a checkpoint stand for, each in the order of self.names."""

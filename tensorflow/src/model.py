@@ -13,7 +13,11 @@ import tensorflow as tf
 from keras import layers
 from numpy.typing import NDArray
 
+from ddpm_shared.config import Config
 from ddpm_shared.parameters import initial_value
+from ddpm_shared.records import checkpoint
+from ddpm_shared.records.checkpoint import Checkpoint
+from ddpm_tf import utils
 from ddpm_tf.config import ModelConfig, Precision
 
 GROUP_NORM_EPS = 1e-5  # Keras would take 1e-3
@@ -358,3 +362,26 @@ def from_canonical(value: NDArray[np.floating]) -> NDArray[np.floating]:
 def canonical_shape(variable: keras.Variable) -> tuple[int, ...]:
     """The shape of to_canonical(variable)."""
     return to_canonical(np.empty(variable.shape, np.bool_)).shape
+
+
+def load(loaded: Checkpoint, prefix: str, config: Config) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+    """The network of a checkpoint of either framework, ready to be called as `config` says: where and how.
+
+    Args:
+        loaded: with the tensors under `prefix`.
+        prefix: "ema" for the averaged weights, "model" for the weights themselves.
+        config: the checkpoint's, with the precision, device, threads and compiling that are wanted.
+
+    Raises:
+        UserError: the tensors do not fit the network.
+
+    Mirror: ddpm_torch.model.load.
+    """
+    utils.set_threads(config.threads)
+    utils.select_device(config.device)
+    model = UNet(config.model, precision=config.precision, out_channels=config.out_channels)
+    parameters = dict(named_parameters(model))
+    values = checkpoint.select(loaded, prefix, {name: canonical_shape(p) for name, p in parameters.items()})
+    for name, parameter in parameters.items():
+        parameter.assign(from_canonical(values[name]))
+    return compiled(model, config.compile)

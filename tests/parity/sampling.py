@@ -13,8 +13,9 @@ from ddpm_parity.sides import Array, Side
 from ddpm_parity.tolerances import CHAIN, FEW_STEPS, GRID_OF_4, GRID_OF_13, Tolerance
 from ddpm_shared import streams
 from ddpm_shared.config import Config
-from ddpm_shared.config.sampling import SAMPLER_FACTS, Sampling
+from ddpm_shared.config.sampling import SAMPLER_FACTS, Draw, Sampling
 from ddpm_shared.oracle import prediction as oracle_prediction
+from ddpm_shared.oracle import processes as oracle_processes
 from ddpm_shared.oracle import samplers as oracle_samplers
 from ddpm_shared.oracle.networks import Network
 from ddpm_shared.records import checkpoint
@@ -39,7 +40,7 @@ def _oracle_s(side: Side, network: Network, config: Config, images: int, samplin
         return oracle_prediction.denoise(whole, network, config.diffusion, x, t, sampling.clip_x_0)
 
     chain = getattr(oracle_samplers, sampling.sampler)(
-        side.schedule(config.diffusion, times),
+        oracle_processes.make_levels(config.diffusion, times),
         denoise,
         streams.normal(SEED, streams.SAMPLE_X_T, 0, shape),
         lambda i: streams.normal(SEED, streams.SAMPLE_Z, times[i], shape),
@@ -67,7 +68,8 @@ def _drawn(side: Side, path: Path, images: int, sampling: Sampling) -> dict[str,
         x_0 = _oracle_s(side, network, config, images, sampling)
         return {"x_0": x_0, "grid": np.clip(np.rint((x_0 + 1) * 127.5), 0, 255)}
     last: dict[str, Any] = {}
-    grid = side.sampling.sample(network, config, sampling, SEED, images, on_step=lambda i, x: last.update(x_0=x))
+    sampler = side.sampling.Sampler(network, config, sampling)
+    grid = sampler.draw(Draw(SEED, 0, images), lambda i, x: last.update(x_0=x))
     return {"x_0": side.array(last["x_0"]), "grid": grid}
 
 

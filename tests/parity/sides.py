@@ -19,7 +19,9 @@ from ddpm_shared.batches import Arrays
 from ddpm_shared.config import Config, Device, DiffusionConfig, Precision
 from ddpm_shared.oracle import bound as oracle_bound
 from ddpm_shared.oracle import diffusion
+from ddpm_shared.oracle import guidance as oracle_guidance
 from ddpm_shared.oracle import prediction as oracle_prediction
+from ddpm_shared.oracle import processes as oracle_processes
 from ddpm_shared.oracle import samplers as oracle_samplers
 
 Array = NDArray[Any]
@@ -98,6 +100,8 @@ class Oracle(Side):
     engine = diffusion
     prediction = oracle_prediction
     samplers = oracle_samplers
+    processes = oracle_processes
+    guidance = oracle_guidance
     objective = bound = oracle_bound
 
     def __init__(self, torch: Any) -> None:

@@ -4,6 +4,7 @@ from ddpm_parity import (
     bound,
     data,
     engine,
+    guidance,
     layers,
     network,
     optimizer,
@@ -24,7 +25,20 @@ from ddpm_shared.frameworks import installed
 PRECISIONS: tuple[Precision, ...] = ("fp64", "fp32")
 QUANTITIES: list[Quantity] = [
     quantity
-    for subject in (schedule, engine, prediction, samplers, layers, network, data, optimizer, training, sampling, bound)
+    for subject in (
+        schedule,
+        engine,
+        prediction,
+        guidance,
+        samplers,
+        layers,
+        network,
+        data,
+        optimizer,
+        training,
+        sampling,
+        bound,
+    )
     for quantity in subject.QUANTITIES
 ]
 

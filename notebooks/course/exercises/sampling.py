@@ -9,6 +9,7 @@ from ddpm_course.exercises.checking import column, compare, exercise
 from ddpm_shared.config import DiffusionConfig
 from ddpm_shared.config import sampling as sampling_config
 from ddpm_shared.oracle import diffusion
+from ddpm_shared.oracle import processes as oracle_processes
 from ddpm_shared.oracle import samplers as oracle_samplers
 from ddpm_shared.oracle.prediction import Predicted
 
@@ -96,10 +97,10 @@ def ddim_step(answer: Callable[..., Any]) -> None:
         left = (x_t - signal * clipped) / sigma
 
         def ends(x_0: Any = clipped, eps: Any = left, *, t: int = t, s: int = s, x_t: Any = x_t) -> Any:
-            """Where a step of the oracle leads that believes in x_0 and eps."""
-            schedule = diffusion.make_schedule(DiffusionConfig(), [t] if s < 0 else [s, t])
-            told = Predicted(x_0, eps, np.zeros((1, 1, 1, 1)))
-            return next(oracle_samplers.ddim(schedule, lambda x, i: told, x_t, lambda i: x_t))[1]
+            """Where a step of the oracle leads with this x_0 and eps."""
+            levels = oracle_processes.make_levels(DiffusionConfig(), [t] if s < 0 else [s, t])
+            predicted = Predicted(x_0, eps, np.zeros((1, 1, 1, 1)))
+            return next(oracle_samplers.ddim(levels, lambda x, i: predicted, x_t, lambda i: x_t))[1]
 
         now = ALPHAS_CUMPROD[s] if s >= 0 else 1.0
         compare(

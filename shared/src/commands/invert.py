@@ -85,7 +85,7 @@ def parse(framework: str, argv: Sequence[str] | None) -> InversionPlan:
 
 
 class Inverter(Protocol):
-    """What a tree brings: a network on a device that goes from images to noise and back."""
+    """What a tree provides: a network on a device that goes from images to noise and back."""
 
     device_name: str
     threads: int

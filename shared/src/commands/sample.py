@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Protocol
+from typing import Annotated, Any, Protocol
 
 import numpy as np
 from tqdm import tqdm
@@ -17,11 +17,9 @@ from ddpm_shared.commands.base import NetworkCommand, NetworkPlan, load_network,
 from ddpm_shared.commands.interruption import Interrupted, StopSignals
 from ddpm_shared.config import require
 from ddpm_shared.config.help import default_is
-from ddpm_shared.config.sampling import SAMPLER_FACTS, Sampling, deterministic
+from ddpm_shared.config.sampling import SAMPLER_FACTS, Draw, Sampling, deterministic
 from ddpm_shared.frameworks import FRAMEWORKS
 from ddpm_shared.images import Pixels
-
-OnStep = Callable[[int, Callable[[], Pixels]], None]  # (number of steps left, a function that gives the images now)
 
 GRID_IMAGES = 64  # at most so many in grid.png
 GIF_IMAGES = 16
@@ -77,12 +75,15 @@ def parse(framework: str, argv: Sequence[str] | None) -> SamplePlan:
 
 
 class Sampler(Protocol):
-    """What a tree brings: a network on a device that draws images."""
+    """What a tree provides: a network on a device that draws images."""
 
     device_name: str
 
-    def draw(self, first: int, count: int, on_step: OnStep) -> Pixels:
-        """The images first .. first + count - 1, [count, H, W, C]."""
+    def draw(self, draw: Draw, on_step: Callable[[int, Any], None]) -> Pixels:
+        """The images [B, H, W, C]; after each step, on_step(steps that are left, the images as the tree has them)."""
+
+    def to_pixels(self, x: Any) -> Pixels:
+        """Images as the tree has them, as pixels [B, H, W, C]."""
 
 
 def run(plan: SamplePlan, sampler: Sampler) -> int:
@@ -118,13 +119,14 @@ def run(plan: SamplePlan, sampler: Sampler) -> int:
                 first = len(pixels)
                 count = min(command.batch_size, command.num_images - first)
 
-                def on_step(left: int, current: Callable[[], Pixels], first: int = first, count: int = count) -> None:
+                def on_step(left: int, x: Any, first: int = first, count: int = count) -> None:
                     if command.gif and first == 0 and left in shown:
-                        frames.append(images.grid(current()[:GIF_IMAGES]))
+                        frames.append(images.grid(sampler.to_pixels(x)[:GIF_IMAGES]))
                     bar.update(count)
                     stop.check()
 
-                pixels = np.concatenate([pixels, sampler.draw(first, count, on_step)])
+                draw = Draw(command.seed, first, count, command.interpolate)
+                pixels = np.concatenate([pixels, sampler.draw(draw, on_step)])
                 if len(pixels) < command.num_images:
                     files.write_npz(partial, images=pixels, origin=origin)
     except Interrupted:

@@ -110,6 +110,16 @@ class Sampling:
         return times(timesteps, self.resolved(timesteps).steps or 0, self.spacing)
 
 
+@dataclass(frozen=True)
+class Draw:
+    """Which images to draw in one batch: image i of a seed is the same in every batch."""
+
+    seed: int
+    first: int  # index of the first image
+    count: int
+    columns: int | None = None  # instead of noise of their own, each so many images lie between two noises
+
+
 QUICK = Sampling("dpmpp_2m_sde")  # the best images of few steps: docs/samplers.md
 
 

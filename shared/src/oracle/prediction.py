@@ -1,8 +1,8 @@
 """The oracle of what a network may predict, in float64 NumPy.
 
-A network tells the noise, the image, the velocity or the mean of x_prev, and perhaps the variance of x_prev. It
-goes another way than the trees: the velocity by turning a complex number, the mean by the two points
-of a straight line, the weights of the losses by the slope of x_0 in what the network tells.
+A network predicts the noise, the image, the velocity or the mean of x_prev, and perhaps the variance of x_prev. Each
+has its own formula here, where the trees have one for all: the velocity turns a complex number, the mean is one of two
+points of a straight line, and the weights of the losses are the slope of x_0 in the network's output.
 
 Images are [B, ..., C], channels last.
 """
@@ -19,7 +19,7 @@ Network = Callable[[Array, Timesteps], Array]
 
 
 class Predicted(NamedTuple):
-    """What is believed of x_t: the image in it, the noise in it, and where the variance of x_prev lies."""
+    """What is predicted of x_t: the image in it, the noise in it, and where the variance of x_prev lies."""
 
     x_0: Array  # [B, ..., C]
     eps: Array  # [B, ..., C]
@@ -109,14 +109,14 @@ def _noise_in(schedule: Schedule, x_t: Array, t: Timesteps, x_0: Array) -> Array
 
 
 def target(schedule: Schedule, prediction: Prediction, x_0: Array, x_t: Array, t: Timesteps, eps: Array) -> Array:
-    """What a perfect network would tell of x_t = q_sample(x_0, t, eps).
+    """The output of a perfect network at x_t = q_sample(x_0, t, eps).
 
     v = sqrt(alphas_cumprod) eps - sqrt(1 - alphas_cumprod) x_0 is the imaginary part of (x_0 + 1j eps) exp(-1j phi),
     whose real part is x_t.
 
     Args:
         schedule: of `make_schedule`.
-        prediction: what the network is to tell.
+        prediction: what the network predicts.
         x_0: [B, ...].
         x_t: like x_0.
         t: [B].
@@ -165,7 +165,7 @@ def limit(x_0: Array, clip_x_0: bool, dynamic_threshold: float | None) -> Array:
 
 
 def split(config: DiffusionConfig, output: Array, t: Timesteps) -> tuple[Array, Array]:
-    """What the network tells of the image, and where the variance of x_prev lies, as `Predicted.fraction`.
+    """The network's prediction, and where the variance of x_prev lies, as `Predicted.fraction`.
 
         fixed_small     0
         fixed_large     1, but 0 at t = 0, where betas would make the decoder worse than the posterior of t = 1
@@ -184,8 +184,8 @@ def split(config: DiffusionConfig, output: Array, t: Timesteps) -> tuple[Array, 
     """
     output = np.asarray(output, np.float64)
     if config.variance == "learned_range":
-        told, w = np.split(output, 2, axis=-1)
-        return told, (w + 1) / 2
+        prediction, w = np.split(output, 2, axis=-1)
+        return prediction, (w + 1) / 2
     fraction = np.where(t > 0, float(config.variance == "fixed_large"), 0.0)
     return output, fraction.reshape(len(t), *[1] * (output.ndim - 1))
 
@@ -199,14 +199,14 @@ def denoise(
     clip_x_0: bool = True,
     dynamic_threshold: float | None = None,
 ) -> Predicted:
-    """All that is believed of x_t, once the network has seen it.
+    """All that is predicted of x_t.
 
-    A limited x_0 leaves another noise than the network told, for x_t stays what it is.
+    A clipped x_0 leaves another noise than the network predicted, for x_t stays what it is.
 
     Args:
         schedule: of `make_schedule`, respaced or not.
-        network: (x_t, t) -> output [B, ..., C or 2C]. It is told the t of this schedule: where that is respaced, the
-            caller's network looks up the time that it was trained with.
+        network: (x_t, t) -> output [B, ..., C or 2C]. It is evaluated at the t of this schedule; where that is
+            respaced, the caller's network looks up the time that it was trained with.
         config: of it the prediction and the variance.
         x_t: [B, ..., C].
         t: [B], 0 <= t < N.

@@ -1,13 +1,13 @@
 """The oracle of the samplers, in float64 NumPy.
 
-Each is a generator over a schedule of N steps, respaced or not, that yields (i, x_prev) for i = N - 1 .. 0. It receives
-`denoise`, which tells what is believed of x at level i, and `z_at`, the noise of step i; in those that draw none, z_at
-is there for the signature. alpha_i = sqrt_alphas_cumprod[i], sigma_i = sqrt_one_minus_alphas_cumprod[i], and level -1,
-with alpha = 1 and sigma = 0, is the image.
+Each is a generator over N levels of any process, that yields (i, x_prev) for i = N - 1 .. 0. It receives `denoise`, the
+prediction of x_0 and eps at x and level i, and `z_at`, the noise of step i. Samplers that draw none have z_at for the
+signature. Level -1, with alpha = 1 and sigma = 0, is the image.
 
-It goes another way than the trees. As alpha^2 + sigma^2 = 1, a level is an angle, with alpha its
-cosine and sigma its sine, and a step is a turn by the difference of two angles. Neither logarithms of a signal-to-noise
-ratio nor exponentials are needed, and no end is infinite.
+It goes another way than the trees. A level is a vector (alpha, sigma), and a step turns it: the sine of the turn,
+times both lengths, is sigma alpha_prev - alpha sigma_prev. Neither logarithms of a signal-to-noise ratio nor
+exponentials are needed, and no end is infinite. The posterior is a measurement: x measures x_prev, with the noise of
+the forward step as its error.
 """
 
 import math
@@ -16,8 +16,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ddpm_shared.oracle.diffusion import Array, Schedule, q_posterior
-from ddpm_shared.oracle.prediction import Predicted, reverse_log_variance
+from ddpm_shared.oracle.diffusion import Array
+from ddpm_shared.oracle.prediction import Predicted
+from ddpm_shared.oracle.processes import Levels
 
 Denoise = Callable[[Array, int], Predicted]
 NoiseAt = Callable[[int], Array]
@@ -31,22 +32,35 @@ class Turn(NamedTuple):
     sigma: np.float64
     alpha_prev: np.float64
     sigma_prev: np.float64
-    sine: np.float64  # of the angle turned by, sigma alpha_prev - alpha sigma_prev
+    sine: np.float64  # of the angle turned by, times both lengths: sigma alpha_prev - alpha sigma_prev
+    beta: np.float64  # the variance that the forward step adds, sigma^2 - (alpha / alpha_prev)^2 sigma_prev^2
 
 
-def _turn(schedule: Schedule, i: int) -> Turn:
-    """The turn of step i. Its sine is of the form a - b; it is (a^2 - b^2) / (a + b), which keeps its digits.
+def _turn(levels: Levels, i: int) -> Turn:
+    """The turn of step i. Two differences cancel between neighbouring levels, hence the longest float."""
+    alpha, sigma = np.longdouble(levels.alpha[i]), np.longdouble(levels.sigma[i])
+    alpha_prev, sigma_prev = (np.longdouble(x) for x in ((levels.alpha[i - 1], levels.sigma[i - 1]) if i else (1, 0)))
+    sine = sigma * alpha_prev - alpha * sigma_prev
+    beta = sine * (sigma * alpha_prev + alpha * sigma_prev) / alpha_prev**2
+    return Turn(*(np.float64(x) for x in (alpha, sigma, alpha_prev, sigma_prev, sine, beta)))
 
-    There, a^2 - b^2 = alpha_prev^2 betas, for sigma^2 = alphas sigma_prev^2 + betas and alpha^2 = alphas alpha_prev^2.
+
+def _levels(levels: Levels) -> range:
+    return range(len(levels.alpha))
+
+
+def _posterior(turn: Turn, x: Array, x_0: Array) -> tuple[Array, np.float64]:
+    """Mean and variance of q(x_prev | x, x_0), by Kalman's gain.
+
+    x_prev has the prior mean m = alpha_prev x_0 and variance v = sigma_prev^2; x measures a x_prev, a = alpha /
+    alpha_prev, with an error of variance beta. The gain a v / (a^2 v + beta) moves the mean by its share of what was
+    not expected, and beta / (a^2 v + beta) of the variance remains.
+
+    Source: Ho et al. 2020 (arXiv:2006.11239), eq. 6-7, for any alpha and sigma.
     """
-    alpha, sigma = schedule["sqrt_alphas_cumprod"], schedule["sqrt_one_minus_alphas_cumprod"]
-    alpha_prev, sigma_prev = (alpha[i - 1], sigma[i - 1]) if i else (np.float64(1), np.float64(0))
-    sine = alpha_prev * schedule["betas"][i] / (sigma[i] + sigma_prev * np.sqrt(schedule["alphas"][i]))
-    return Turn(alpha[i], sigma[i], alpha_prev, sigma_prev, sine)
-
-
-def _levels(schedule: Schedule) -> range:
-    return range(len(schedule["betas"]))
+    a, m, v = turn.alpha / turn.alpha_prev, turn.alpha_prev * x_0, turn.sigma_prev**2
+    measured = a**2 * v + turn.beta
+    return m + a * v / measured * (x - a * m), v * turn.beta / measured
 
 
 def _along_eps(turn: Turn, x: Array, eps: Array) -> Array:
@@ -70,11 +84,11 @@ def _along_x_0(turn: Turn, x: Array, x_0: Array) -> Array:
     return (turn.sigma_prev * x + turn.sine * x_0) / turn.sigma
 
 
-def ancestral(schedule: Schedule, denoise: Denoise, x: Array, z_at: NoiseAt) -> Steps:
+def ancestral(levels: Levels, denoise: Denoise, x: Array, z_at: NoiseAt) -> Steps:
     """The paper's sampler: the posterior's mean around the predicted x_0, and noise of the model's own variance.
 
     Args:
-        schedule: of `make_schedule`, N levels.
+        levels: N of them.
         denoise: (x, i) -> Predicted.
         x: x_T [B, ...], at level N - 1.
         z_at: i -> standard normal noise, like x; not called for i = 0.
@@ -84,15 +98,15 @@ def ancestral(schedule: Schedule, denoise: Denoise, x: Array, z_at: NoiseAt) -> 
 
     Source: Ho et al. 2020 (arXiv:2006.11239), algorithm 2; Nichol and Dhariwal 2021 (arXiv:2102.09672), eq. 15.
     """
-    for i in reversed(_levels(schedule)):
-        predicted, t = denoise(x, i), np.full(len(x), i)
-        x, _, _ = q_posterior(schedule, predicted.x_0, x, t)
+    for i in reversed(_levels(levels)):
+        predicted, turn = denoise(x, i), _turn(levels, i)
+        x, variance = _posterior(turn, x, predicted.x_0)
         if i > 0:
-            x = x + np.sqrt(np.exp(reverse_log_variance(schedule, t, predicted.fraction))) * z_at(i)
+            x = x + np.sqrt(variance * (turn.beta / variance) ** getattr(predicted, "fraction", 0.0)) * z_at(i)
         yield i, x
 
 
-def ddim(schedule: Schedule, denoise: Denoise, x: Array, z_at: NoiseAt, eta: float = 0.0) -> Steps:
+def ddim(levels: Levels, denoise: Denoise, x: Array, z_at: NoiseAt, eta: float = 0.0) -> Steps:
     """DDIM: on to the next level with the same x_0 and the same noise, a part of which eta exchanges for new.
 
     The noise of x_prev has the deviation sigma_prev whatever eta is. Of it, sin(theta) = eta sqrt(betas) / sigma is
@@ -100,7 +114,7 @@ def ddim(schedule: Schedule, denoise: Denoise, x: Array, z_at: NoiseAt, eta: flo
     than there is room for, and then none of the old is left.
 
     Args:
-        schedule: of `make_schedule`, N levels.
+        levels: N of them.
         denoise: (x, i) -> Predicted.
         x: x_T [B, ...].
         z_at: i -> standard normal noise, like x; called for i > 0 if eta is not 0.
@@ -108,9 +122,9 @@ def ddim(schedule: Schedule, denoise: Denoise, x: Array, z_at: NoiseAt, eta: flo
 
     Source: Song et al. 2021 (arXiv:2010.02502), eqs. 12, 16.
     """
-    for i in reversed(_levels(schedule)):
-        predicted, turn = denoise(x, i), _turn(schedule, i)
-        new = eta * np.sqrt(schedule["betas"][i]) / turn.sigma
+    for i in reversed(_levels(levels)):
+        predicted, turn = denoise(x, i), _turn(levels, i)
+        new = eta * np.sqrt(turn.beta) / turn.sigma
         noise = np.sqrt(np.maximum(0, (1 - new) * (1 + new))) * predicted.eps
         if eta and i > 0:
             noise = noise + new * z_at(i)
@@ -134,13 +148,13 @@ def adams_bashforth(order: int) -> Array:
     return np.array(weights)
 
 
-def plms(schedule: Schedule, denoise: Denoise, x: Array, z_at: NoiseAt) -> Steps:
+def plms(levels: Levels, denoise: Denoise, x: Array, z_at: NoiseAt) -> Steps:
     """PLMS: steps along the eps that the last four, of as many real steps, extrapolate to.
 
-    The first step has none before it and is one of `heun`; what its trial told is not kept.
+    The first step has none before it and is one of `heun`; the eps of its trial is not kept.
 
     Args:
-        schedule: of `make_schedule`, N levels.
+        levels: N of them.
         denoise: (x, i) -> Predicted.
         x: x_T [B, ...].
         z_at: not called.
@@ -148,8 +162,8 @@ def plms(schedule: Schedule, denoise: Denoise, x: Array, z_at: NoiseAt) -> Steps
     Source: Liu et al. 2022 (arXiv:2202.09778), eqs. 11-13, as in Rombach et al. 2022, released code (plms.py).
     """
     newest_first: list[Array] = []
-    for i in reversed(_levels(schedule)):
-        predicted, turn = denoise(x, i), _turn(schedule, i)
+    for i in reversed(_levels(levels)):
+        predicted, turn = denoise(x, i), _turn(levels, i)
         newest_first = [predicted.eps, *newest_first][:4]
         if len(newest_first) == 1:
             x = _heun_step(turn, denoise, i, predicted)
@@ -159,26 +173,27 @@ def plms(schedule: Schedule, denoise: Denoise, x: Array, z_at: NoiseAt) -> Steps
         yield i, x
 
 
-def heun(schedule: Schedule, denoise: Denoise, x: Array, z_at: NoiseAt) -> Steps:
+def heun(levels: Levels, denoise: Denoise, x: Array, z_at: NoiseAt) -> Steps:
     """Heun's method on the ODE d(x / alpha) / d(sigma / alpha) = eps: along the mean of eps here and at the trial.
 
     Args:
-        schedule: of `make_schedule`, N levels.
+        levels: N of them.
         denoise: (x, i) -> Predicted, called twice a step but in the last.
         x: x_T [B, ...].
         z_at: not called.
 
     Source: Karras et al. 2022 (arXiv:2206.00364), algorithm 1.
     """
-    for i in reversed(_levels(schedule)):
-        x = _heun_step(_turn(schedule, i), denoise, i, denoise(x, i))
+    for i in reversed(_levels(levels)):
+        x = _heun_step(_turn(levels, i), denoise, i, denoise(x, i))
         yield i, x
 
 
 def _heun_step(turn: Turn, denoise: Denoise, i: int, predicted: Predicted) -> Array:
     """The DDIM step, and half of what another eps at its end would change.
 
-    Without a change where there is no network to ask at the end, or no signal, so that eps tells nothing of x_0.
+    Without a change where the network cannot be evaluated at the end, or where there is no signal: there no x_0
+    follows from eps.
     """
     trial = turn.alpha_prev * predicted.x_0 + turn.sigma_prev * predicted.eps
     if i == 0 or turn.alpha == 0:
@@ -186,7 +201,7 @@ def _heun_step(turn: Turn, denoise: Denoise, i: int, predicted: Predicted) -> Ar
     return trial + _along_eps(turn, np.zeros_like(trial), denoise(trial, i - 1).eps - predicted.eps) / 2
 
 
-def _extrapolating(schedule: Schedule, denoise: Denoise, x: Array, step: Callable[[int, Array, Array], Array]) -> Steps:
+def _extrapolating(levels: Levels, denoise: Denoise, x: Array, step: Callable[[int, Array, Array], Array]) -> Steps:
     """x_prev = step(i, x, D), with D the x_0 of the middle of the step, by the line through the last two.
 
     It is a line in lambda = log(alpha / sigma), in which the step is h long; exp(h) - 1 is the sine of the turn over
@@ -196,8 +211,8 @@ def _extrapolating(schedule: Schedule, denoise: Denoise, x: Array, step: Callabl
     Source: Lu et al. 2022 (arXiv:2211.01095), algorithm 2, where D = x_0 + h / (2 h_last) (x_0 - x_0_last).
     """
     x_0_last, h_last = np.zeros_like(x), math.inf
-    for i in reversed(_levels(schedule)):
-        x_0, turn = denoise(x, i).x_0, _turn(schedule, i)
+    for i in reversed(_levels(levels)):
+        x_0, turn = denoise(x, i).x_0, _turn(levels, i)
         scale = turn.alpha * turn.sigma_prev
         h = math.log1p(turn.sine / scale) if scale else math.inf
         slope = (x_0 - x_0_last) / h_last
@@ -206,21 +221,21 @@ def _extrapolating(schedule: Schedule, denoise: Denoise, x: Array, step: Callabl
         yield i, x
 
 
-def dpmpp_2m(schedule: Schedule, denoise: Denoise, x: Array, z_at: NoiseAt) -> Steps:
+def dpmpp_2m(levels: Levels, denoise: Denoise, x: Array, z_at: NoiseAt) -> Steps:
     """DPM-Solver++(2M): the exact solution of the ODE for an x_0 that is held where the middle of the step will be.
 
     Args:
-        schedule: of `make_schedule`, N levels.
+        levels: N of them.
         denoise: (x, i) -> Predicted.
         x: x_T [B, ...].
         z_at: not called.
 
     Source: Lu et al. 2022 (arXiv:2211.01095), algorithm 2.
     """
-    yield from _extrapolating(schedule, denoise, x, lambda i, x, x_0: _along_x_0(_turn(schedule, i), x, x_0))
+    yield from _extrapolating(levels, denoise, x, lambda i, x, x_0: _along_x_0(_turn(levels, i), x, x_0))
 
 
-def dpmpp_2m_sde(schedule: Schedule, denoise: Denoise, x: Array, z_at: NoiseAt) -> Steps:
+def dpmpp_2m_sde(levels: Levels, denoise: Denoise, x: Array, z_at: NoiseAt) -> Steps:
     """SDE-DPM-Solver++(2M): the exact solution of the SDE for such an x_0, which is the posterior q(x_prev | x_t, x_0).
 
         x_prev = (sigma_prev / sigma) exp(-h) x + alpha_prev (1 - exp(-2h)) D + sigma_prev sqrt(1 - exp(-2h)) z
@@ -228,7 +243,7 @@ def dpmpp_2m_sde(schedule: Schedule, denoise: Denoise, x: Array, z_at: NoiseAt) 
     is the paper's. For one x_0 it reverses the process that diffuses it, and so does the posterior.
 
     Args:
-        schedule: of `make_schedule`, N levels.
+        levels: N of them.
         denoise: (x, i) -> Predicted.
         x: x_T [B, ...].
         z_at: i -> standard normal noise, like x; not called for i = 0.
@@ -237,20 +252,20 @@ def dpmpp_2m_sde(schedule: Schedule, denoise: Denoise, x: Array, z_at: NoiseAt) 
     """
 
     def step(i: int, x: Array, x_0: Array) -> Array:
-        mean, variance, _ = q_posterior(schedule, x_0, x, np.full(len(x), i))
+        mean, variance = _posterior(_turn(levels, i), x, x_0)
         return mean + np.sqrt(variance) * z_at(i) if i else mean
 
-    yield from _extrapolating(schedule, denoise, x, step)
+    yield from _extrapolating(levels, denoise, x, step)
 
 
-def ddim_invert(schedule: Schedule, denoise: Denoise, x: Array, iterations: int = 1) -> Steps:
+def ddim_invert(levels: Levels, denoise: Denoise, x: Array, iterations: int = 1) -> Steps:
     """DDIM backwards, from an image to the noise that it comes of: the x_t whose step ends at x.
 
     It solves x_t = (alpha / alpha_prev) (x_prev - sigma_prev eps(x_t)) + sigma eps(x_t), by as many substitutions,
     the first of them with x_prev in the place of x_t.
 
     Args:
-        schedule: of `make_schedule`, N levels.
+        levels: N of them.
         denoise: (x, i) -> Predicted.
         x: x_0 [B, ...].
         iterations: at least 1.
@@ -260,8 +275,8 @@ def ddim_invert(schedule: Schedule, denoise: Denoise, x: Array, iterations: int 
 
     Source: Song et al. 2021 (arXiv:2010.02502), section 4.3; Pan et al. 2023 (arXiv:2309.04907), the iterations.
     """
-    for i in _levels(schedule):
-        turn, x_prev = _turn(schedule, i), x
+    for i in _levels(levels):
+        turn, x_prev = _turn(levels, i), x
         for _ in range(iterations):
             x = (turn.alpha * x_prev + turn.sine * denoise(x, i).eps) / turn.alpha_prev
         yield i, x
