@@ -203,7 +203,7 @@ def quick(tree, monkeypatch):
                 os.kill(os.getpid(), plan.pop(self.calls))
             return super().term(arrays)
 
-    monkeypatch.setattr(tree.sampling, "load_model", lambda loaded, prefix, config: prefix)
+    monkeypatch.setattr(tree.model, "load", lambda loaded, prefix, config: prefix)
     monkeypatch.setattr(tree.bound, "Bound", Watched)
     monkeypatch.setattr(bits_command, "picture", lambda result: Figure(figsize=(1, 1)))
     return made, plan

@@ -85,7 +85,7 @@ def test_an_interruption_is_one_sentence(tree, tmp_path, guarded, monkeypatch):
             os.kill(os.getpid(), signal.SIGINT)
             on_step()
 
-    monkeypatch.setattr(tree.sampling, "Inverter", lambda plan: Slow())
+    monkeypatch.setattr(tree.sampling, "Inverter", lambda *arguments: Slow())
     code, err = guarded(lambda: invert(tree, tmp_path / "out", "--num-images", "2"))
     assert code == 130
     assert err.rstrip("\n").endswith("interrupted; nothing is written: the same command begins again")

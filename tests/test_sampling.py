@@ -221,7 +221,7 @@ def test_ancestral_sampling_in_all_steps_is_the_engine_s(side_of, written, tree)
     side = side_of("fp64")
     config = side.configured(CONFIG)
     loaded = checkpoint.load(run_folders.latest_checkpoint(written(tree)), ("ema",))
-    network = tree.sampling.load_model(loaded, "ema", config)
+    network = tree.model.load(loaded, "ema", config)
     x = side.tensor(streams.normal(3, streams.SAMPLE_X_T, 0, (2, 28, 28, 1)))
     for t in reversed(range(T)):
         z = side.tensor(streams.normal(3, streams.SAMPLE_Z, t, (2, 28, 28, 1)))
@@ -272,7 +272,7 @@ def test_a_checkpoint_knows_what_it_predicts(tree, written, tmp_path, keep_netwo
 
 def test_images_that_are_not_finite_are_refused(tree, written, tmp_path, guarded, monkeypatch):
     """Otherwise a chain that blew up is written as grey levels that mean nothing."""
-    monkeypatch.setattr(tree.sampling, "load_model", lambda *plan: lambda x_t, t: x_t * np.inf)
+    monkeypatch.setattr(tree.model, "load", lambda *plan: lambda x_t, t: x_t * np.inf)
     code, err = guarded(lambda: command(tree, written(tree), tmp_path / "out", "--no-clip-x-0", "--steps", "3"))
     assert code == 2
     assert err.rpartition("error: ")[2].startswith("--sampler ancestral --steps 3: the images are not finite; take")
@@ -312,32 +312,31 @@ def quick(tree, keep_networks, monkeypatch):
     """
     calls, plan = [], {}
 
-    def draw(network, config, sampling, seed, num_images, first, on_step, columns):
-        calls.append((first, num_images))
+    def constants(self, draw, on_step):
+        calls.append((draw.first, draw.count))
         if calls[-1] in plan:
             os.kill(os.getpid(), plan.pop(calls[-1]))
-        for i in reversed(range(sampling.steps)):
-            on_step(i, tree.data.to_tensor(np.zeros((num_images, 28, 28, 1), np.float32)))
-        levels = (10 * seed + np.arange(first, first + num_images)).astype(np.uint8)
-        return np.broadcast_to(levels[:, None, None, None], (num_images, 28, 28, 1))
+        for i in reversed(range(self.sampling.steps)):
+            on_step(i, tree.data.to_tensor(np.zeros((draw.count, 28, 28, 1), np.float32)))
+        levels = (10 * draw.seed + np.arange(draw.first, draw.first + draw.count)).astype(np.uint8)
+        return np.broadcast_to(levels[:, None, None, None], (draw.count, 28, 28, 1))
 
     keep_networks(tree)
-    monkeypatch.setattr(tree.sampling, "sample", draw)
+    monkeypatch.setattr(tree.sampling.Sampler, "draw", constants)
     return calls, plan
 
 
 def test_an_interrupted_run_goes_on_where_it_stopped(tree, written, tmp_path, guarded, capfd, monkeypatch):
     """Otherwise Ctrl-C in the last minute of a thousand images costs all of them, or changes them."""
-    real, calls, out = tree.sampling.sample, [], tmp_path / "out"
+    real, calls, out = tree.sampling.Sampler.draw, [], tmp_path / "out"
 
-    def stopped(network, config, sampling, seed, num_images, *more):
-        first = more[0]
-        calls.append((first, num_images))
+    def stopped(self, draw, on_step):
+        calls.append((draw.first, draw.count))
         if len(calls) == 2:
             os.kill(os.getpid(), signal.SIGINT)
-        return real(network, config, sampling, seed, num_images, *more)
+        return real(self, draw, on_step)
 
-    monkeypatch.setattr(tree.sampling, "sample", stopped)
+    monkeypatch.setattr(tree.sampling.Sampler, "draw", stopped)
     argv = ["--num-images", str(N), "--batch-size", "3"]
     code, err = guarded(lambda: command(tree, written(tree), out, *argv))
     assert code == 130
