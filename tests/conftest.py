@@ -86,10 +86,10 @@ def keep_networks(monkeypatch):
     def keep(*trees):
         for tree in trees:
 
-            def load(loaded, prefix, config, tree=tree, original=tree.model.load):
+            def load(loaded, prefix, config, tree=tree, load=tree.model.load):
                 key = (tree.name, loaded.sha256, prefix, config)
                 if key not in NETWORKS:
-                    NETWORKS[key] = original(loaded, prefix, config)
+                    NETWORKS[key] = load(loaded, prefix, config)
                 return NETWORKS[key]
 
             monkeypatch.setattr(tree.model, "load", load)
