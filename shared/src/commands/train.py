@@ -104,12 +104,12 @@ def parse(framework: str, argv: Sequence[str] | None) -> TrainPlan:
         )
 
     folder = _folder(command, framework, resumed)
-    if resumed is None or folder != _home(resumed):
+    if resumed is None or folder != _run_folder(resumed):
         folders.require_free(folder)
     return TrainPlan(framework, command.settings, folder, resumed, command.minutes, command.stop_after)
 
 
-def _home(resumed: Checkpoint) -> Path:
+def _run_folder(resumed: Checkpoint) -> Path:
     return resumed.path.parent.parent
 
 
@@ -118,7 +118,7 @@ def _folder(command: TrainCommand, framework: str, resumed: Checkpoint | None) -
         return Path(command.run_dir)
     # A run continues in its own folder, unless another framework or an explicit file makes it a branch.
     if resumed and resumed.framework == framework and not Path(command.resume or "").is_file():
-        return _home(resumed)
+        return _run_folder(resumed)
     return folders.new_folder(framework, command.settings.preset)
 
 
