@@ -63,7 +63,7 @@ SpacingFlag = Annotated[
 
 @dataclass(frozen=True)
 class Sampling:
-    """How images are drawn from noise."""
+    """Settings of the sampling: how images are drawn from noise."""
 
     sampler: SamplerFlag = "ancestral"
     steps: Annotated[int | None, default_is(_default_steps())] = None

@@ -13,7 +13,7 @@ LearningRateDecay = Literal["none", "linear", "cosine"]
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How to train. The defaults are those of the reference in docs/recipe.md."""
+    """Settings of the training. The defaults are those of the reference in docs/recipe.md."""
 
     epochs: int = 20
     """Passes over the training images."""
