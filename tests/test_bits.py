@@ -351,7 +351,7 @@ def test_a_full_disk_keeps_what_was_evaluated(tree, written, quick, tmp_path, gu
         patch.setattr(files, "write_atomically", full)
         code, err = guarded(lambda: command(tree, written, out, "--batch-size", "4"))
     assert code == 1
-    assert f"error: No space left on device ({out / 'bits_per_dim.json'}): free the space" in err
+    assert f"error: No space left on device ({out / 'bits_per_dim.json'}): free space or correct the path" in err
     evaluate(tree, written, out, "--batch-size", "4")
     assert made[-1].calls == 5
 

@@ -422,7 +422,7 @@ def test_a_full_disk_keeps_what_was_drawn(tree, written, quick, tmp_path, guarde
         patch.setattr(files, "write_atomically", full)
         code, err = guarded(lambda: command(tree, written(tree), out, *argv))
     assert code == 1
-    assert f"error: No space left on device ({out / 'samples.npz'}): free the space" in err
+    assert f"error: No space left on device ({out / 'samples.npz'}): free space or correct the path" in err
     assert "Traceback" not in err
     calls.clear()
     assert sample(tree, written(tree), out, *argv)[:, 0, 0, 0].tolist() == [0, 1, 2, 3]
