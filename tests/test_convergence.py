@@ -61,10 +61,10 @@ def test_the_mean_is_right_whatever_the_steps(side, name, record_property):
 
     The path through the middle, x_t = alpha MEAN, has eps = 0, and every solver stays on it.
     """
-    schedule = side.engine.make_schedule(convergence.FINE, side.dtype, steps=range(999, 10_000, 1500))
-    start, _ = convergence.marginal(side, schedule, 6)
-    for i, affine in enumerate(convergence.run(side, schedule, name)):
-        wanted, _ = convergence.marginal(side, schedule, i - 1)
+    levels = side.processes.make_levels(convergence.FINE, range(999, 10_000, 1500))
+    start, _ = convergence.marginal(levels, 6)
+    for i, affine in enumerate(convergence.run(side, levels, name)):
+        wanted, _ = convergence.marginal(levels, i - 1)
         record_property(f"mean {name}", abs(affine.c + affine.a * start - wanted))
         assert abs(affine.c + affine.a * start - wanted) <= ROUNDING
 
@@ -76,10 +76,10 @@ def test_without_noise_the_path_is_the_ode_s(side, name, record_property):
     x_t = alpha MEAN + (x_T - alpha_T MEAN) std_t / std_T, in closed form; not its mirror image, and without any z.
     """
     visited = range(convergence.FLOOR, convergence.FINE.timesteps, 64)
-    schedule = side.engine.make_schedule(convergence.FINE, side.dtype, steps=visited)
-    _, std = convergence.marginal(side, schedule, len(visited) - 1)
-    for i, affine in enumerate(convergence.run(side, schedule, name)[1:]):
-        wanted = convergence.marginal(side, schedule, i)[1] / std
+    levels = side.processes.make_levels(convergence.FINE, visited)
+    _, std = convergence.marginal(levels, len(visited) - 1)
+    for i, affine in enumerate(convergence.run(side, levels, name)[1:]):
+        wanted = convergence.marginal(levels, i)[1] / std
         record_property(f"path {name}", abs(affine.a - wanted))
         assert affine.a == pytest.approx(wanted, abs=PATH[name])
         assert not affine.b.any()

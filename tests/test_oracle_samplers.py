@@ -19,6 +19,7 @@ from ddpm_shared.oracle import diffusion
 from ddpm_shared.oracle import prediction as oracle_prediction
 from ddpm_shared.oracle import samplers as oracle_samplers
 from ddpm_shared.oracle.prediction import Predicted
+from ddpm_shared.oracle.processes import PROCESSES, Levels, make_levels
 
 T = 1000
 NAMES = ("linear", "scaled_linear", "quadratic", "cosine", "sigmoid")
@@ -48,9 +49,15 @@ def quiet(i):
     raise AssertionError(f"noise was asked for at step {i}")
 
 
+def levels_of(schedule):
+    """What a sampler runs on."""
+    alpha, sigma = schedule["sqrt_alphas_cumprod"], schedule["sqrt_one_minus_alphas_cumprod"]
+    return Levels(alpha, sigma, np.arange(len(alpha), dtype=float))
+
+
 def run(name, schedule, denoise, x, z_at=quiet, **options):
     """All that a sampler yields, by step."""
-    return dict(getattr(oracle_samplers, name)(schedule, denoise, x, z_at, **options))
+    return dict(getattr(oracle_samplers, name)(levels_of(schedule), denoise, x, z_at, **options))
 
 
 # --- Schedules ----------------------------------------------------------------------------------------------
@@ -168,12 +175,12 @@ def test_impossible_steps_are_refused(steps):
         diffusion.make_schedule(DiffusionConfig(), steps)
 
 
-# --- What a network tells -----------------------------------------------------------------------------------
+# --- What a network predicts --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("prediction", PREDICTIONS)
 @pytest.mark.parametrize("no_signal", [False, True])
-def test_a_network_that_is_right_tells_the_image_and_the_noise(prediction, no_signal):
+def test_a_network_that_is_right_predicts_the_image_and_the_noise(prediction, no_signal):
     """Otherwise it learns one quantity and is believed to have told another."""
     schedule, t = (LIN, AT) if no_signal and prediction != "eps" else (HO, AT)
     x_0, eps = normal(6, 4, 4, 2), normal(6, 4, 4, 2, seed=1)
@@ -390,6 +397,48 @@ def test_every_sampler_ends_at_the_only_image(name, steps, config):
     assert_allclose(found[0], np.broadcast_to(image, (4, 3)), rtol=0, atol=5e-12)  # 1 / alpha is 20,000
 
 
+TIMES = {
+    "vp": np.linspace(0.01, 1, 300),
+    "ve": np.linspace(0, 1, 300),
+    "edm": np.geomspace(0.01, 50, 300),
+    "flow": np.linspace(0.01, 1, 300),
+}
+
+
+def test_processes_by_their_papers():
+    """Otherwise a name stands for another process than everybody's."""
+    half = np.array([0.5])
+    alpha, sigma = PROCESSES["vp"](DiffusionConfig(), half)
+    assert_allclose(np.log(alpha), -19.9 / 16 - 0.1 / 4, rtol=1e-15)
+    assert_allclose(alpha**2 + sigma**2, 1, rtol=1e-15)
+    assert_allclose(PROCESSES["ve"](DiffusionConfig(), half), [[1.0], [math.sqrt(0.01 * 50)]], rtol=1e-15)
+    assert_array_equal(PROCESSES["edm"](DiffusionConfig(), half), [[1.0], [0.5]])
+    assert_array_equal(PROCESSES["flow"](DiffusionConfig(), np.array([0.25])), [[0.75], [0.25]])
+    assert_array_equal(
+        PROCESSES["ddpm"](DiffusionConfig(), np.array([0.0, 999.0]))[0], HO["sqrt_alphas_cumprod"][[0, -1]]
+    )
+
+
+@pytest.mark.parametrize("process", TIMES)
+@pytest.mark.parametrize("name", SAMPLER_FACTS)
+def test_every_sampler_serves_every_process(name, process):
+    """Otherwise it ends in another distribution there: here the data are Gaussian, and so is every x_t."""
+    mean, deviation, count = 0.3, 0.5, 20_000
+    on = make_levels(DiffusionConfig(), TIMES[process], process)
+
+    def denoise(x, i):
+        alpha, sigma = on.alpha[i], on.sigma[i]
+        surprise = (x - alpha * mean) / ((alpha * deviation) ** 2 + sigma**2)
+        return Predicted(mean + alpha * deviation**2 * surprise, sigma * surprise, np.zeros((1, 1)))
+
+    x = on.alpha[-1] * mean + math.hypot(on.alpha[-1] * deviation, on.sigma[-1]) * normal(count, 1)
+    steps = dict(getattr(oracle_samplers, name)(on, denoise, x, lambda i: normal(count, 1, seed=i + 1)))
+    for i in (200, 100, 0):
+        alpha, sigma = (on.alpha[i - 1], on.sigma[i - 1]) if i else (1.0, 0.0)
+        assert_allclose(steps[i].mean(), alpha * mean, rtol=0, atol=0.02 * math.hypot(1, sigma))
+        assert_allclose(steps[i].std(), math.hypot(alpha * deviation, sigma), rtol=0.05)
+
+
 @pytest.mark.parametrize(("name", "options"), [("ancestral", {}), ("ddim", {"eta": 0.4}), ("dpmpp_2m_sde", {})])
 def test_noise_is_replaced_by_as_much(name, options):
     """Otherwise x_prev has another noise than its level says. Rows with one noise at 1 each show what it weighs."""
@@ -578,20 +627,20 @@ def test_inversion_is_undone_by_ddim():
     """Otherwise an image comes back as another one after its noise has been found."""
     schedule, image = respaced(50), normal(4, 3)
     model = gaussian(schedule, 0.3, 0.5)
-    found = dict(oracle_samplers.ddim_invert(schedule, model, image, iterations=60))
+    found = dict(oracle_samplers.ddim_invert(levels_of(schedule), model, image, iterations=60))
     assert list(found) == list(range(50))
     back = run("ddim", schedule, model, found[49])
     assert_allclose(back[0], image, rtol=0, atol=1e-13)
     for i in range(1, 50):
         assert_allclose(back[i], found[i - 1], rtol=0, atol=1e-13)
-    once = dict(oracle_samplers.ddim_invert(schedule, model, image))
+    once = dict(oracle_samplers.ddim_invert(levels_of(schedule), model, image))
     assert 1e-3 < np.abs(run("ddim", schedule, model, once[49])[0] - image).max() < 0.5
 
 
 def test_inversion_starts_from_x_prev():
     """Otherwise the one substitution that is common asks the network about another point or level than all do."""
     schedule, x = respaced(10), normal(4, 3)
-    found = dict(oracle_samplers.ddim_invert(schedule, crooked(schedule), x))
+    found = dict(oracle_samplers.ddim_invert(levels_of(schedule), crooked(schedule), x))
     for i in range(10):
         alpha, sigma, alpha_prev, sigma_prev = levels(schedule, i)
         eps = crooked(schedule)(x, i).eps
@@ -602,7 +651,7 @@ def test_inversion_starts_from_x_prev():
 def test_inversion_ends_where_no_signal_is_left():
     """Otherwise the noise of an image is NaN in a process that ends in pure noise."""
     schedule = respaced(5, NO_SIGNAL)
-    found = dict(oracle_samplers.ddim_invert(schedule, crooked(schedule), normal(2, 3), iterations=3))
+    found = dict(oracle_samplers.ddim_invert(levels_of(schedule), crooked(schedule), normal(2, 3), iterations=3))
     assert np.isfinite(found[4]).all()
 
 

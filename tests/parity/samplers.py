@@ -75,8 +75,6 @@ def _processes(side: Side) -> Arrays:
     for process, visited in CONTINUOUS.items():
         levels = side.processes.make_levels(DiffusionConfig(), visited, process)
         for name in SAMPLER_FACTS:
-            if name == "plms" and process == "flow":  # it divides by alpha, which is 0 at t = 1
-                continue
             steps = _steps(side, name, levels, _guess(levels))
             result |= {f"{process}, {name}: {i}": x for i, x in steps.items()}
     return result
