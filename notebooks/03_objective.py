@@ -37,7 +37,7 @@ from matplotlib import pyplot as plt
 from ddpm_course.exercises import objective as check
 from ddpm_course.figures import show_images
 from ddpm_shared import datasets
-from ddpm_shared.commands import bits as bits_command
+from ddpm_shared.commands import bits_estimate
 from ddpm_shared.config import DiffusionConfig
 from ddpm_shared.config.sampling import Sampling
 
@@ -560,8 +560,8 @@ print(f"min-SNR by eps, x_0 and v: equal to min(SNR, 5) to {worst:.0e} of it")
 # %%
 stride, pixels = 20, test.images[:40]
 bound = duet.bound.Bound(network, config)
-terms = bits_command.terms_of(bound, pixels, first=0, seed=0, stride=stride, timesteps=1000)  # [40, 50]
-found = bits_command.estimate(bound.prior(pixels), terms, stride, 1000)
+terms = bits_estimate.terms_of(bound, pixels, first=0, seed=0, stride=stride, timesteps=1000)  # [40, 50]
+found = bits_estimate.estimate(bound.prior(pixels), terms, stride, 1000)
 over_t = np.array(found["terms"])  # [T]: the decoder at t = 0, then the divergences
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6))

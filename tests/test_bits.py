@@ -1,7 +1,7 @@
 """Bits per dimension on the command line: the same in both frameworks, in any batches, interrupted or not.
 
-Most tests replace the network by arithmetic (`quick`), since what they watch is which image is asked at which t, and
-what becomes of the answers.
+Most tests replace the network by arithmetic (`quick`), since they check which image is evaluated at which t, and what
+becomes of the values.
 """
 
 import dataclasses
@@ -20,6 +20,7 @@ from PIL import Image
 from ddpm_parity.sampling import TRAINED
 from ddpm_shared import datasets, files, streams
 from ddpm_shared.commands import bits as bits_command
+from ddpm_shared.commands import bits_estimate
 from ddpm_shared.config import DiffusionConfig
 from ddpm_shared.records import checkpoint
 from ddpm_shared.records import folder as run_folders
@@ -33,7 +34,7 @@ TRAIN, TEST = LOAD("fashion-mnist-10k", None)
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
-    """A run folder with one checkpoint: the small trained network, asked to undo a process of T steps."""
+    """A run folder with one checkpoint: the small trained network, used for a process of T steps."""
     loaded = checkpoint.load(TRAINED, ("ema",))
     config = dataclasses.replace(loaded.config, diffusion=DiffusionConfig(timesteps=T, beta_end=0.5))
     config = dataclasses.replace(config, data=dataclasses.replace(config.data, dataset="fashion-mnist-10k"))
@@ -105,12 +106,12 @@ def test_bits_do_not_depend_on_the_batch_size(tree, evaluated, written, tmp_path
 
 
 class Arithmetic:
-    """In the place of a tree's Bound: every term tells of its image, t and noise. It keeps what it was asked."""
+    """In the place of a tree's Bound: every term depends on its image, t and noise. It lists what it evaluated."""
 
     device_name, threads = "cpu", 1
 
     def __init__(self, *ignored):
-        self.asked = []
+        self.evaluated = []
 
     def prior(self, pixels):
         """Of each image."""
@@ -121,23 +122,23 @@ class Arithmetic:
         pixels, t, eps = arrays
         assert (pixels.dtype, t.dtype, eps.dtype) == (np.uint8, np.int32, np.float64)
         assert len(pixels) == len(t) == len(eps)
-        self.asked += zip(t.tolist(), (image.tobytes() for image in pixels), strict=True)
+        self.evaluated += zip(t.tolist(), (image.tobytes() for image in pixels), strict=True)
         return pixels.mean(axis=(1, 2, 3)) / (1 + t) + eps.mean(axis=(1, 2, 3))
 
 
 def terms_of(stride, first=0, count=12, seed=0, timesteps=T):
-    return bits_command.terms_of(Arithmetic(), TEST.images[first : first + count], first, seed, stride, timesteps)
+    return bits_estimate.terms_of(Arithmetic(), TEST.images[first : first + count], first, seed, stride, timesteps)
 
 
 @pytest.mark.parametrize("stride", [1, 2, 3, 7, T])
-def test_a_group_of_images_is_asked_at_every_t_once(stride):
+def test_a_group_of_images_is_evaluated_at_every_t_once(stride):
     """Otherwise some terms count twice or not at all, and the sum is no estimate of the bound."""
-    asked = Arithmetic()
-    bits_command.terms_of(asked, TEST.images[: 2 * stride], 0, 0, stride, T)
-    assert len({image for _, image in asked.asked}) == 2 * stride
+    bound = Arithmetic()
+    bits_estimate.terms_of(bound, TEST.images[: 2 * stride], 0, 0, stride, T)
+    assert len({image for _, image in bound.evaluated}) == 2 * stride
     for group in (TEST.images[:stride], TEST.images[stride : 2 * stride]):
         images = {image.tobytes() for image in group}
-        assert sorted(t for t, image in asked.asked if image in images) == list(range(T))
+        assert sorted(t for t, image in bound.evaluated if image in images) == list(range(T))
 
 
 @pytest.mark.parametrize("stride", [2, 3, 7, T])
@@ -156,7 +157,7 @@ def test_a_term_depends_on_seed_image_and_t_not_on_the_batch():
     whole = terms_of(3)
     assert_array_equal(np.concatenate([terms_of(3, 0, 5), terms_of(3, 5, 1), terms_of(3, 6, 6)]), whole)
     assert not (terms_of(3, seed=1) == whole).any()
-    same = bits_command.terms_of(Arithmetic(), TEST.images[[0] * 6], 0, 0, 1, T)  # one image: only the noise differs
+    same = bits_estimate.terms_of(Arithmetic(), TEST.images[[0] * 6], 0, 0, 1, T)  # one image: only the noise differs
     assert len(np.unique(same)) == same.size
 
 
@@ -164,16 +165,16 @@ def test_the_estimate_by_hand():
     """Otherwise a term is counted at another t, or the standard error is that of something else."""
     prior, nan = np.array([1.0, 3.0, 5.0, 7.0]), np.nan
     terms = np.array([[10.0, 30.0], [20.0, nan], [12.0, 32.0], [24.0, nan]])  # at t = 0, 2; 1, -; 0, 2; 1, -
-    found = bits_command.estimate(prior, terms, stride=2, timesteps=3)
+    found = bits_estimate.estimate(prior, terms, stride=2, timesteps=3)
     # The two groups: 2 + 10 + 20 + 30 = 62 and 6 + 12 + 24 + 32 = 74, each 6 from the mean.
     assert_allclose(found.pop("standard_error"), 6.0, rtol=1e-15)
     assert found == {"bits_per_dim": 68.0, "prior": 4.0, "decoder": 11.0, "terms": [11.0, 22.0, 31.0]}
-    assert bits_command.estimate(prior[:2], terms[:2], stride=2, timesteps=3)["standard_error"] is None
+    assert bits_estimate.estimate(prior[:2], terms[:2], stride=2, timesteps=3)["standard_error"] is None
 
 
 def test_every_estimate_adds_up_to_its_terms():
     """Otherwise the number and the picture under it tell of two models."""
-    found = bits_command.estimate(np.arange(12.0), terms_of(4), 4, T)
+    found = bits_estimate.estimate(np.arange(12.0), terms_of(4), 4, T)
     assert_allclose(found["prior"] + sum(found["terms"]), found["bits_per_dim"], rtol=1e-14)
     assert found["decoder"] == found["terms"][0]
 
@@ -202,7 +203,7 @@ def quick(tree, monkeypatch):
                 os.kill(os.getpid(), plan.pop(self.calls))
             return super().term(arrays)
 
-    monkeypatch.setattr(tree.sampling, "load_model", lambda loaded, prefix, config: prefix)
+    monkeypatch.setattr(tree.model, "load", lambda loaded, prefix, config: prefix)
     monkeypatch.setattr(tree.bound, "Bound", Watched)
     monkeypatch.setattr(bits_command, "picture", lambda result: Figure(figsize=(1, 1)))
     return made, plan
@@ -239,20 +240,20 @@ def test_what_is_written(tree, written, quick, tmp_path, capfd):
 
 
 def test_the_bits_are_those_of_the_definition(tree, written, quick, tmp_path):
-    """Otherwise the command adds up something else than the prior and, at each t, the mean over the images asked."""
+    """Otherwise the command adds up something else than the prior and the mean of the images evaluated at each t."""
     found, bound = evaluate(tree, written, tmp_path / "out", "--batch-size", "3"), Arithmetic()
     total = bound.prior(TEST.images[:N]).mean()
     for t in range(T):
-        asked = np.arange(t % STRIDE, N, STRIDE)
-        eps = [streams.normal(0, streams.BOUND_EPS, t, (1, 28, 28, 1), int(i))[0] for i in asked]
-        total += bound.term((TEST.images[asked], np.full(len(asked), t, np.int32), np.array(eps))).mean()
+        chosen = np.arange(t % STRIDE, N, STRIDE)
+        eps = [streams.normal(0, streams.BOUND_EPS, t, (1, 28, 28, 1), int(i))[0] for i in chosen]
+        total += bound.term((TEST.images[chosen], np.full(len(chosen), t, np.int32), np.array(eps))).mean()
     assert_allclose(found["bits_per_dim"], total, rtol=1e-13)
 
 
 def test_the_picture_shows_every_term(evaluated, both):
     """Otherwise the one picture of where a model spends its bits leaves some out, or shows them at another t."""
     found = evaluated(both[0])
-    above, below = bits_command.picture(found).axes
+    above, below = bits_estimate.picture(found).axes
     prior, divergences, decoder = (line.get_xydata() for line in above.lines)
     assert_array_equal(prior[:, 1], found["prior"])
     assert_array_equal(np.concatenate([decoder, divergences]).T, [range(T), found["terms"]])
@@ -290,12 +291,12 @@ def test_an_interrupted_run_goes_on_where_it_stopped(tree, written, quick, tmp_p
     plan[8] = signal.SIGINT  # a batch is five calls
     code, err = guarded(lambda: command(tree, written, out, *argv))
     assert code == 130
-    kept = f"interrupted; 3 finished images are kept: the same command with --out {out} goes on"
+    kept = f"interrupted; 3 finished images are saved: the same command with --out {out} continues"
     assert err.rstrip("\n").rpartition("\n")[2] == kept
     assert [path.name for path in out.iterdir()] == ["bits_per_dim.partial.npz"]
     found = evaluate(tree, written, out, *argv)
-    assert made[-1].calls == 10  # the first three images were not asked again
-    assert "going on after the 3 images in" in capfd.readouterr().out
+    assert made[-1].calls == 10  # the first three images were not evaluated again
+    assert "continuing after the 3 images in" in capfd.readouterr().out
     assert sorted(path.name for path in out.iterdir()) == ["bits_per_dim.json", "bits_per_dim.png"]
     changing = ("seconds", "environment")
     assert {k: v for k, v in found.items() if k not in changing} == {
@@ -305,14 +306,14 @@ def test_an_interrupted_run_goes_on_where_it_stopped(tree, written, quick, tmp_p
 
 @pytest.mark.parametrize("change", ["--seed=1", "--raw", "--no-clip-x-0", "--precision=fp64", "--stride=2"])
 def test_another_command_s_terms_are_not_gone_on_with(tree, written, quick, tmp_path, guarded, change):
-    """Otherwise half of the images are asked with other weights or noise, or at other times."""
+    """Otherwise half of the images are evaluated with other weights or noise, or at other times."""
     made, plan = quick
     plan[6] = signal.SIGTERM
     assert guarded(lambda: command(tree, written, tmp_path / "out", "--batch-size", "4"))[0] == 143
     plan[1] = signal.SIGTERM
     code, err = guarded(lambda: command(tree, written, tmp_path / "out", "--batch-size", "4", change))
     assert (code, "interrupted; 0 finished images" in err) == (143, True)
-    assert made[-1].asked[0] == (0, TEST.images[0].tobytes())
+    assert made[-1].evaluated[0] == (0, TEST.images[0].tobytes())
 
 
 def test_a_broken_partial_file_is_not_gone_on_with(tree, written, quick, tmp_path):
@@ -336,7 +337,7 @@ def test_a_result_is_overwritten_only_when_told(tree, written, quick, tmp_path, 
     assert evaluate(tree, written, out, "--seed", "1", "--overwrite")["terms"] != first["terms"]
 
 
-def test_a_full_disk_keeps_what_was_asked(tree, written, quick, tmp_path, guarded, monkeypatch):
+def test_a_full_disk_keeps_what_was_evaluated(tree, written, quick, tmp_path, guarded, monkeypatch):
     """Otherwise a full disk ends in a traceback, or costs the terms that are already there."""
     made, _ = quick
     out, write = tmp_path / "out", files.write_atomically
@@ -350,7 +351,7 @@ def test_a_full_disk_keeps_what_was_asked(tree, written, quick, tmp_path, guarde
         patch.setattr(files, "write_atomically", full)
         code, err = guarded(lambda: command(tree, written, out, "--batch-size", "4"))
     assert code == 1
-    assert f"error: No space left on device ({out / 'bits_per_dim.json'}): free the space" in err
+    assert f"error: No space left on device ({out / 'bits_per_dim.json'}): free space or correct the path" in err
     evaluate(tree, written, out, "--batch-size", "4")
     assert made[-1].calls == 5
 
@@ -373,7 +374,7 @@ def test_a_term_that_is_no_number_ends_the_run(tree, written, quick, tmp_path, g
     [
         (["--stride", "3"], "--num-images 8: must be a multiple of --stride 3"),
         (["--stride", "40", "--num-images", "80"], "step_00000009.safetensors was trained with 20 steps only"),
-        (["--num-images", "2004"], "--num-images 2004: fashion-mnist-10k has 2000 to test"),
+        (["--num-images", "2004"], "--num-images 2004: fashion-mnist-10k has 2000 test images"),
         (["--dataset", "fashion-mnist", "--data-dir", "nowhere"], "nowhere"),
         (["--checkpoint", "nowhere"], "nowhere holds no checkpoint: give a run folder with checkpoints/latest in it"),
         (["--checkpoint", "latest"], "no run with a checkpoint in runs/"),
@@ -399,6 +400,7 @@ def test_what_does_not_fit_is_one_sentence(tree, written, quick, tmp_path, guard
         (["--seed=-1"], "--seed -1: must be 0 or more"),
         (["--dataset", "cifar"], "fashion-mnist-10k"),
         (["--number", "3"], "Unrecognized options: --number"),
+        (["--prediction", "v"], "Unrecognized options: --prediction"),
     ],
 )
 def test_wrong_flags_are_refused(tree, written, quick, tmp_path, guarded, argv, message):

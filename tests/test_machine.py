@@ -2,6 +2,7 @@
 
 import ctypes
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from ddpm_shared import batches
 from ddpm_shared.batches import Prefetcher, training_arrays
 from ddpm_shared.config import Config, TrainingConfig
 
-COMMANDS = ["train", "inference", "evaluate"]
+COMMANDS = ["train", "inference", "inversion", "bits"]
 CONFIG = Config(training=TrainingConfig(batch_size=4))
 
 
@@ -34,6 +35,34 @@ def test_flags_are_read_before_the_framework_is_imported(tree, command, flags, c
     assert returned == code
     assert f"ddpm_{tree.name}.config" in imported
     assert not imported & {"torch", "tensorflow", "keras", "matplotlib", "requests"}
+
+
+def import_fake_tensorflow(tmp_path, ending):
+    """Exit code and stderr of a process that imports ddpm_tf and a TensorFlow that writes two messages of its own."""
+    package = tmp_path / "tensorflow"
+    package.mkdir()
+    message = "os.write(2, b'a message of TensorFlow\\n')"
+    (package / "__init__.py").write_text(
+        f"import os\nfrom types import SimpleNamespace\n{message}\n"
+        f"config = SimpleNamespace(list_physical_devices=lambda: {message})\n{ending}\n"
+    )
+    paths = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    argv = [sys.executable, "-c", "import os, ddpm_tf, tensorflow; os.write(2, b'later\\n')"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, env=os.environ | {"PYTHONPATH": paths})
+    return done.returncode, done.stderr
+
+
+def test_tensorflow_is_imported_quietly(tmp_path):
+    """Otherwise a dozen lines, some of which look like errors, come before every result; or later ones are lost."""
+    assert import_fake_tensorflow(tmp_path, "") == (0, "later\n")
+
+
+def test_a_tensorflow_that_cannot_be_imported_shows_why(tmp_path):
+    """Otherwise the messages that name the missing library are lost."""
+    code, err = import_fake_tensorflow(tmp_path, "raise ImportError('broken')")
+    assert code == 1
+    assert err.startswith("a message of TensorFlow\n")
+    assert err.endswith("ImportError: broken\n")
 
 
 def test_the_number_of_threads_is_set(tree, tmp_path):

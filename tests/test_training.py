@@ -26,7 +26,7 @@ from numpy.testing import assert_allclose
 from PIL import Image
 
 from ddpm_shared import compare, datasets, files, images
-from ddpm_shared.commands import interruption, training_loop
+from ddpm_shared.commands import epoch_end, interruption
 from ddpm_shared.commands import train as train_command
 from ddpm_shared.config.sampling import QUICK
 from ddpm_shared.errors import UserError
@@ -232,7 +232,7 @@ def test_a_run_that_was_interrupted_everywhere_ends_as_if_it_had_not(tree, finis
         assert (found["status"], found["final"]["step"]) == ("interrupted", at)
         assert len(found["history"]["epochs"]) == epochs_done
         assert checkpoint.load(run_folders.latest_checkpoint(folder)).step == at
-        assert f"interrupted at step {at} of {STEPS}; go on with --resume {folder}" in capfd.readouterr().err
+        assert f"interrupted at step {at} of {STEPS}; continue with --resume {folder}" in capfd.readouterr().err
     assert resume(tree, folder) == 0
     assert metrics(folder)["status"] == "completed"
     assert_same_result(folder, finished(tree))
@@ -503,7 +503,7 @@ def test_nothing_that_is_not_finite_is_written(tree, fake, tmp_path, capfd, kind
     assert train(tree, "--run-dir", folder, "--keep-checkpoints", 1) == 1
     hint = f"the {what} is not finite at step {step}: "
     hint += "lower --learning-rate (now 0.001) or lengthen --warmup-steps (now 3)"
-    rest = f"the checkpoint of step {kept} is kept" if kept else "there was no checkpoint yet"
+    rest = f"the checkpoint of step {kept} is whole" if kept else "there was no checkpoint yet"
     assert last_line(capfd.readouterr().err) == f"error: {hint}; {rest}"
     assert_failed(folder, f"{hint}; {rest}")
     if kept:
@@ -575,7 +575,7 @@ def test_a_full_disk_is_one_sentence_and_the_run_can_go_on(tree, fake, tmp_path,
         code, err = guarded(lambda: train(tree, "--run-dir", folder))
     path = folder / "checkpoints" / failing if moment == "checkpoint" else folder / failing
     assert code == 1
-    assert last_line(err) == (f"error: No space left on device ({path}): free the space or mend the path and run again")
+    assert last_line(err) == (f"error: No space left on device ({path}): free space or correct the path, and run again")
     assert "Traceback" not in err
     assert metrics(folder)["status"] == ("failed" if moment == "checkpoint" else "running")
     assert checkpoint.load(run_folders.latest_checkpoint(folder)).step == (3 if moment == "checkpoint" else 6)
@@ -627,7 +627,7 @@ def test_a_run_stopped_after_some_time_goes_on_as_if_it_had_not(tree, fake, tmp_
     fake.plan["train_step", 5] = lambda: now.append(now.pop() + 20 * 60)
     assert train(tree, "--run-dir", folder, "--stop-after", 20) == 0
     assert (metrics(folder)["status"], metrics(folder)["final"]["step"]) == ("interrupted", 5)
-    assert f"stopped after 20 minutes at step 5 of 8; go on with --resume {folder}" in capsys.readouterr().err
+    assert f"stopped after 20 minutes at step 5 of 8; continue with --resume {folder}" in capsys.readouterr().err
     fake.plan.clear()
     assert resume(tree, folder, "--stop-after", "20") == 0
     assert_same_result(folder, whole)
@@ -705,13 +705,22 @@ def test_real_images_that_are_too_few_are_refused_at_once(tree, fake, fids, tmp_
     assert not (tmp_path / "run").exists()
 
 
+def test_samples_that_are_too_few_to_be_judged_are_refused_at_once(tree, fake, fids, tmp_path):
+    """Otherwise a run trains for an epoch before it says that it cannot be judged."""
+    few = judge.DIMENSIONS - 1
+    with pytest.raises(UserError, match=rf"^{few} images are too few for a judgement: .* with --evaluate-images$"):
+        train(tree, "--run-dir", tmp_path / "run", *JUDGED, "--evaluate-images", few)
+    assert not (tmp_path / "run").exists()
+    assert train(tree, "--run-dir", tmp_path / "unjudged", "--evaluate-images", few) == 0
+
+
 def test_what_is_shown_and_what_is_judged_are_drawn_once(tree, fake, fids, tmp_path):
     """Otherwise the grid costs its time twice, is another picture in a run that is judged, or the judge sees less."""
     plain, folder = tmp_path / "plain", tmp_path / "run"
     assert train(tree, "--run-dir", plain) == 0
     fake.calls.clear()
     assert train(tree, "--run-dir", folder, *JUDGED) == 0
-    assert training_loop.DRAWN_AT_ONCE == 64
+    assert epoch_end.DRAWN_AT_ONCE == 64
     assert Counter(fake.calls)["sample", 4] == 3  # 64, 64 and 22
     assert [shown[:, 0, 0, 0].tolist() for shown in FakeJudge.shown] == 2 * [list(range(150))]
     for name in ("step_00000004.png", "step_00000008.png"):
@@ -881,7 +890,7 @@ def test_a_resumed_run_with_other_settings_is_refused(tree, fake, tmp_path, guar
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     code, err = guarded(lambda: resume(tree, folder, *argv))
     assert code == 2
-    assert err.startswith(f"error: a resumed run computes what it began, but {difference}. Leave these flags out")
+    assert err.startswith(f"error: a resumed run must keep its settings, but {difference}. Leave these flags out")
     assert err.count("\n") == 1
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
@@ -892,7 +901,9 @@ def test_a_resumed_run_has_its_length(tree, fake, tmp_path, guarded):
     assert train(tree, "--run-dir", folder) == 0
     code, err = guarded(lambda: resume(tree, folder, "--minutes", "5"))
     assert (code, err.count("\n")) == (2, 1)
-    assert err.startswith("error: --minutes 5.0: a resumed run has its length; stop it earlier with --stop-after")
+    assert err.startswith(
+        "error: --minutes 5.0: a resumed run has its length already; stop it earlier with --stop-after"
+    )
 
 
 def test_a_run_folder_that_exists_is_refused(tree, fake, tmp_path):
@@ -907,18 +918,32 @@ def test_a_run_folder_that_exists_is_refused(tree, fake, tmp_path):
 
 def test_a_batch_larger_than_the_data_is_refused(tree, fake, tmp_path):
     """Otherwise an epoch has no step, and the run divides by zero or never ends."""
-    with pytest.raises(UserError, match=r"^--batch-size 65 is more than the 64 training images: choose a smaller one$"):
+    with pytest.raises(
+        UserError, match=r"^--batch-size 65: is more than the 64 training images: choose a smaller one$"
+    ):
         train(tree, "--run-dir", tmp_path / "run", "--batch-size", 65)
     assert not (tmp_path / "run").exists()
     assert train(tree, "--run-dir", tmp_path / "run", "--batch-size", 64) == 0
 
 
-def test_a_network_for_images_of_another_size_is_refused(tree, fake, tmp_path):
-    """Otherwise it learns from images that it was not built for, and draws others, which nothing can judge."""
-    with pytest.raises(
-        UserError, match=r"^--image-size 14, --image-channels 1: the images of .* have 28 x 28 x 1: leave"
-    ):
-        train(tree, "--run-dir", tmp_path / "run", "--image-size", 14)
+def test_the_network_is_built_for_the_images_of_the_data(tree, fake, tmp_path):
+    """Otherwise a --config of other data trains a network that its own images do not fit."""
+    (tmp_path / "settings.json").write_text('{"model": {"image_size": 14, "image_channels": 3}}')
+    folder = tmp_path / "run"
+    flags = ["--attention-resolutions", "--config", tmp_path / "settings.json"]
+    assert train(tree, "--run-dir", folder, *flags) == 0
+    model = metrics(folder)["config"]["model"]
+    assert (model["image_size"], model["image_channels"]) == (28, 1)
+    assert json.loads((folder / "config.json").read_text())["model"] == model
+    assert checkpoint.load(run_folders.latest_checkpoint(folder)).config.model.image_size == 28
+
+
+def test_images_that_are_not_square_are_refused(tree, fake, tmp_path, monkeypatch, data):
+    """Otherwise a network of squares is given other images, and fails inside the framework."""
+    wide = [dataclasses.replace(split, images=np.pad(split.images, ((0, 0), (0, 0), (2, 2), (0, 0)))) for split in data]
+    monkeypatch.setattr(datasets, "load", lambda name, data_dir=None: tuple(wide))
+    with pytest.raises(UserError, match=r"^--dataset fashion-mnist-10k: has images of 28 x 32: they must be square$"):
+        train(tree, "--run-dir", tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 

@@ -21,7 +21,7 @@ def guard(main: Callable[[], int]) -> NoReturn:
         sys.exit(_say(f"error: {error}", 2))
     except OSError as error:
         place = f" ({error.filename})" if error.filename else ""
-        sys.exit(_say(f"error: {error.strerror or error}{place}: free the space or mend the path and run again", 1))
+        sys.exit(_say(f"error: {error.strerror or error}{place}: free space or correct the path, and run again", 1))
     except KeyboardInterrupt:
         sys.exit(_say("interrupted", 130))
 
@@ -36,9 +36,9 @@ def parse_flags(kind: type[T], argv: Sequence[str] | None, module: str, default:
 
     Args:
         kind: the dataclass; nested ones give flags without a prefix.
-        argv: the arguments (default: the process's).
-        module: what stands behind `python -m`.
-        default: the values of all flags that are not given.
+        argv: the arguments; None for those of the process.
+        module: the module name after `python -m`.
+        default: the values of the flags that are not given.
     """
     options: dict[str, Any] = {} if default is None else {"default": default}
     return tyro.cli(kind, args=argv, prog=f"python -m {module}", config=(tyro.conf.OmitArgPrefixes,), **options)

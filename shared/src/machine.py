@@ -1,4 +1,4 @@
-"""The machine that a command runs on: what is recorded of it, and what is set up before the work."""
+"""The machine that a command runs on: its description, and a setting of its memory allocator."""
 
 import ctypes
 import importlib.metadata
@@ -15,7 +15,7 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's mallopt
 
 
 class Environment(TypedDict):
-    """Where a command ran."""
+    """A description of the machine and the software that a command ran on."""
 
     python: str
     platform: str
@@ -30,10 +30,10 @@ class Environment(TypedDict):
 
 
 def keep_freed_memory() -> None:
-    """Have glibc keep what is freed for what is allocated next; with another C library, do nothing.
+    """Have glibc reuse freed memory for the next allocation; with another C library, do nothing.
 
-    A training step frees and allocates arrays of tens of megabytes. glibc gives blocks above 32 MB back to the system
-    at once, and the page faults of getting them anew cost a tenth of a step (docs/performance.md).
+    A training step frees and allocates arrays of tens of megabytes. glibc returns blocks above 32 MB to the system at
+    once, and the page faults of getting them again cost a tenth of a step (docs/performance.md).
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
@@ -42,7 +42,7 @@ def keep_freed_memory() -> None:
 
 
 def environment(device: str, threads: int) -> Environment:
-    """What the run ran on: versions, device, threads, git commit, argv."""
+    """The description of this machine and process: versions, device, threads, git commit, argv."""
     versions = {}
     for package in PACKAGES:
         try:

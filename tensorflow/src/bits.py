@@ -7,15 +7,13 @@ from collections.abc import Sequence
 
 from ddpm_shared import command_line
 from ddpm_shared.commands import bits
-from ddpm_tf import import_quietly
 from ddpm_tf.config import FRAMEWORK
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The bits command line. Returns the exit code; raises UserError for bad input."""
     plan = bits.parse(FRAMEWORK, argv)
-    import_quietly()  # not before the flags are read: the framework takes seconds
-    from ddpm_tf import model
+    from ddpm_tf import model  # not before the flags are read: the framework takes seconds
     from ddpm_tf.bound import Bound
 
     network = model.load(plan.checkpoint, plan.prefix, plan.config)

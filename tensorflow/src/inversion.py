@@ -8,15 +8,13 @@ from collections.abc import Sequence
 
 from ddpm_shared import command_line
 from ddpm_shared.commands import invert
-from ddpm_tf import import_quietly
 from ddpm_tf.config import FRAMEWORK
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The inversion command line. Returns the exit code; raises UserError for bad input."""
     plan = invert.parse(FRAMEWORK, argv)
-    import_quietly()  # not before the flags are read: the framework takes seconds
-    from ddpm_tf import model
+    from ddpm_tf import model  # not before the flags are read: the framework takes seconds
     from ddpm_tf.sampling import Inverter
 
     network = model.load(plan.checkpoint, plan.prefix, plan.config)

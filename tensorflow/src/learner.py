@@ -1,6 +1,6 @@
 """What training changes, and a step of it: algorithm 1 of the paper. Mirror: ddpm_torch.learner.
 
-ddpm_shared.training keeps the run's books around it.
+The loop around it: ddpm_shared/commands/training_loop.py.
 """
 
 from collections.abc import Callable, Iterator

@@ -8,15 +8,13 @@ from collections.abc import Sequence
 
 from ddpm_shared import command_line
 from ddpm_shared.commands import train
-from ddpm_tf import import_quietly
 from ddpm_tf.config import FRAMEWORK
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The training command line. Returns the exit code; raises UserError for bad input."""
     plan = train.parse(FRAMEWORK, argv)
-    import_quietly()  # not before the flags are read: the framework takes seconds
-    from ddpm_tf.learner import Learner
+    from ddpm_tf.learner import Learner  # not before the flags are read: the framework takes seconds
 
     return train.run(plan, Learner)
 

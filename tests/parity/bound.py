@@ -11,7 +11,7 @@ from ddpm_parity.schedule import CONFIGS
 from ddpm_parity.sides import Array, Oracle, Side, draw
 from ddpm_parity.tolerances import BITS_PER_DIM, BOUND_TERMS, DECODER, PRIOR, TRAINED_TERMS
 from ddpm_shared import batches, datasets
-from ddpm_shared.commands import bits as bits_command
+from ddpm_shared.commands import bits_estimate
 from ddpm_shared.config import DiffusionConfig
 from ddpm_shared.oracle import bound as oracle_bound
 from ddpm_shared.oracle import diffusion
@@ -78,7 +78,7 @@ def _of_trained(side: Side) -> tuple[Array, Array]:
     """The prior [STRIDE] and terms [STRIDE, 1000 / STRIDE] of as many test images: each t, at one image."""
     loaded = checkpoint.load(TRAINED, ("ema",))
     config = side.configured(loaded.config)
-    bound: bits_command.Bound
+    bound: bits_estimate.Bound
     if isinstance(side, Oracle):
         values = checkpoint.select(loaded, "ema", side.shapes_of(lambda torch: torch.network(config.model)))
         bound = OracleBound(side, side.schedule(config.diffusion), Network(values, config.model))
@@ -87,14 +87,14 @@ def _of_trained(side: Side) -> tuple[Array, Array]:
         side.assign(network, checkpoint.select(loaded, "ema", side.shapes(network)))
         bound = side.bound.Bound(side.sampler(network), config)
     pixels = datasets.load("fashion-mnist-10k")[1].images[:STRIDE]
-    return bound.prior(pixels), bits_command.terms_of(bound, pixels, 0, SEED, STRIDE, config.diffusion.timesteps)
+    return bound.prior(pixels), bits_estimate.terms_of(bound, pixels, 0, SEED, STRIDE, config.diffusion.timesteps)
 
 
 def _trained(side: Side, part: str) -> Arrays:
     prior, terms = side.keep("bound of the trained network", lambda: _of_trained(side))
     if part == "terms":
         return {"term": terms}
-    found = bits_command.estimate(prior, terms, STRIDE, terms.size)
+    found = bits_estimate.estimate(prior, terms, STRIDE, terms.size)
     return {name: np.array(found[name]) for name in ("bits_per_dim", "prior", "decoder")}
 
 

@@ -1,1 +1,1 @@
-"""The command lines of both trees: one file a command, with its flags, its plan and the run around the mathematics."""
+"""The command lines of both trees. One file per command has its flags, its plan and the loop around the mathematics."""

@@ -4,10 +4,11 @@ import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from ddpm_shared import datasets
 from ddpm_shared.config import Config, Dataset, Device, Precision, flag, require
+from ddpm_shared.config.help import default_is
 from ddpm_shared.datasets import Split
 from ddpm_shared.errors import UserError
 from ddpm_shared.records import checkpoint, folder
@@ -19,28 +20,27 @@ class NetworkCommand:
     """The flags of every command that evaluates a trained network."""
 
     checkpoint: str = "boxed"
-    """A .safetensors file, a run folder (its newest checkpoint), `latest` (the newest run of this framework), or
-    `boxed` (the trained model in the package)."""
+    """Weights: a .safetensors file, a run folder, latest (this framework's newest run), or boxed (in the package)."""
     num_images: int = 64
     """Number of images."""
     seed: int = 0
     """Seed of the noise. Image i of a seed gets the same noise in any batch and in both frameworks."""
     batch_size: int = 64
     """Images in a batch."""
-    out: str | None = None
-    """Folder to write to (default: runs/<kind>/<utc>-<framework>)."""
+    out: Annotated[str | None, default_is("runs/<kind>/<utc>-<framework>")] = None
+    """Folder to write to."""
     overwrite: bool = False
     """Replace the results in --out."""
     raw: bool = False
-    """Use the weights themselves, not their moving average."""
+    """Use the weights of the last step instead of their moving average."""
     precision: Precision = "fp32"
-    """Arithmetic of the network."""
+    """Number format of the network's arithmetic."""
     device: Device = "auto"
     """Device to compute on. auto takes the GPU if there is one."""
-    threads: int | None = None
-    """CPU threads that one operation may use (default: one for each core)."""
+    threads: Annotated[int | None, default_is("one for each core")] = None
+    """CPU threads that one operation may use."""
     compile: bool = False
-    """Compile the network with torch.compile or XLA. Worth it only for many images, if at all."""
+    """Compile the network with torch.compile or XLA. It pays off only for many images, if at all."""
 
     def __post_init__(self) -> None:
         for name in ("num_images", "batch_size"):
@@ -53,10 +53,10 @@ class NetworkCommand:
 class DataCommand(NetworkCommand):
     """The flags of every command that evaluates a trained network on test images."""
 
-    dataset: Dataset | None = None
-    """Data set of the test images (default: the one that the model was trained on)."""
-    data_dir: str | None = None
-    """Folder with the four IDX files of the full set (default: the run's)."""
+    dataset: Annotated[Dataset | None, default_is("that of the run")] = None
+    """Data set of the test images."""
+    data_dir: Annotated[str | None, default_is("that of the run")] = None
+    """Folder with the four IDX files of the full set."""
 
 
 @dataclass(frozen=True)
@@ -67,11 +67,11 @@ class NetworkPlan:
     command: NetworkCommand
     checkpoint: Checkpoint
     config: Config  # the checkpoint's, with the precision and device of the command
-    prefix: str  # which of the checkpoint's weights to use
+    prefix: str  # of the weights to use: "model", or "ema" for their moving average
     out: Path
 
     def origin(self, **more: Any) -> str:
-        """Everything that the network's outputs depend on, but for the batch's size, as JSON."""
+        """Everything that the network's outputs depend on, as JSON. They do not depend on the batch size."""
         return json.dumps(
             {
                 "checkpoint": self.checkpoint.sha256,
@@ -95,15 +95,15 @@ def load_network(framework: str, command: NetworkCommand) -> tuple[Checkpoint, C
     boxed = command.checkpoint == "boxed"
     file = checkpoint.BOXED if boxed else folder.checkpoint_file(command.checkpoint, framework)
     loaded = checkpoint.load(file, (prefix,))
-    where = {name: getattr(command, name) for name in ("precision", "device", "threads", "compile")}
-    return loaded, dataclasses.replace(loaded.config, **where), prefix
+    arithmetic = {name: getattr(command, name) for name in ("precision", "device", "threads", "compile")}
+    return loaded, dataclasses.replace(loaded.config, **arithmetic), prefix
 
 
 def load_data(command: DataCommand, config: Config) -> tuple[Split, Split]:
     """The training and the test images of a command, by default those of the run.
 
     Raises:
-        UserError: no such data, or fewer test images than the command asks for.
+        UserError: no such data, or fewer test images than --num-images.
     """
     number = command.num_images
     train, test = datasets.load(command.dataset or config.data.dataset, command.data_dir or config.data.data_dir)
@@ -112,7 +112,7 @@ def load_data(command: DataCommand, config: Config) -> tuple[Split, Split]:
 
 
 def results_folder(framework: str, command: NetworkCommand, kind: str, result: str) -> Path:
-    """The folder to write to, new or named by the command. Raises UserError if the file `result` is there already."""
+    """The folder to write to, new or given by --out. Raises UserError if it already has the file `result`."""
     out = Path(command.out) if command.out else folder.new_folder(kind, framework)
     if (out / result).exists() and not command.overwrite:
         what = kind.replace("-", " ")

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and the end of the time given wait until nothing is half done."""
+"""Stopping between two steps on Ctrl-C, SIGTERM or a time limit, so that nothing is left half done."""
 
 import signal
 import sys
@@ -7,14 +7,14 @@ from types import FrameType, TracebackType
 
 
 class Interrupted(Exception):  # noqa: N818 (a request, not an error)
-    """Ctrl-C or SIGTERM came, or the time is up; raised between steps, when all state is consistent."""
+    """A signal arrived or the time is up. Raised between steps, when all state is consistent."""
 
 
 class StopSignals:
-    """Within it, the first SIGINT or SIGTERM waits for `check`; a second one acts at once.
+    """A context in which the first SIGINT or SIGTERM waits for the next `check`; a second one acts at once.
 
     Args:
-        minutes: after so many, `check` raises as well (default: never).
+        minutes: time limit, after which `check` raises too; None for no limit.
     """
 
     def __init__(self, minutes: float | None = None) -> None:
@@ -33,14 +33,14 @@ class StopSignals:
         if self.received is not None:
             raise KeyboardInterrupt
         self.received = number
-        print("\nstopping after this step and saving; once more to stop at once", file=sys.stderr)
+        print("\nstopping after this step and saving; a second Ctrl-C stops at once", file=sys.stderr)
 
     @property
     def exit_code(self) -> int:
-        """What a shell expects of a program that a signal stopped: 130 for SIGINT, 143 for SIGTERM; 0 without one."""
+        """The exit code of a program that a signal stopped, 130 for SIGINT and 143 for SIGTERM; 0 without a signal."""
         return 128 + self.received if self.received else 0
 
     def check(self) -> None:
-        """Raise Interrupted if a signal came or the time is up."""
+        """Raise Interrupted if a signal arrived or the time is up."""
         if self.received is not None or time.monotonic() >= self.ends:
             raise Interrupted

@@ -1,9 +1,9 @@
-"""DDIM's inversion: the flags, the plan, and the run around the mathematics: progress, errors, the picture."""
+"""DDIM's inversion: the flags, the plan, the loop over batches, and what is written: errors and a picture."""
 
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Annotated, Protocol, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,8 @@ from ddpm_shared.command_line import parse_flags
 from ddpm_shared.commands.base import DataCommand, NetworkPlan, load_data, load_network, results_folder
 from ddpm_shared.commands.interruption import Interrupted, StopSignals
 from ddpm_shared.config import require
-from ddpm_shared.config.sampling import Sampling, Spacing
+from ddpm_shared.config.help import default_is
+from ddpm_shared.config.sampling import Sampling, SpacingFlag
 from ddpm_shared.datasets import Split
 from ddpm_shared.errors import UserError
 from ddpm_shared.frameworks import FRAMEWORKS
@@ -22,28 +23,28 @@ from ddpm_shared.images import Pixels, to_pixels
 
 Floats = NDArray[np.float64]
 
-NOISE_REACH = 3.0  # deviations from black to white in the picture
+NOISE_RANGE = 3.0  # in the picture of the noise, black is -3 and white is 3
 COLUMNS = 16  # of the picture, at most
 
 
 @dataclass(frozen=True)
 class InversionCommand(DataCommand):
-    """From test images to the noise that DDIM would draw them from, and back: inversion.png, inversion.json.
+    """Invert DDIM: from test images to the noise that DDIM draws them from, and back to images.
 
-    A step of the inversion evaluates the network at the image before the step, DDIM's own step at the image after it.
-    The two differ a little, so the images that come back are not quite those that went in. More steps help.
+    A step of DDIM evaluates the network at the noisier of two images, a step of the inversion at the less noisy one.
+    The two predictions differ a little, so the images that come back are not exactly the originals. More steps reduce
+    the difference. Writes inversion.json, inversion.npz and inversion.png.
     """
 
     num_images: int = 8
     """Number of images: the first of the test set."""
     steps: int = 50
-    """Steps to the noise, and as many back."""
+    """Number of steps to the noise, and of steps back."""
     iterations: int = 1
     """Fixed-point iterations per inversion step. 1 is plain DDIM inversion; 5 cut its error about 20-fold."""
-    spacing: Spacing = "trailing"
-    """Which of the T times fewer steps visit: both ends, the first of each interval, or the last of each."""
-    out: str | None = None
-    """Folder to write to (default: runs/inversion/<utc>-<framework>)."""
+    spacing: SpacingFlag = "trailing"
+    out: Annotated[str | None, default_is("runs/inversion/<utc>-<framework>")] = None
+    """Folder to write to."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -51,7 +52,7 @@ class InversionCommand(DataCommand):
 
     @property
     def sampling(self) -> Sampling:
-        """DDIM without clipping of x_0, which could not be undone."""
+        """DDIM without clipping x_0, since clipping has no inverse."""
         return Sampling("ddim", self.steps, spacing=self.spacing, clip_x_0=False)
 
 
@@ -76,7 +77,7 @@ def parse(framework: str, argv: Sequence[str] | None) -> InversionPlan:
         not config.diffusion.zero_terminal_snr,
         "--checkpoint",
         loaded.path,
-        "its process ends in pure noise, and that step cannot be undone; take one trained without --zero-terminal-snr",
+        "its process ends in pure noise, and that step has no inverse; take one trained without --zero-terminal-snr",
     )
     out = results_folder(framework, command, "inversion", "inversion.json")
     _, test = load_data(command, config)
@@ -84,7 +85,7 @@ def parse(framework: str, argv: Sequence[str] | None) -> InversionPlan:
 
 
 class Inverter(Protocol):
-    """What a tree brings: a network on a device that goes from images to noise and back."""
+    """What a tree provides: a network on a device that goes from images to noise and back."""
 
     device_name: str
     threads: int
@@ -108,7 +109,7 @@ def run(plan: InversionPlan, inverter: Inverter) -> int:
     """
     command = plan.command
     print(f"{plan.framework} on {inverter.device_name} | {plan.test.name}, {command.num_images} test images")
-    plan.out.mkdir(parents=True, exist_ok=True)  # what cannot be written to should say so before the work
+    plan.out.mkdir(parents=True, exist_ok=True)  # a folder that cannot be written to is reported before the work
     pixels = plan.test.images[: command.num_images]
     noises, backs = [], []
     bar = tqdm(total=2 * command.steps * len(pixels), unit="step", unit_scale=True)
@@ -130,9 +131,10 @@ def run(plan: InversionPlan, inverter: Inverter) -> int:
     noise, back = np.concatenate(noises), np.concatenate(backs)
     if not (np.isfinite(noise).all() and np.isfinite(back).all()):
         raise UserError(
-            f"--iterations {command.iterations} with --steps {command.steps}: the inversion does not settle "
+            f"--iterations {command.iterations} with --steps {command.steps}: the inversion does not converge "
             "(its noise is not finite); take more steps or fewer iterations"
         )
+    measured = errors(pixels, noise, back)
     result = {
         "framework": plan.framework,
         "checkpoint": {"path": str(plan.checkpoint.path), "sha256": plan.checkpoint.sha256},
@@ -143,22 +145,32 @@ def run(plan: InversionPlan, inverter: Inverter) -> int:
         "spacing": command.spacing,
         "iterations": command.iterations,
         "dataset": {"name": plan.test.name, "split": plan.test.split, "sha256": plan.test.sha256},
-        **errors(pixels, noise, back),
+        **measured,
         "environment": machine.environment(inverter.device_name, inverter.threads),
     }
     files.write_npz(plan.out / "inversion.npz", images=pixels, noise=noise, back=to_pixels(back))
     images.write_png(plan.out / "inversion.png", picture(pixels, noise, back))
     files.write_json(plan.out / "inversion.json", result)
     print(
-        f"there and back in {command.steps} steps: off by {result['round_trip_rms']:.4f} of a range of 2 on average, "
-        f"{result['pixels_equal']:.1%} of the pixels as they were; the noise has a deviation of "
-        f"{result['noise_deviation']:.3f}: {plan.out / 'inversion.json'}, {plan.out / 'inversion.png'}"
+        f"{command.steps} steps to the noise and {command.steps} back: RMS error {measured['round_trip_rms']:.4f} "
+        f"(x_0 is in [-1, 1]), {measured['pixels_equal']:.1%} of the pixels unchanged; standard deviation of the noise "
+        f"{measured['noise_deviation']:.3f}: {plan.out / 'inversion.json'}, {plan.out / 'inversion.png'}"
     )
     return 0
 
 
-def errors(pixels: Pixels, noise: Floats, back: Floats) -> dict[str, Any]:
-    """How far off the images are that come back, and how normal the noise is.
+class Errors(TypedDict):
+    """How well an inversion worked."""
+
+    round_trip_rms: float
+    round_trip_rms_per_image: list[float]
+    pixels_equal: float
+    noise_mean: float
+    noise_deviation: float
+
+
+def errors(pixels: Pixels, noise: Floats, back: Floats) -> Errors:
+    """The difference between the images and those that come back, and how close to normal the noise is.
 
     Args:
         pixels: [B, H, W, C] uint8.
@@ -166,10 +178,10 @@ def errors(pixels: Pixels, noise: Floats, back: Floats) -> dict[str, Any]:
         back: [B, H, W, C].
 
     Returns:
-        round_trip_rms: the root of the mean squared error, in units of x_0, which spans [-1, 1].
-        round_trip_rms_per_image: of each.
-        pixels_equal: the share of pixels that come back as they were.
-        noise_mean, noise_deviation: 0 and 1 of the noise that the model was trained on.
+        round_trip_rms: root of the mean squared error, in units of x_0, which is in [-1, 1].
+        round_trip_rms_per_image: the same of each image.
+        pixels_equal: share of the pixels that come back unchanged.
+        noise_mean, noise_deviation: 0 and 1 for the noise that the model was trained on.
     """
     square = (back - (pixels / 127.5 - 1)) ** 2
     return {
@@ -182,8 +194,8 @@ def errors(pixels: Pixels, noise: Floats, back: Floats) -> dict[str, Any]:
 
 
 def picture(pixels: Pixels, noise: Floats, back: Floats) -> Pixels:
-    """Four rows: the images, their noise (black to white is -3 to 3), what comes back, and by how much it is off."""
-    there, here = pixels[:COLUMNS], to_pixels(back[:COLUMNS])
-    off = 255 - np.abs(there.astype(int) - here).astype(np.uint8)  # white: nothing
-    rows = [there, to_pixels(noise[:COLUMNS] / NOISE_REACH), here, off]
-    return images.grid(np.concatenate(rows), len(there))
+    """Four rows: the images, their noise (black is -3, white 3), the images that come back, and the difference."""
+    originals, returned = pixels[:COLUMNS], to_pixels(back[:COLUMNS])
+    difference = 255 - np.abs(originals.astype(int) - returned).astype(np.uint8)  # white: none
+    rows = [originals, to_pixels(noise[:COLUMNS] / NOISE_RANGE), returned, difference]
+    return images.grid(np.concatenate(rows), len(originals))

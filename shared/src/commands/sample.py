@@ -1,4 +1,4 @@
-"""Drawing images: the flags, the plan, and the run around the mathematics: batches, progress, interruption."""
+"""Drawing images: the flags, the plan, and the loop over batches, with progress and interruption."""
 
 import dataclasses
 import sys
@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import numpy as np
 from tqdm import tqdm
@@ -16,6 +16,7 @@ from ddpm_shared.command_line import parse_flags
 from ddpm_shared.commands.base import NetworkCommand, NetworkPlan, load_network, results_folder
 from ddpm_shared.commands.interruption import Interrupted, StopSignals
 from ddpm_shared.config import require
+from ddpm_shared.config.help import default_is
 from ddpm_shared.config.sampling import SAMPLER_FACTS, Draw, Sampling, deterministic
 from ddpm_shared.frameworks import FRAMEWORKS
 from ddpm_shared.images import Pixels
@@ -28,15 +29,18 @@ PARTIAL = "samples.partial.npz"
 
 @dataclass(frozen=True)
 class SampleCommand(NetworkCommand):
-    """Draw images from a checkpoint of either framework: samples.npz (`images`, uint8 [N, H, W, C]) and grid.png."""
+    """Draw images with a trained network of either framework.
 
-    out: str | None = None
-    """Folder to write to (default: runs/samples/<utc>-<framework>)."""
+    Writes samples.npz (`images`, uint8 [N, H, W, C]) and grid.png.
+    """
+
+    out: Annotated[str | None, default_is("runs/samples/<utc>-<framework>")] = None
+    """Folder to write to."""
     sampling: Sampling = field(default_factory=Sampling)
-    interpolate: int | None = None
-    """Draw rows of this many images, each row from one noise to another along the great circle between the two."""
+    interpolate: Annotated[int | None, default_is("off")] = None
+    """Images in a row, each row going from one noise to another along the great circle between the two."""
     gif: bool = False
-    """Write denoising.gif as well: the first images on their way from noise."""
+    """Write denoising.gif as well, which shows the first images at each step."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -71,7 +75,7 @@ def parse(framework: str, argv: Sequence[str] | None) -> SamplePlan:
 
 
 class Sampler(Protocol):
-    """What a tree brings: a network on a device that draws images."""
+    """What a tree provides: a network on a device that draws images."""
 
     device_name: str
 
@@ -83,7 +87,7 @@ class Sampler(Protocol):
 
 
 def run(plan: SamplePlan, sampler: Sampler) -> int:
-    """Draw all images batch by batch and write samples.npz, grid.png and, if asked for, denoising.gif.
+    """Draw all images batch by batch and write samples.npz, grid.png and, with --gif, denoising.gif.
 
     Finished images are saved in samples.partial.npz; the same command with --out continues from there, since an image
     depends on its seed and index alone.
@@ -96,13 +100,13 @@ def run(plan: SamplePlan, sampler: Sampler) -> int:
         The exit code: 0, or 130 or 143 if interrupted.
     """
     command = plan.command
-    kind = SAMPLER_FACTS[command.sampling.sampler]
+    facts = SAMPLER_FACTS[command.sampling.sampler]
     print(
         f"{plan.framework} {version(plan.framework)} on {sampler.device_name} | "
-        f"{kind.title}, {command.sampling.steps} steps | {plan.checkpoint.path}"
+        f"{facts.title}, {command.sampling.steps} steps | {plan.checkpoint.path}"
     )
     steps = command.sampling.steps or 0  # filled in by the plan
-    plan.out.mkdir(parents=True, exist_ok=True)  # what cannot be written to should say so before the drawing
+    plan.out.mkdir(parents=True, exist_ok=True)  # a folder that cannot be written to is reported before the drawing
     partial = plan.out / PARTIAL
     origin = plan.origin(**dataclasses.asdict(command.sampling), interpolate=command.interpolate)
     pixels = _finished(partial, plan, origin)
@@ -135,13 +139,13 @@ def run(plan: SamplePlan, sampler: Sampler) -> int:
     if frames:
         images.write_gif(plan.out / "denoising.gif", frames)
     elif command.gif:
-        print("no denoising.gif: its images were drawn before the interruption; remove --out and run again for it")
+        print("no denoising.gif: its images were drawn before the interruption; run again with --overwrite to get it")
     print(f"{len(pixels)} images: {plan.out / 'samples.npz'}, {plan.out / 'grid.png'}")
     return 0
 
 
 def _finished(partial: Path, plan: SamplePlan, origin: str) -> Pixels:
-    """The images of an interrupted run of the same command, [n, H, W, C] with n = 0 where there is none."""
+    """The images that an interrupted run of the same command saved, [n, H, W, C]; n = 0 if there was none."""
     size, channels = plan.checkpoint.config.model.image_size, plan.checkpoint.config.model.image_channels
     nothing = np.empty((0, size, size, channels), np.uint8)
     saved = files.read_npz(partial)

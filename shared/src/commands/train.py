@@ -1,4 +1,4 @@
-"""Training: the flags, the plan, and the command of both trees. The loop itself is training_loop.py."""
+"""Training: the flags, the plan, and the command of both trees. The loop is training_loop.py."""
 
 import argparse
 import dataclasses
@@ -9,14 +9,18 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 from tqdm import tqdm
 
 from ddpm_shared import config as configs
 from ddpm_shared import datasets, machine
 from ddpm_shared.command_line import parse_flags
-from ddpm_shared.commands.training_loop import Learner, TrainingLoop
+from ddpm_shared.commands.epoch_end import make_judge
+from ddpm_shared.commands.learner import Learner
+from ddpm_shared.commands.training_loop import TrainingLoop
 from ddpm_shared.config import CHANGEABLE, Config, flag, require
+from ddpm_shared.config.help import default_is
 from ddpm_shared.errors import UserError
 from ddpm_shared.frameworks import FRAMEWORKS
 from ddpm_shared.images import Pixels
@@ -30,18 +34,18 @@ WARM_UP_STEPS, TIMED_STEPS = 5, 20  # for --minutes
 
 @dataclass(frozen=True)
 class TrainCommand:
-    """Train a DDPM. Flags win over --config, which wins over --preset's and the built-in values."""
+    """Train a DDPM. A flag wins over --preset, --preset over --config, and --config over the defaults."""
 
-    config: str | None = None
-    """JSON file of settings, laid out as a run's config.json."""
-    run_dir: str | None = None
-    """Folder to write the run to (default: runs/<framework>/<utc>-<preset>)."""
-    resume: str | None = None
-    """Continue a run: its folder, a checkpoint file (in a new folder), or nothing for the newest run."""
-    minutes: float | None = None
-    """Length of the training in minutes. Some steps are timed first, then --max-steps and --epochs are set."""
-    stop_after: float | None = None
-    """Stop after this many minutes, to continue with --resume. The numbers stay those of the whole run."""
+    config: Annotated[str | None, default_is("none")] = None
+    """JSON file of settings, in the form of a run's config.json."""
+    run_dir: Annotated[str | None, default_is("runs/<framework>/<utc>-<preset>")] = None
+    """Folder to write the run to."""
+    resume: Annotated[str | None, default_is("a new run")] = None
+    """Run to continue: its folder, or a checkpoint file (then in a new folder); without a value, the newest run."""
+    minutes: Annotated[float | None, default_is("set by --epochs and --max-steps")] = None
+    """Length of the training in minutes. Some steps are timed first, to set --epochs and --max-steps."""
+    stop_after: Annotated[float | None, default_is("never")] = None
+    """Minutes after which to stop, to continue later with --resume. The numbers stay those of the whole run."""
     settings: Config = field(default_factory=Config)
 
     def __post_init__(self) -> None:
@@ -100,12 +104,12 @@ def parse(framework: str, argv: Sequence[str] | None) -> TrainPlan:
         )
 
     folder = _folder(command, framework, resumed)
-    if resumed is None or folder != _home(resumed):
+    if resumed is None or folder != _run_folder(resumed):
         folders.require_free(folder)
     return TrainPlan(framework, command.settings, folder, resumed, command.minutes, command.stop_after)
 
 
-def _home(resumed: Checkpoint) -> Path:
+def _run_folder(resumed: Checkpoint) -> Path:
     return resumed.path.parent.parent
 
 
@@ -114,7 +118,7 @@ def _folder(command: TrainCommand, framework: str, resumed: Checkpoint | None) -
         return Path(command.run_dir)
     # A run continues in its own folder, unless another framework or an explicit file makes it a branch.
     if resumed and resumed.framework == framework and not Path(command.resume or "").is_file():
-        return _home(resumed)
+        return _run_folder(resumed)
     return folders.new_folder(framework, command.settings.preset)
 
 
@@ -133,10 +137,10 @@ def run(plan: TrainPlan, make_learner: Callable[[Config], Learner]) -> int:
 
     Args:
         plan: the checked command.
-        make_learner: builds the tree's Learner at step 0.
+        make_learner: builds the tree's Learner, in its state before the first step.
 
     Returns:
-        The exit code: 0 completed or stopped as planned, 1 non-finite loss, 130 or 143 interrupted.
+        The exit code, as TrainingLoop.run returns it.
 
     Raises:
         UserError: bad input.
@@ -158,26 +162,29 @@ def run(plan: TrainPlan, make_learner: Callable[[Config], Learner]) -> int:
     )
     if plan.minutes:
         config = with_length(plan.minutes, config, make_learner(config), train_split.images)
-    loop = TrainingLoop(framework, config, train_split, test_split)
+    settings, num_images = config.training, len(train_split.images)
+    # The judge comes first: it computes features of all real images, which takes a while, and may refuse.
+    judge = make_judge(train_split, test_split, settings.evaluate_images) if settings.evaluate_every else None
     learner = make_learner(config)
     if plan.resumed:
         learner.load(plan.resumed)
-        if note := _new_end(plan.resumed, config, len(train_split.images)):
+        if note := _new_end(plan.resumed, config, num_images):
             print(note)
     environment = machine.environment(learner.device_name, learner.threads)
     records = Run(plan.folder, framework, config, environment, train_split, learner.num_parameters, plan.resumed)
     print(
         f"{framework} {environment['packages'][framework]} on {learner.device_name}, {learner.threads} threads, "
         f"{config.precision} | {config.preset}, {learner.num_parameters:,} parameters | {train_split.name}, "
-        f"{len(train_split.images):,} images | {loop.total:,} steps of {config.training.batch_size} | {plan.folder}"
+        f"{num_images:,} images | {settings.num_steps(num_images):,} steps of {settings.batch_size} | {plan.folder}"
     )
-    return loop.run(learner, records, plan.resumed.step if plan.resumed else 0, plan.stop_after)
+    step = plan.resumed.step if plan.resumed else 0
+    return TrainingLoop(config, train_split, test_split, learner, records, judge, step, plan.stop_after).run()
 
 
 def with_length(minutes: float, config: Config, learner: Learner, pixels: Pixels) -> Config:
-    """`config` with as many steps as `learner` makes in this many minutes.
+    """`config` with as many steps as `learner` makes in that many minutes.
 
-    What comes between the steps, validation and pictures, is not counted. `learner` has been trained afterwards.
+    The time between the steps, for validation and pictures, is not counted. The steps change `learner`.
     """
     settings, seconds = config.training, []
     for step in tqdm(range(WARM_UP_STEPS + TIMED_STEPS), desc="timing", unit="step", leave=False):

@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import dacite
 
@@ -22,6 +22,7 @@ from ddpm_shared.config.diffusion import (
     ScheduleName,
     Variance,
 )
+from ddpm_shared.config.help import default_is
 from ddpm_shared.config.model import PRESETS, ModelConfig, Preset
 from ddpm_shared.config.training import LearningRateDecay, TrainingConfig
 from ddpm_shared.errors import UserError, choice
@@ -77,20 +78,20 @@ CHANGEABLE = {
 
 @dataclass(frozen=True)
 class Config:
-    """All that decides what a run computes."""
+    """Everything that decides what a run computes."""
 
     preset: Preset = "small"
-    """Size of the network. The flags under `model options` change it further."""
+    """Size of the network. The flags under `settings.model options` change it further."""
     seed: int = 0
     """Seed of every random draw: initial weights, batches, t and noise."""
     precision: Precision = "fp32"
-    """Arithmetic of the network. fp64 is for comparing the frameworks."""
+    """Number format of the network's arithmetic. fp64 is for comparing the frameworks."""
     device: Device = "auto"
     """Device to compute on. auto takes the GPU if there is one."""
-    threads: int | None = None
-    """CPU threads that one operation may use (default: one for each core)."""
+    threads: Annotated[int | None, default_is("one for each core")] = None
+    """CPU threads that one operation may use."""
     compile: bool = False
-    """Compile the network with torch.compile or XLA. Worth it only in runs of many steps, if at all."""
+    """Compile the network with torch.compile or XLA. It pays off only in long runs, if at all."""
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
@@ -116,7 +117,7 @@ def with_preset(config: Config, preset: str) -> Config:
 
 
 def fitted(config: Config, image_shape: tuple[int, ...]) -> Config:
-    """`config` for images of this shape, (height, width, channels). It comes from the data, never from the user.
+    """`config` for images of this shape, (height, width, channels), which comes from the data, never from the user.
 
     Raises:
         UserError: images that are not square, or of a size at which this network has no attention.
@@ -153,10 +154,10 @@ _HOOKS: Any = {float: float} | {kind: _checked(name, kind) for name, kind in _CH
 
 
 def from_dict(values: Mapping[str, Any], source: str) -> Config:
-    """The inverse of to_dict; missing keys take their defaults.
+    """The inverse of to_dict; missing keys get their defaults.
 
     Raises:
-        UserError: an unknown key, a value of the wrong type or out of range; `source` is named in the message.
+        UserError: an unknown key, or a value of the wrong type or out of range. The message begins with `source`.
     """
     try:
         if values.get("preset") in tuple(PRESETS):  # its network is what a partial "model" starts from
@@ -168,7 +169,7 @@ def from_dict(values: Mapping[str, Any], source: str) -> Config:
 
 
 def read(path: str | Path) -> Config:
-    """The Config in a JSON file, as `config.json` of a run folder. Raises UserError where it is none."""
+    """The Config in a JSON file, such as config.json of a run folder. Raises UserError if the file is not one."""
     try:
         values = json.loads(Path(path).read_text())
     except OSError as error:
@@ -181,7 +182,7 @@ def read(path: str | Path) -> Config:
 
 
 def differences(a: dict[str, Any], b: dict[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:
-    """The dotted keys at which two nested dicts differ, with both values (None where a key is missing)."""
+    """The dotted keys where two nested dicts differ, with both values (None for a missing key)."""
     result: dict[str, tuple[Any, Any]] = {}
     for key in dict.fromkeys([*a, *b]):
         old, new = a.get(key), b.get(key)

@@ -1,10 +1,10 @@
-"""What a setting must satisfy, said in one sentence that names its flag."""
+"""Checks of a setting, whose error message names its flag."""
 
 from ddpm_shared.errors import UserError
 
 
 def require(condition: bool, flag: str, value: object, rule: str) -> None:
-    """Raise UserError that says the `rule` for the `value` of a `flag` unless `condition` holds."""
+    """Raise UserError with the `flag`, its `value` and the `rule` that it breaks, unless `condition` holds."""
     if not condition:
         raise UserError(f"{flag} {value}: {rule}")
 

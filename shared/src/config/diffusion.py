@@ -24,25 +24,25 @@ class DiffusionConfig:
     """The forward process, and what the network predicts."""
 
     schedule: ScheduleName = "linear"
-    """How beta grows with t. scaled_linear (of latent diffusion) and quadratic are one: the root grows linearly."""
+    """Growth of beta with t. scaled_linear (of latent diffusion) and quadratic are the same: sqrt(beta) is linear."""
     timesteps: int = 1000
-    """T, the number of diffusion steps. If it is not 1000, adapt the betas too, or use --rescale-betas."""
+    """Number of diffusion steps, T. If it is not 1000, adapt the betas too, or use --rescale-betas."""
     beta_start: float = 1e-4
-    """beta at t = 0, of every schedule but cosine."""
+    """First beta, at t = 0. Not used by cosine."""
     beta_end: float = 0.02
-    """beta at t = T - 1, of every schedule but cosine."""
+    """Last beta, at t = T - 1. Not used by cosine."""
     rescale_betas: bool = False
-    """Multiply both betas by 1000 / timesteps: then a process of any length ends with about the same noise."""
+    """Multiply both betas by 1000 / timesteps, so that a process of any length ends with about the same noise."""
     zero_terminal_snr: bool = False
     """Shift the schedule so that x_t is pure noise at t = T - 1."""
     prediction: Prediction = "eps"
-    """What the network predicts: the noise, the image, the velocity v, or the mean of x_prev."""
+    """Quantity that the network predicts: the noise, the image, the velocity v, or the mean of x_prev."""
     variance: Variance = "fixed_small"
     """Variance of a reverse step: the posterior's, beta, or learned between them (the loss then includes the bound)."""
     loss_weighting: LossWeighting = "simple"
-    """How the loss weighs t: equally, or by min(SNR, gamma) as a loss of x_0."""
+    """Weighting of the loss over t: equal, or min(SNR, gamma) times the squared error of x_0."""
     min_snr_gamma: float = 5.0
-    """gamma of min_snr."""
+    """Largest weight of min_snr, gamma."""
 
     def __post_init__(self) -> None:
         for name, kind in DIFFUSION_CHOICES.items():

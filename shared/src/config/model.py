@@ -12,22 +12,22 @@ Preset = Literal["tiny", "small", "base", "large"]
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The U-Net. Level i works at image_size / 2**i (rounded up) with base_channels * channel_mults[i] channels."""
+    """The U-Net. Level i works at size / 2**i (rounded up) with base_channels * channel_mults[i] channels."""
 
     base_channels: int = 32
     """Channels of the first level."""
     channel_mults: tuple[int, ...] = (1, 2, 4)
-    """Channels of each level in units of base-channels."""
+    """Channels of each level, as multiples of --base-channels."""
     num_res_blocks: int = 1
-    """Residual blocks a level on the way down; one more on the way up."""
+    """Residual blocks per level on the way down; one more on the way up."""
     attention_resolutions: tuple[int, ...] = (7,)
     """Sizes (height = width) at which self-attention follows every residual block."""
     num_groups: int = 2
     """Groups of every GroupNorm. With fewer than 16 channels in a group, PyTorch is several times slower on a CPU."""
     image_size: Annotated[int, tyro.conf.Suppress] = 28
-    """Height and width of the images: comes from the data (config.fitted)."""
+    """Height and width of the images. No flag: it comes from the data (config.fitted)."""
     image_channels: Annotated[int, tyro.conf.Suppress] = 1
-    """Channels of the images: comes from the data (config.fitted)."""
+    """Channels of the images. No flag: they come from the data (config.fitted)."""
 
     def __post_init__(self) -> None:
         require(
@@ -40,7 +40,7 @@ class ModelConfig:
             len(self.channel_mults) > 0 and min(self.channel_mults) >= 1,
             "--channel-mults",
             self.channel_mults,
-            "needs one positive number a level",
+            "needs one positive number per level",
         )
         require(
             self.base_channels >= 4 and self.base_channels % 2 == 0 and self.base_channels % self.num_groups == 0,

@@ -1,12 +1,14 @@
 """Settings of sampling: the samplers by name, and the times that they visit. The equations: samplers.py of a tree."""
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
+import tyro
 from numpy.typing import NDArray
 
 from ddpm_shared.config.checks import require
+from ddpm_shared.config.help import default_is
 from ddpm_shared.errors import UserError, choice
 
 SamplerName = Literal["ancestral", "ddim", "plms", "dpmpp_2m", "dpmpp_2m_sde", "heun"]
@@ -15,13 +17,13 @@ Spacing = Literal["linspace", "leading", "trailing"]
 
 @dataclass(frozen=True)
 class SamplerFacts:
-    """What is known of a sampler besides its equations."""
+    """The properties of a sampler, besides its equations."""
 
     title: str
-    steps: int | None  # by default; None: as many as the model was trained with
+    steps: int | None  # the default; None: as many as the model was trained with
     order: int  # of convergence in the size of a step; in distribution where it draws noise
     noisy: bool  # whether it draws noise on the way (ddim: with eta above 0)
-    evaluations: int = 1  # of the network, a step
+    evaluations: int = 1  # of the network per step
 
 
 SAMPLER_FACTS: dict[SamplerName, SamplerFacts] = {
@@ -34,22 +36,45 @@ SAMPLER_FACTS: dict[SamplerName, SamplerFacts] = {
 }
 
 
+def deterministic() -> list[SamplerName]:
+    """The samplers that draw no noise on the way: x_T alone decides the image."""
+    return [name for name, facts in SAMPLER_FACTS.items() if not facts.noisy]
+
+
+def _default_steps() -> str:
+    """The samplers' own numbers of steps, for `--help`."""
+    numbers = dict.fromkeys(facts.steps for facts in SAMPLER_FACTS.values())
+    names = {steps: [name for name, facts in SAMPLER_FACTS.items() if facts.steps == steps] for steps in numbers}
+    return "; ".join(f"{steps or 'as in training'} for {', '.join(names[steps])}" for steps in numbers)
+
+
+SamplerFlag = Annotated[
+    SamplerName,
+    tyro.conf.arg(help=f"Sampling algorithm. Those that draw no noise on the way: {', '.join(deterministic())}."),
+]
+SpacingFlag = Annotated[
+    Spacing,
+    tyro.conf.arg(
+        help="Times that fewer than T steps visit: evenly from 0 to T - 1 (linspace), the first time of each interval "
+        "(leading), or the last of each (trailing)."
+    ),
+]
+
+
 @dataclass(frozen=True)
 class Sampling:
-    """How images are drawn from noise."""
+    """Settings of the sampling: how images are drawn from noise."""
 
-    sampler: SamplerName = "ancestral"
-    """The sampling algorithm."""
-    steps: int | None = None
-    """Number of steps (default: ancestral as in training, ddim and plms 50, the others 20)."""
+    sampler: SamplerFlag = "ancestral"
+    steps: Annotated[int | None, default_is(_default_steps())] = None
+    """Number of steps."""
     eta: float = 0.0
     """Noise of ddim, 0 to 1: 0 is deterministic, 1 is ancestral sampling."""
-    spacing: Spacing = "trailing"
-    """Which of the T times fewer steps visit: both ends, the first of each interval, or the last of each."""
+    spacing: SpacingFlag = "trailing"
     clip_x_0: bool = True
     """Clip the predicted x_0 to [-1, 1] at every step."""
-    dynamic_threshold: float | None = None
-    """Clip each image at this quantile of |x_0|, e.g. 0.995, if that is above 1, and divide by it."""
+    dynamic_threshold: Annotated[float | None, default_is("off")] = None
+    """Quantile of |x_0|, e.g. 0.995. Where it is above 1, each predicted x_0 is clipped there and divided by it."""
 
     def __post_init__(self) -> None:
         choice("sampler", self.sampler, get_args(SamplerName))
@@ -81,7 +106,7 @@ class Sampling:
         return replace(self, steps=steps)
 
     def times(self, timesteps: int) -> list[int]:
-        """The times that the steps visit, ascending. See `times`."""
+        """The times that the steps visit, ascending; see `times` below."""
         return times(timesteps, self.resolved(timesteps).steps or 0, self.spacing)
 
 
@@ -96,11 +121,6 @@ class Draw:
 
 
 QUICK = Sampling("dpmpp_2m_sde")  # the best images of few steps: docs/samplers.md
-
-
-def deterministic() -> list[SamplerName]:
-    """The samplers that draw no noise on the way: x_T alone decides the image."""
-    return [name for name, kind in SAMPLER_FACTS.items() if not kind.noisy]
 
 
 def times(timesteps: int, steps: int, spacing: Spacing) -> list[int]:

@@ -21,7 +21,7 @@ from ddpm_shared import files
 from ddpm_shared.errors import UserError
 
 FORMAT = "ddpm-duet/1"
-BOXED = Path(__file__).parent / "boxed" / "fashion-mnist.safetensors"  # the trained model in the package
+BOXED = Path(__file__).parents[1] / "boxed" / "fashion-mnist.safetensors"  # the trained model in the package
 KEYS = {"framework", "step", "config", "dataset_sha256"}
 PREFIXES = ("model", "ema", "adam_m", "adam_v")
 

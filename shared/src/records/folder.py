@@ -1,4 +1,4 @@
-"""Run folders: their names, and how to find one again."""
+"""Run folders: names for new ones, and the newest checkpoint of old ones."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,7 +9,7 @@ RUNS = Path("runs")
 
 
 def new_folder(framework: str, preset: str) -> Path:
-    """runs/<framework>/<utc>-<preset>, a name not yet taken."""
+    """runs/<framework>/<utc>-<preset>, a folder that does not exist yet."""
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     folder = RUNS / framework / f"{stamp}-{preset}"
     number = 2
@@ -20,7 +20,7 @@ def new_folder(framework: str, preset: str) -> Path:
 
 
 def require_free(folder: Path) -> None:
-    """Raise UserError if `folder` is there and not empty."""
+    """Raise UserError if `folder` exists and is not empty."""
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
         raise UserError(
             f"{folder} already holds files: choose another --run-dir, or continue the run in it with --resume {folder}"
@@ -36,7 +36,7 @@ def latest_folder(framework: str) -> Path:
 
 
 def latest_checkpoint(source: Path) -> Path:
-    """The newest checkpoint of the run in the folder `source`, or that very file. Raises UserError if it has none."""
+    """The newest checkpoint of the run folder `source`, or `source` if it is a file. Raises UserError if none."""
     if source.is_file():
         return source
     pointer = source / "checkpoints" / "latest"
@@ -49,12 +49,12 @@ def checkpoint_file(name: str, framework: str, run_dir: str | None = None) -> Pa
     """The checkpoint file that --checkpoint or --resume names: a file, a run folder, or `latest`.
 
     Args:
-        name: what the user gave.
-        framework: whose newest run `latest` is.
-        run_dir: the folder that `latest` is, if it is given.
+        name: the value of the flag.
+        framework: the framework whose newest run `latest` means.
+        run_dir: the run folder that `latest` means instead, if given.
 
     Raises:
-        UserError: no checkpoint there.
+        UserError: there is no such checkpoint.
     """
     if name != "latest":
         return latest_checkpoint(Path(name))

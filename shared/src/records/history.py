@@ -1,7 +1,7 @@
-"""metrics.jsonl, read: an event a line, in the order in which they happened.
+"""Reading metrics.jsonl: one event per line, in the order in which they happened.
 
-An event `resume` at step k takes back the records after k, so a run that died between checkpoints is told once, not
-twice.
+An event `resume` at step k removes the records after k, so that the steps between the last checkpoint and the death of
+a run count once, not twice.
 """
 
 import json
@@ -12,12 +12,16 @@ from typing import Any, Literal, get_args
 from ddpm_shared.errors import UserError
 from ddpm_shared.records.types import EvaluationRecord, History
 
-Kind = Literal["step", "epoch", "evaluation"]  # the events that make the history
+Kind = Literal["step", "epoch", "evaluation"]  # the events that form the history
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 def read_history(folder: Path, step: int) -> History:
-    """The records in metrics.jsonl up to and with `step`; empty lists where there is no such file."""
+    """The records in metrics.jsonl up to `step`, inclusive; empty lists if there is no such file.
+
+    Raises:
+        UserError: a line, other than a half-written last one, that is no event.
+    """
     history = no_history()
     path = folder / "metrics.jsonl"
     lines = path.read_text(errors="replace").splitlines(keepends=True) if path.is_file() else []
@@ -37,12 +41,12 @@ def read_history(folder: Path, step: int) -> History:
 
 
 def no_history() -> History:
-    """The history of a run that has not begun."""
+    """The history of a run without any step."""
     return {"steps": [], "epochs": [], "evaluations": []}
 
 
 def records_of(history: History, kind: Kind) -> list[Any]:
-    """The records of one kind of event, to be read or appended to."""
+    """The list of records of one kind of event, to read or to append to."""
     lists: dict[Kind, list[Any]] = {
         "step": history["steps"],
         "epoch": history["epochs"],
@@ -59,14 +63,14 @@ def _until(history: History, step: int) -> History:
 
 
 def best_evaluation(evaluations: Sequence[EvaluationRecord]) -> EvaluationRecord:
-    """The one of lowest FID, the first of equals, among those that compare with the last.
+    """The evaluation of lowest FID, the first of equals, among those comparable with the last.
 
-    An FID depends on how many images it is taken over, and on the network that makes their features.
+    An FID depends on the number of images and on the network that computes their features.
     """
     last = evaluations[-1]
-    alike = [
+    comparable = [
         each
         for each in evaluations
         if (each["num_images"], each["extractor_sha256"]) == (last["num_images"], last["extractor_sha256"])
     ]
-    return min(alike, key=lambda each: each["fid_fashion"])
+    return min(comparable, key=lambda each: each["fid_fashion"])

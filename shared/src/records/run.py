@@ -1,6 +1,6 @@
-"""A run folder being written: what a training run leaves behind.
+"""Writing a run folder: everything that a training run leaves on disk.
 
-metrics.jsonl is append-only, one event a line; metrics.json is rewritten whole from the same records.
+metrics.jsonl is append-only, one event per line; metrics.json is rewritten as a whole from the same records.
 """
 
 import contextlib
@@ -26,16 +26,16 @@ BEST = "best.safetensors"
 
 
 class Run:
-    """A run folder being written.
+    """The run folder of a training run, to be written to.
 
     Args:
-        folder: made here; must be free unless the run continues in place.
+        folder: created here; must be free unless the run continues in place.
         framework: "torch" or "tensorflow".
         config: all settings.
-        environment: as from machine.environment().
+        environment: as machine.environment returns it.
         data: the training split.
-        parameters: how many numbers the network has.
-        resumed: the checkpoint to go on from, or None.
+        parameters: number of parameters of the network.
+        resumed: the checkpoint to continue from, or None.
     """
 
     def __init__(
@@ -50,8 +50,8 @@ class Run:
     ) -> None:
         self.folder, self.framework, self.config, self.data = folder, framework, config, data
         if resumed is not None:
-            came_from = {"framework": resumed.framework, "step": resumed.step, "checkpoint": str(resumed.path)}
-            environment = {**environment, "resumed_from": came_from}
+            source = {"framework": resumed.framework, "step": resumed.step, "checkpoint": str(resumed.path)}
+            environment = {**environment, "resumed_from": source}
         self.header = {
             "schema_version": SCHEMA_VERSION,
             "framework": framework,
@@ -77,10 +77,10 @@ class Run:
         source = resumed.path.parent.parent
         self.history = read_history(source, resumed.step)
         log = self.folder / "metrics.jsonl"
-        if log.is_file():  # in place: drop a half-written last line, keep the rest
+        if log.is_file():  # the run continues in place: remove a half-written last line
             whole = log.read_bytes().rpartition(b"\n")
             os.truncate(log, len(whole[0]) + len(whole[1]))
-            self._point_at(resumed.path)  # an older one than it pointed at, perhaps
+            self._point_latest_to(resumed.path)  # perhaps an older one than before
         else:
             for kind in KINDS:
                 for record in records_of(self.history, kind):
@@ -88,7 +88,7 @@ class Run:
         self._append("resume", {"step": resumed.step, "checkpoint": str(resumed.path), "framework": self.framework})
 
     def _step_of_best(self) -> int | None:
-        with contextlib.suppress(UserError):  # none there, or not one of ours
+        with contextlib.suppress(UserError):  # no such file, or a damaged one
             return checkpoint.load(self.folder / "checkpoints" / BEST, prefixes=()).step
         return None
 
@@ -111,19 +111,19 @@ class Run:
         self._record("evaluation", record)
 
     def save_checkpoint(self, step: int, tensors: Tensors) -> Path:
-        """Write checkpoints/step_<step>.safetensors, point `latest` at it, remove all but the newest few."""
+        """Write checkpoints/step_<step>.safetensors, point `latest` to it, remove all but the newest few."""
         folder = self.folder / "checkpoints"
         path = folder / f"step_{step:08d}.safetensors"
         self._write_checkpoint(path, step, tensors)
-        self._point_at(path)
-        # Files of later steps may lie there when the run went back to an earlier one: they count for nothing.
+        self._point_latest_to(path)
+        # A run that went back to an earlier step may have files of later steps there: they do not count.
         written = sorted(old for old in folder.glob("step_*.safetensors") if old <= path)
         for old in written[: -self.config.training.keep_checkpoints]:
             old.unlink()
         return path
 
     def save_best(self, step: int, tensors: Tensors) -> None:
-        """Write checkpoints/best.safetensors, beside those of save_checkpoint and outliving them."""
+        """Write checkpoints/best.safetensors, which save_checkpoint never removes."""
         self._write_checkpoint(self.folder / "checkpoints" / BEST, step, tensors)
         self.best_step = step
 
@@ -138,7 +138,7 @@ class Run:
         )
         self._append("checkpoint", {"step": step, "file": path.name})
 
-    def _point_at(self, path: Path) -> None:
+    def _point_latest_to(self, path: Path) -> None:
         files.write_atomically(self.folder / "checkpoints" / "latest", path.name.encode() + b"\n")
 
     def finish(self, status: Status, step: int, message: str | None = None) -> None:
@@ -168,18 +168,18 @@ class Run:
         files.write_json(self.folder / "metrics.json", metrics)
 
     def _evaluation(self) -> dict[str, Any]:
-        """The newest evaluation, and the best with the file of its state, if that is here; {} before the first."""
+        """The newest evaluation, and the best one with its checkpoint file, if that is here; {} before the first."""
         if not self.history["evaluations"]:
             return {}
         best = best_evaluation(self.history["evaluations"])
-        # A run that went back, or into another folder, may find the file of a later step there, or none.
+        # A run that went back, or to another folder, may have the file of a later step there, or none.
         file = f"checkpoints/{BEST}" if best["step"] == self.best_step else None
         best_of_run = {"step": best["step"], "fid_fashion": best["fid_fashion"], "checkpoint": file}
         return {**self.history["evaluations"][-1], "best": best_of_run}
 
     def _record(self, kind: Kind, record: Mapping[str, Any]) -> None:
         timed = {**record, "wall_s": self.wall_s}
-        self._append(kind, timed)  # first, since it refuses NaN
+        self._append(kind, timed)  # comes first, since it refuses NaN
         records_of(self.history, kind).append(timed)
 
     def _append(self, event: str, record: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""What metrics.jsonl and metrics.json hold, as types. The JSON Schema is ddpm_shared/metrics.schema.json."""
+"""The records in metrics.jsonl and metrics.json, as types. The JSON Schema is ddpm_shared/metrics.schema.json."""
 
 from typing import Literal, NotRequired, TypedDict
 
@@ -8,7 +8,7 @@ Status = Literal["running", "completed", "interrupted", "failed"]
 class StepRecord(TypedDict):
     """One training step. Images are counted with repetition; times are in seconds since the run began."""
 
-    step: int  # 1-based: steps made
+    step: int  # 1-based
     epoch: int  # 1-based
     images_seen: int
     loss: float
@@ -24,12 +24,12 @@ class EpochRecord(TypedDict):
     step: int
     train_loss: float  # mean over the epoch's steps
     validation_loss: float  # of the averaged weights
-    images_per_s: float | None  # of the steps alone; None where none was made since a resumption
+    images_per_s: float | None  # of the steps alone; None if none was made since a resumption
     wall_s: NotRequired[float]
 
 
 class Scores(TypedDict):
-    """Every number that the features of a set of images give. docs/evaluation.md explains them."""
+    """The numbers that the judge computes from images."""
 
     num_images: int
     fid_fashion: float
@@ -44,7 +44,7 @@ class Scores(TypedDict):
 
 
 class ScoresWithFloor(Scores):
-    """The scores of samples beside those of as many real images."""
+    """The scores of samples, and as `floor` those of the same number of real images."""
 
     extractor_sha256: str
     floor: Scores
