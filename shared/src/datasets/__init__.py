@@ -16,11 +16,28 @@ from ddpm_shared.datasets.fashion_mnist import EMBEDDED, FULL
 from ddpm_shared.datasets.source import Source, Split
 from ddpm_shared.errors import choice
 
-__all__ = ["AUTO", "DATASETS", "EMBEDDED", "FULL", "NAMES", "Source", "Split", "Verified", "fetch", "load"]
+__all__ = [
+    "AUTO",
+    "DATASETS",
+    "EMBEDDED",
+    "FULL",
+    "NAMES",
+    "Source",
+    "Split",
+    "Verified",
+    "fetch",
+    "image_shape",
+    "load",
+]
 
 AUTO = "auto"
 DATASETS: dict[str, Source] = {source.name: source for source in fashion_mnist.SOURCES}
 NAMES = (AUTO, *DATASETS)  # that a user may give
+
+
+def image_shape(name: str) -> tuple[int, int, int]:
+    """Height, width and channels of the images of a data set, before its files are read."""
+    return DATASETS[FULL if name == AUTO else name].shape
 
 
 def load(name: str, data_dir: str | None = None) -> tuple[Split, Split]:

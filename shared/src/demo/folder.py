@@ -29,7 +29,7 @@ class Drawings:
 
     torch: Pixels  # [N, 28, 28, 1]
     tensorflow: Pixels
-    origin: dict[str, Any]  # of PyTorch's, as ddpm_shared.sampling writes it
+    origin: dict[str, Any]  # of PyTorch's, as ddpm_shared.commands.sample writes it
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ def find(path: str | Path) -> Path:
 
 
 def read(path: Path) -> tuple[Pixels, dict[str, Any]]:
-    """The images of a .npz file, and what they came from, as ddpm_shared.sampling wrote it ({} where it did not).
+    """The images of a .npz file and their origin, as commands.sample wrote it ({} where there is none).
 
     Returns:
         [N, 28, 28, 1] uint8; floats in [-1, 1] are scaled to 0 .. 255 and rounded, as samples are.
