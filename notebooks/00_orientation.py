@@ -155,7 +155,7 @@ print(
 # |---|---|---|
 # | the mathematics of the paper | `engine.py` | schedule, `q_sample`, `p_sample`, the loss |
 # | how beta grows | `schedules.py` | linear, cosine, ... |
-# | the network | `model.py` | the U-Net |
+# | the network | `networks/`, `model.py` | the U-Net; what builds and loads it |
 # | a training step | `learner.py`, `optimizer.py` | Adam, the moving average |
 # | drawing | `sampling.py`, `samplers.py` | six samplers |
 # | the commands | `train.py`, `inference.py`, ... | what `make` calls |

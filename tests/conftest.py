@@ -86,13 +86,13 @@ def keep_networks(monkeypatch):
     def keep(*trees):
         for tree in trees:
 
-            def load(loaded, prefix, config, tree=tree, load_model=tree.sampling.load_model):
+            def load(loaded, prefix, config, tree=tree, load=tree.model.load):
                 key = (tree.name, loaded.sha256, prefix, config)
                 if key not in NETWORKS:
-                    NETWORKS[key] = load_model(loaded, prefix, config)
+                    NETWORKS[key] = load(loaded, prefix, config)
                 return NETWORKS[key]
 
-            monkeypatch.setattr(tree.sampling, "load_model", load)
+            monkeypatch.setattr(tree.model, "load", load)
 
     return keep
 

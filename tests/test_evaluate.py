@@ -199,7 +199,7 @@ def quick(tree, monkeypatch):
                 os.kill(os.getpid(), plan.pop(self.calls))
             return super().term(arrays)
 
-    monkeypatch.setattr(tree.sampling, "load_model", lambda loaded, prefix, config: prefix)
+    monkeypatch.setattr(tree.model, "load", lambda loaded, prefix, config: prefix)
     monkeypatch.setattr(tree.bound, "Bound", Watched)
     monkeypatch.setattr(likelihood, "picture", lambda result: Figure(figsize=(1, 1)))
     return made, plan

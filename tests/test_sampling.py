@@ -55,7 +55,7 @@ def written(tmp_path_factory):
         if tree.name not in made:
             made[tree.name] = folder = tmp_path_factory.mktemp(tree.name)
             path = folder / "checkpoints" / "step_00000009.safetensors"
-            learner = tree.learner.Learner(CONFIG)
+            learner = tree.learner.Learner(CONFIG, 9)
             shapes = {name: value.shape for name, value in learner.tensors().items()}
             known = {"framework": tree.framework, "step": 9, "config": CONFIG, "dataset_sha256": "ab" * 32}
             checkpoint.save(path, random_weights(shapes), **known)
@@ -219,7 +219,7 @@ def test_ancestral_sampling_in_all_steps_is_the_engine_s(side_of, written, tree)
     side = side_of("fp64")
     config = side.configured(CONFIG)
     loaded = checkpoint.load(runs.latest_checkpoint(written(tree)), ("ema",))
-    network = tree.sampling.load_model(loaded, "ema", config)
+    network = tree.model.load(loaded, "ema", config)
     x = side.tensor(streams.normal(3, streams.SAMPLE_X_T, 0, (2, 28, 28, 1)))
     for t in reversed(range(T)):
         z = side.tensor(streams.normal(3, streams.SAMPLE_Z, t, (2, 28, 28, 1)))
@@ -274,7 +274,7 @@ def test_a_checkpoint_knows_what_it_predicts(tree, written, tmp_path, guarded, k
 
 def test_images_that_are_not_finite_are_refused(tree, written, tmp_path, guarded, monkeypatch):
     """Otherwise a chain that blew up is written as grey levels that mean nothing."""
-    monkeypatch.setattr(tree.sampling, "load_model", lambda *plan: lambda x_t, t: x_t * np.inf)
+    monkeypatch.setattr(tree.model, "load", lambda *plan: lambda x_t, t: x_t * np.inf)
     code, err = guarded(lambda: command(tree, written(tree), tmp_path / "out", "--no-clip-x-0", "--steps", "3"))
     assert code == 2
     assert err.rpartition("error: ")[2].startswith("--sampler ancestral --steps 3: the images are not finite; take")

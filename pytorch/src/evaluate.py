@@ -10,10 +10,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The evaluation command line. Returns the exit code; raises UserError for bad input."""
     plan = cli.parse_bound(FRAMEWORK, argv)
     from ddpm_shared import likelihood  # not before the flags are read: the framework takes seconds
+    from ddpm_torch import model
     from ddpm_torch.bound import Bound
-    from ddpm_torch.sampling import load_model
 
-    network = load_model(plan.checkpoint, plan.prefix, plan.config)
+    network = model.load(plan.checkpoint, plan.prefix, plan.config)
     return likelihood.run(plan, Bound(network, plan.config, plan.command.clip_x_0))
 
 

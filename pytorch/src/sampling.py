@@ -7,16 +7,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ddpm_shared import checkpoint, streams
-from ddpm_shared.checkpoint import Checkpoint
+from ddpm_shared import streams
 from ddpm_shared.cli import InversionPlan, NetworkPlan, SamplePlan
 from ddpm_shared.errors import UserError
 from ddpm_shared.samplers import Sampling
 from ddpm_shared.sampling import OnStep
-from ddpm_torch import data, utils
+from ddpm_torch import data, model, utils
 from ddpm_torch.config import Config
 from ddpm_torch.engine import Schedule, make_schedule
-from ddpm_torch.model import UNet, compiled
 from ddpm_torch.prediction import Network, Predicted, denoise, make_limit
 from ddpm_torch.samplers import SAMPLERS, Denoiser, ddim, ddim_invert, slerp
 
@@ -109,29 +107,6 @@ def sample(
     return data.to_pixels(x_prev)
 
 
-def load_model(loaded: Checkpoint, prefix: str, config: Config) -> Network:
-    """The network of a checkpoint of either framework, ready to be called as `config` says: where and how.
-
-    Args:
-        loaded: with the tensors under `prefix`.
-        prefix: "ema" for the averaged weights, "model" for the weights themselves.
-        config: the checkpoint's, with the precision, device, threads and compiling that are wanted.
-
-    Raises:
-        UserError: the tensors do not fit the network.
-
-    Mirror: ddpm_tf.sampling.load_model.
-    """
-    utils.set_threads(config.threads)
-    model = UNet(config.model, precision=config.precision, out_channels=config.out_channels)
-    model = model.to(utils.select_device(config.device)).requires_grad_(False)
-    parameters = dict(model.named_parameters())
-    values = checkpoint.select(loaded, prefix, {name: tuple(p.shape) for name, p in parameters.items()})
-    for name, parameter in parameters.items():
-        parameter.copy_(torch.from_numpy(values[name]))
-    return compiled(model, config.compile)
-
-
 class Loaded:
     """The network of a checkpoint and the settings of a command.
 
@@ -148,7 +123,7 @@ class Loaded:
         self.config = plan.config
         self.device = utils.select_device(plan.config.device)
         self.device_name, self.threads = utils.device_name(self.device), utils.threads()
-        self.network = load_model(plan.checkpoint, plan.prefix, plan.config)
+        self.network = model.load(plan.checkpoint, plan.prefix, plan.config)
 
 
 class Sampler(Loaded):

@@ -9,13 +9,14 @@ import math
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NoReturn, Protocol
 
 import numpy as np
 from tqdm import tqdm
 
 from ddpm_shared import datasets, images, runs
+from ddpm_shared.batches import Batch, Prefetcher, validation_batches
 from ddpm_shared.checkpoint import Checkpoint, Tensors
 from ddpm_shared.cli import TrainPlan
 from ddpm_shared.config import Config
@@ -36,11 +37,11 @@ class Learner(Protocol):
     threads: int
     num_parameters: int
 
-    def train_step(self, pixels: Pixels, step: int) -> tuple[float, float, float]:
-        """Make training step `step` (0-based) and return its loss, gradient norm and learning rate."""
+    def train_step(self, batch: Batch, step: int) -> tuple[float, float, float]:
+        """Make training step `step` (0-based) on its batch; return its loss, gradient norm and learning rate."""
 
-    def validation_losses(self, pixels: Pixels) -> Iterator[tuple[int, float]]:
-        """Number of images and mean loss of each batch of `pixels`, with the averaged weights."""
+    def validation_losses(self, batches: Iterable[Batch]) -> Iterator[tuple[int, float]]:
+        """Number of images and mean loss of each batch, with the averaged weights."""
 
     def sample(self, num_images: int, on_step: Callable[[int], None], first: int = 0) -> Pixels:
         """Draw the images from `first` on with the averaged weights, calling on_step(t) after each step."""
@@ -52,12 +53,12 @@ class Learner(Protocol):
         """Take over the state of a checkpoint."""
 
 
-def train(plan: TrainPlan, make_learner: Callable[[Config], Learner]) -> int:
+def train(plan: TrainPlan, make_learner: Callable[[Config, int], Learner]) -> int:
     """The train command of both trees.
 
     Args:
         plan: the checked command.
-        make_learner: builds the tree's Learner at step 0.
+        make_learner: (config, steps of the whole run) -> the tree's Learner at step 0.
 
     Returns:
         The exit code: 0 completed or stopped as planned, 1 non-finite loss, 130 or 143 interrupted.
@@ -75,9 +76,10 @@ def train(plan: TrainPlan, make_learner: Callable[[Config], Learner]) -> int:
         )
     _require_fitting(config, train_split)
     if plan.minutes:
-        config = lasting(plan.minutes, config, make_learner(config), train_split.images)
+        steps = config.training.num_steps(len(train_split.images))
+        config = lasting(plan.minutes, config, make_learner(config, steps), train_split)
     loop = TrainingLoop(framework, config, train_split, test_split)
-    learner = make_learner(config)
+    learner = make_learner(config, loop.total)
     if plan.resumed:
         learner.load(plan.resumed)
         if note := _new_end(plan.resumed, config, len(train_split.images)):
@@ -106,19 +108,19 @@ def _require_fitting(config: Config, split: Split) -> None:
         )
 
 
-def lasting(minutes: float, config: Config, learner: Learner, pixels: Pixels) -> Config:
+def lasting(minutes: float, config: Config, learner: Learner, split: Split) -> Config:
     """`config` with as many steps as `learner`, which is of no use afterwards, makes in so many minutes.
 
     What comes between the steps, validation and pictures, is not counted.
     """
-    settings, seconds = config.training, []
+    settings, batch_of, seconds = config.training, Prefetcher(split, config), []
     for step in tqdm(range(WARM_UP_STEPS + TIMED_STEPS), desc="timing", unit="step", leave=False):
         began = time.perf_counter()
-        learner.train_step(pixels, step)
+        learner.train_step(batch_of(step), step)
         seconds.append(time.perf_counter() - began)
     each = statistics.median(seconds[WARM_UP_STEPS:])
     steps = max(1, round(60 * minutes / each))
-    epochs = math.ceil(steps / (len(pixels) // settings.batch_size))
+    epochs = math.ceil(steps / (len(split.images) // settings.batch_size))
     speed = settings.batch_size / each
     print(f"{speed:,.0f} images/s: --epochs {epochs} --max-steps {steps} takes {minutes:g} minutes")
     return dataclasses.replace(config, training=dataclasses.replace(settings, epochs=epochs, max_steps=steps))
@@ -152,10 +154,9 @@ class TrainingLoop:
     def __init__(self, framework: str, config: Config, train_split: Split, test_split: Split) -> None:
         settings = config.training
         self.framework, self.config, self.settings = framework, config, settings
-        self.train_pixels = train_split.images
-        self.validation_pixels = test_split.images[: settings.validation_images]
-        self.steps_per_epoch = len(self.train_pixels) // settings.batch_size
-        self.total = settings.num_steps(len(self.train_pixels))
+        self.batch_of, self.test_split = Prefetcher(train_split, config), test_split
+        self.steps_per_epoch = len(train_split.images) // settings.batch_size
+        self.total = settings.num_steps(len(train_split.images))
         # Now, since looking at all real images takes a while: later it would come between two steps.
         self.judge = _judge(train_split, test_split, settings.evaluate_images) if settings.evaluate_every else None
 
@@ -206,7 +207,8 @@ class TrainingLoop:
             if self.step >= self.total:
                 return
             began = time.perf_counter()
-            loss, grad_norm, learning_rate = self.learner.train_step(self.train_pixels, self.step)
+            batch = self.batch_of(self.step)  # and the next one begins to be drawn, while this step is computed
+            loss, grad_norm, learning_rate = self.learner.train_step(batch, self.step)
             seconds += time.perf_counter() - began
             images_since += self.settings.batch_size
             finite = math.isfinite(loss) and math.isfinite(grad_norm)
@@ -234,11 +236,11 @@ class TrainingLoop:
     def _end_epoch(self, images_per_s: float | None) -> None:
         losses = [record["loss"] for record in self.books.history["steps"] if record["epoch"] == self.epoch]
         count = total = 0.0
-        for batch, loss in self._watched(
-            self.learner.validation_losses(self.validation_pixels), "validation", len(self.validation_pixels)
-        ):
+        batches = validation_batches(self.test_split, self.config)
+        num_images = len(self.test_split.images[: self.settings.validation_images])
+        for number, loss in self._watched(self.learner.validation_losses(batches), "validation", num_images):
             self.stop.check()
-            count, total = count + batch, total + batch * loss
+            count, total = count + number, total + number * loss
         self._require_finite(math.isfinite(total), "validation loss", self.step)
         record = {
             "epoch": self.epoch,

@@ -12,10 +12,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     plan = cli.parse_bound(FRAMEWORK, argv)
     import_quietly()  # not before the flags are read: the framework takes seconds
     from ddpm_shared import likelihood
+    from ddpm_tf import model
     from ddpm_tf.bound import Bound
-    from ddpm_tf.sampling import load_model
 
-    network = load_model(plan.checkpoint, plan.prefix, plan.config)
+    network = model.load(plan.checkpoint, plan.prefix, plan.config)
     return likelihood.run(plan, Bound(network, plan.config, plan.command.clip_x_0))
 
 

@@ -6,16 +6,14 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from ddpm_shared import checkpoint, streams
-from ddpm_shared.checkpoint import Checkpoint
+from ddpm_shared import streams
 from ddpm_shared.cli import InversionPlan, NetworkPlan, SamplePlan
 from ddpm_shared.errors import UserError
 from ddpm_shared.samplers import Sampling
 from ddpm_shared.sampling import OnStep
-from ddpm_tf import data, utils
+from ddpm_tf import data, model, utils
 from ddpm_tf.config import Config
 from ddpm_tf.engine import Schedule, make_schedule
-from ddpm_tf.model import UNet, canonical_shape, compiled, from_canonical, named_parameters
 from ddpm_tf.prediction import Network, Predicted, denoise, make_limit
 from ddpm_tf.samplers import SAMPLERS, Denoiser, ddim, ddim_invert, slerp
 
@@ -107,29 +105,6 @@ def sample(
     return data.to_pixels(x_prev)
 
 
-def load_model(loaded: Checkpoint, prefix: str, config: Config) -> Network:
-    """The network of a checkpoint of either framework, ready to be called as `config` says: where and how.
-
-    Args:
-        loaded: with the tensors under `prefix`.
-        prefix: "ema" for the averaged weights, "model" for the weights themselves.
-        config: the checkpoint's, with the precision, device, threads and compiling that are wanted.
-
-    Raises:
-        UserError: the tensors do not fit the network.
-
-    Mirror: ddpm_torch.sampling.load_model.
-    """
-    utils.set_threads(config.threads)
-    utils.select_device(config.device)
-    model = UNet(config.model, precision=config.precision, out_channels=config.out_channels)
-    parameters = dict(named_parameters(model))
-    values = checkpoint.select(loaded, prefix, {name: canonical_shape(p) for name, p in parameters.items()})
-    for name, parameter in parameters.items():
-        parameter.assign(from_canonical(values[name]))
-    return compiled(model, config.compile)
-
-
 class Loaded:
     """The network of a checkpoint and the settings of a command.
 
@@ -146,7 +121,7 @@ class Loaded:
         self.config = plan.config
         self.device = utils.select_device(plan.config.device)
         self.device_name, self.threads = utils.device_name(self.device), utils.threads()
-        self.network = load_model(plan.checkpoint, plan.prefix, plan.config)
+        self.network = model.load(plan.checkpoint, plan.prefix, plan.config)
 
 
 class Sampler(Loaded):
