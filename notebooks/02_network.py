@@ -176,7 +176,7 @@ for level in levels:
 
 # %%
 every = np.arange(1000)
-emb = duet.model.timestep_embedding(duet.times(every), config.model.base_channels).numpy()  # [1000, 32]
+emb = duet.networks.layers.timestep_embedding(duet.times(every), config.model.base_channels).numpy()  # [1000, 32]
 figure, axes = plt.subplots(figsize=(8, 3.8))
 shown = axes.imshow(emb.T, aspect="auto", cmap="RdBu", vmin=-1, vmax=1, interpolation="nearest")
 axes.axhline(15.5, color="black", linewidth=1)
@@ -339,7 +339,7 @@ def without_skips(size):
                 key = f"ema/{name}.residual.{layer}.weight"
                 tensors[key] = tensors[key].copy()  # [out, in, height, width]
                 tensors[key][:, -width:] = 0
-    return duet.sampling.load_model(dataclasses.replace(loaded, tensors=tensors), "ema", config)
+    return duet.model.load(dataclasses.replace(loaded, tensors=tensors), "ema", config)
 
 
 times = [50, 200, 400, 600, 800]
@@ -378,7 +378,7 @@ for name, answer in answers.items():
 # *changed* in $x$. And it starts by changing nothing:
 
 # %%
-fresh = duet.model.UNet(config.model, seed=0)
+fresh = duet.model.make_network(config, seed=0)
 start = inside.activations(duet, fresh, noisy(bag, [at]), [at])
 for block, given in (("down.0", "conv_in"), ("middle.1", "middle.0")):
     untrained = np.abs(start[f"{block}.residual"] - start[given]).max()
@@ -401,7 +401,7 @@ print(f"the untrained network's answer: {start['conv_out'].min():.0f} to {start[
 x, groups = seen["conv_in"], config.model.num_groups  # [1, 28, 28, 32]
 split = x.reshape(1, 28 * 28, groups, -1)
 mean, variance = split.mean((1, 3), keepdims=True), split.var((1, 3), keepdims=True)
-normal = ((split - mean) / np.sqrt(variance + duet.model.GROUP_NORM_EPS)).reshape(x.shape)
+normal = ((split - mean) / np.sqrt(variance + duet.networks.layers.GROUP_NORM_EPS)).reshape(x.shape)
 scale, shift = (loaded.tensors[f"ema/down.0.residual.norm_1.{name}"] for name in ("weight", "bias"))
 by_hand = normal * scale + shift
 deviation = np.sqrt(variance)
@@ -536,7 +536,7 @@ def kind(name):
 KINDS = ("convolutions", "attention", "time", "GroupNorm")
 counts = {}
 for preset, model in PRESETS.items():
-    found = inside.shapes(duet, duet.model.UNet(model))
+    found = inside.shapes(duet, duet.model.make_network(dataclasses.replace(config, model=model)))
     counts[preset] = {which: sum(int(np.prod(s)) for n, s in found.items() if kind(n) == which) for which in KINDS}
     total = sum(counts[preset].values())
     shares = ", ".join(f"{which} {count / total:.1%}" for which, count in counts[preset].items())
@@ -646,11 +646,11 @@ check.attention(my_attention)
 #
 # | here | in the code | in Ho et al. 2020 |
 # |---|---|---|
-# | $\epsilon_\theta(x_t, t)$ | `model.UNet`, called with `(x_t, t)` | $\epsilon_\theta$, section 3.2 |
+# | $\epsilon_\theta(x_t, t)$ | `networks.unet.UNet`, called with `(x_t, t)` | $\epsilon_\theta$, section 3.2 |
 # | the $x_0$ that it implies | `engine.predict_x_0(schedule, x_t, t, eps_pred)` | eq. 15 |
-# | $\text{emb}(t)$ | `model.timestep_embedding(t, dim)` | appendix B; Vaswani et al. 2017 |
-# | the residual block, with the time | `model.ResidualBlock` | appendix B |
-# | attention | `model.AttentionBlock` | appendix B, at 16 x 16 |
+# | $\text{emb}(t)$ | `networks.layers.timestep_embedding(t, dim)` | appendix B; Vaswani et al. 2017 |
+# | the residual block, with the time | `networks.layers.ResidualBlock` | appendix B |
+# | attention | `networks.layers.AttentionBlock` | appendix B, at 16 x 16 |
 # | the sizes | `config.ModelConfig`, `config.PRESETS` | appendix B |
 #
 # Next: [03, the objective](03_objective.ipynb): what it is trained to, and why.

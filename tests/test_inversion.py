@@ -131,7 +131,7 @@ def test_a_process_that_ends_in_pure_noise_is_not_inverted(tree, tmp_path, guard
         ),
         diffusion=DiffusionConfig(prediction="v", zero_terminal_snr=True),
     )
-    tensors = tree.learner.Learner(config).tensors()
+    tensors = tree.learner.Learner(config, 1).tensors()
     path = tmp_path / "zero.safetensors"
     checkpoint.save(path, tensors, framework=tree.framework, step=1, config=config, dataset_sha256="")
     code, err = guarded(lambda: invert(tree, tmp_path / "out", "--checkpoint", str(path)))

@@ -57,7 +57,7 @@ def written(tmp_path_factory):
         if tree.name not in made:
             made[tree.name] = folder = tmp_path_factory.mktemp(tree.name)
             path = folder / "checkpoints" / "step_00000009.safetensors"
-            learner = tree.learner.Learner(CONFIG)
+            learner = tree.learner.Learner(CONFIG, 9)
             shapes = {name: value.shape for name, value in learner.tensors().items()}
             known = {"framework": tree.framework, "step": 9, "config": CONFIG, "dataset_sha256": "ab" * 32}
             checkpoint.save(path, random_weights(shapes), **known)

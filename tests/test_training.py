@@ -160,14 +160,14 @@ def signal_in(tree, patch, method, call, number):
         if halfway and len(calls) == call:
             os.kill(os.getpid(), number)
 
-    def train_step(self, pixels, step):
+    def train_step(self, batch, step):
         calls.append(step)
         kill_if(True)
-        return original(self, pixels, step)
+        return original(self, batch, step)
 
-    def validation_losses(self, pixels):
+    def validation_losses(self, batches):
         calls.append(0)
-        for index, batch in enumerate(original(self, pixels)):
+        for index, batch in enumerate(original(self, batches)):
             kill_if(index == 1)
             yield batch
 
@@ -283,7 +283,7 @@ def test_an_image_does_not_depend_on_how_many_are_drawn_at_once(tree):
 
     No pixel is seen to differ; one level in one of a thousand is allowed, as in test_sampling.py.
     """
-    learner = tree.learner.Learner(train_command.parse(tree.framework, FLAGS).config)
+    learner = tree.learner.Learner(train_command.parse(tree.framework, FLAGS).config, STEPS)
     whole = learner.sample(5, lambda t: None)
     seen = []
     parts = [learner.sample(number, seen.append, first) for number, first in ((3, 0), (2, 3))]
@@ -376,7 +376,7 @@ class Fake:
     plan: dict[tuple[str, int], object]  # (method, step) -> what to call there first, or what to return
     calls: list[tuple[str, int]]
 
-    def __init__(self, config):
+    def __init__(self, config, num_steps):
         self.config, self.step = config, 0
         self.state = {f"{prefix}/x": np.zeros(1) for prefix in checkpoint.PREFIXES}
 
@@ -387,16 +387,16 @@ class Fake:
             planned()
         return otherwise if planned is None or callable(planned) else planned
 
-    def train_step(self, pixels, step):  # noqa: D102
+    def train_step(self, batch, step):  # noqa: D102
         assert step == self.step
         self.step += 1
         x = self.state["model/x"]
         x += (1 - x) / (3 + step)
         return self._planned("train_step", (float(1 - x[0]), 0.5, 1e-4))
 
-    def validation_losses(self, pixels):  # noqa: D102
-        batches = self._planned("validation_losses", [(len(pixels), float(self.state["model/x"][0]))])
-        yield from batches
+    def validation_losses(self, batches):  # noqa: D102
+        count = sum(len(batch.pixels) for batch in batches)
+        yield from self._planned("validation_losses", [(count, float(self.state["model/x"][0]))])
 
     def sample(self, num_images, on_step, first=0):  # noqa: D102
         self._planned("sample", None)
@@ -547,7 +547,7 @@ def test_a_signal_does_not_wait_for_the_end_of_an_epoch(tree, fake, tmp_path, mo
             yield 1, 0.5
 
     replacement = {
-        "validation_losses": lambda self, pixels: hundred(),
+        "validation_losses": lambda self, batches: hundred(),
         "sample": lambda self, num_images, on_step, first: list(hundred(on_step)),
     }[method]
     monkeypatch.setattr(fake, method, replacement)
@@ -815,9 +815,9 @@ def test_the_validation_loss_is_taken_over_the_images_that_were_asked_for(tree, 
     seen = []
 
     class Watching(Fake):
-        def validation_losses(self, pixels):
-            seen.append(pixels)
-            yield len(pixels), 1.0
+        def validation_losses(self, batches):
+            seen.append(np.concatenate([batch.pixels for batch in batches]))
+            yield len(seen[-1]), 1.0
 
     for number, expected in [("7", 7), ("1000", 30), ("None", 30)]:
         with pytest.MonkeyPatch.context() as patch:

@@ -47,7 +47,7 @@ class Tree:
         """The network in the package with its averaged weights, in float32 on the CPU, and its settings."""
         loaded = checkpoint.load(checkpoint.BOXED, ("ema",))
         config = dataclasses.replace(loaded.config, precision="fp32", device="cpu")
-        return self.sampling.load_model(loaded, "ema", config), config
+        return self.model.load(loaded, "ema", config), config
 
 
 def begin(framework: str) -> Tree:

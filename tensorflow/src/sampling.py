@@ -32,7 +32,7 @@ class Sampler:
     """
 
     def __init__(self, network: Network, config: Config, sampling: Sampling) -> None:
-        self.network, self.config, self.sampling = network, config, sampling
+        self.network, self.config, self.sampling, self.codec = network, config, sampling, data.PIXELS
         self.dtype, self.device = utils.dtype(config.precision), utils.select_device(config.device)
         self.device_name, self.threads = utils.device_name(self.device), utils.threads()
         self.times = sampling.times(config.diffusion.timesteps)
@@ -74,11 +74,11 @@ class Sampler:
                 f"--sampler {self.sampling.sampler} --steps {len(self.times)}: the images are not finite; take more "
                 "steps, --clip-x-0, another sampler or another checkpoint"
             )
-        return data.to_pixels(x_0)
+        return self.codec.decode(x_0)
 
     def to_pixels(self, x: tf.Tensor) -> NDArray[np.uint8]:
         """The images [B, H, W, C] that x stands for: what on_step may want to show."""
-        return data.to_pixels(x)
+        return self.codec.decode(x)
 
     def _noise(self, seed: int, stream: str, step: int, first: int, count: int) -> tf.Tensor:
         size, channels = self.config.model.image_size, self.config.model.image_channels
@@ -135,7 +135,7 @@ class Inverter(Sampler):
             pixels: [B, H, W, C] uint8.
             on_step: called after each step, there and back.
         """
-        x_0 = data.to_images(pixels, self.dtype)
+        x_0 = self.codec.encode(pixels, self.dtype)
         noise = last(ddim_invert(self.levels, self.denoise, x_0, self.iterations), lambda i, x: on_step())
         back = last(ddim(self.levels, self.denoise, noise, lambda i: noise), lambda i, x: on_step())
         return data.to_array(noise), data.to_array(back)

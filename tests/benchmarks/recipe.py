@@ -117,11 +117,11 @@ def speed(options: Options, report: Record) -> int:
     from ddpm_torch.learner import Learner
 
     machine.require_quiet(machine.watch(), anyway=False)
-    pixels = datasets.load("auto")[0].images
+    split = datasets.load("auto")[0]
     for name in options.names:
         config = train_command.parse("torch", [*flags(name), "--run-dir", "nowhere"]).config
-        learner = Learner(config)
-        steps = train_command.with_length(options.minutes, config, learner, pixels).training.max_steps
+        learner = Learner(config, config.training.num_steps(len(split.images)))
+        steps = train_command.with_length(options.minutes, config, learner, split).training.max_steps
         report["steps"][name] = {"steps": steps, "minutes": options.minutes, "parameters": learner.num_parameters}
         files.write_json(Path(options.out) / "recipe.json", report)
     return 0

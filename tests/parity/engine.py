@@ -51,7 +51,7 @@ EQUATIONS = {
 def _embedding(side: Side) -> Arrays:
     if side.name == "oracle":
         return {f"dim {dim}": networks.timestep_embedding(T, dim) for dim in (4, 16, 32, 64)}
-    embeddings = {dim: side.model.timestep_embedding(side.times(T), dim) for dim in (4, 16, 32, 64)}
+    embeddings = {dim: side.networks.layers.timestep_embedding(side.times(T), dim) for dim in (4, 16, 32, 64)}
     return {f"dim {dim}": side.array(side.cast(value)) for dim, value in embeddings.items()}
 
 

@@ -21,6 +21,8 @@ ODD = ModelConfig(  # 28 -> 14 -> 7 -> 4 and back, as in `large`, with three ima
 )
 NETWORKS = {**PRESETS, "odd": ODD}
 T = np.array([0, 999], np.int32)
+# The last map of every residual branch and of the network, written again beside the trees' UNet.zero_at_start.
+ZERO_AT_START = ("conv_2.weight", "project.weight", "conv_out.weight")
 
 
 def _run(side: Side, network: str) -> dict[str, Arrays]:

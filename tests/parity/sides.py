@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ddpm_course import inside
 from ddpm_shared.batches import Arrays
-from ddpm_shared.config import Config, Device, DiffusionConfig, Precision
+from ddpm_shared.config import Config, Device, DiffusionConfig, ModelConfig, Precision
 from ddpm_shared.oracle import bound as oracle_bound
 from ddpm_shared.oracle import diffusion
 from ddpm_shared.oracle import guidance as oracle_guidance
@@ -71,6 +71,14 @@ class Side:
     def configured(self, config: Config) -> Config:
         """`config` in this side's precision on its device."""
         return dataclasses.replace(config, precision=self.precision, device=self.device_name)
+
+    def layer_class(self, kind: str) -> Any:
+        """A class of the tree's networks/, by its name."""
+        return getattr(self.networks.unet if kind == "Stage" else self.networks.layers, kind)
+
+    def network(self, config: ModelConfig, seed: int = 0) -> Any:
+        """The network of these sizes at its initial values."""
+        return self.model.make_network(self.configured(Config(model=config)), seed)
 
     def keep(self, key: Any, compute: Callable[[], Any]) -> Any:
         """compute(), once for this side."""

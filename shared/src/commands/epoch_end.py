@@ -8,6 +8,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ddpm_shared import images
+from ddpm_shared.batches import validation_batches
 from ddpm_shared.commands.learner import Learner, finite_state, require_finite
 from ddpm_shared.config import Config
 from ddpm_shared.config.sampling import QUICK
@@ -63,7 +64,7 @@ class EpochEnd:
     ) -> None:
         self.config, self.settings = config, config.training
         self.learner, self.records, self.num_steps = learner, records, num_steps
-        self.validation_pixels = test_split.images[: self.settings.validation_images]
+        self.test_split = test_split
         self.judge, self.check_stop = judge, check_stop
 
     def __call__(self, step: int, epoch: int, images_per_s: float | None) -> None:
@@ -92,8 +93,9 @@ class EpochEnd:
 
     def _validation_loss(self, step: int) -> float:
         count = total = 0.0
-        losses = self.learner.validation_losses(self.validation_pixels)
-        for number, loss in _with_bar(losses, "validation", len(self.validation_pixels)):
+        losses = self.learner.validation_losses(validation_batches(self.test_split, self.config))
+        num_images = len(self.test_split.images[: self.settings.validation_images])
+        for number, loss in _with_bar(losses, "validation", num_images):
             self.check_stop()
             count, total = count + number, total + number * loss
         require_finite(math.isfinite(total), "validation loss", step, self.settings)

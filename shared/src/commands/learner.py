@@ -1,10 +1,11 @@
 """What the training commands need of a tree's Learner, and the check that its state is finite."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
 import numpy as np
 
+from ddpm_shared.batches import Batch
 from ddpm_shared.config import TrainingConfig
 from ddpm_shared.images import Pixels
 from ddpm_shared.records.checkpoint import Checkpoint, Tensors
@@ -17,11 +18,11 @@ class Learner(Protocol):
     threads: int
     num_parameters: int
 
-    def train_step(self, pixels: Pixels, step: int) -> tuple[float, float, float]:
-        """Make training step `step` (0-based) and return its loss, gradient norm and learning rate."""
+    def train_step(self, batch: Batch, step: int) -> tuple[float, float, float]:
+        """Make training step `step` (0-based) on its batch; return its loss, gradient norm and learning rate."""
 
-    def validation_losses(self, pixels: Pixels) -> Iterator[tuple[int, float]]:
-        """Number of images and mean loss of each batch of `pixels`, with the averaged weights."""
+    def validation_losses(self, batches: Iterable[Batch]) -> Iterator[tuple[int, float]]:
+        """Number of images and mean loss of each batch, with the averaged weights."""
 
     def sample(self, num_images: int, on_step: Callable[[int], None], first: int = 0) -> Pixels:
         """Draw the images from `first` on with the averaged weights, calling on_step(t) after each step."""

@@ -15,15 +15,16 @@ from tqdm import tqdm
 
 from ddpm_shared import config as configs
 from ddpm_shared import datasets, machine
+from ddpm_shared.batches import Prefetcher
 from ddpm_shared.command_line import parse_flags
 from ddpm_shared.commands.epoch_end import make_judge
 from ddpm_shared.commands.learner import Learner
 from ddpm_shared.commands.training_loop import TrainingLoop
 from ddpm_shared.config import CHANGEABLE, Config, flag, require
 from ddpm_shared.config.help import default_is
+from ddpm_shared.datasets import Split
 from ddpm_shared.errors import UserError
 from ddpm_shared.frameworks import FRAMEWORKS
-from ddpm_shared.images import Pixels
 from ddpm_shared.records import checkpoint
 from ddpm_shared.records import folder as folders
 from ddpm_shared.records.checkpoint import Checkpoint
@@ -136,12 +137,12 @@ def _require_same(resumed: Checkpoint, settings: Config) -> None:
         )
 
 
-def run(plan: TrainPlan, make_learner: Callable[[Config], Learner]) -> int:
+def run(plan: TrainPlan, make_learner: Callable[[Config, int], Learner]) -> int:
     """The train command of both trees.
 
     Args:
         plan: the checked command.
-        make_learner: builds the tree's Learner, in its state before the first step.
+        make_learner: (config, steps of the whole run) -> the tree's Learner, in its state before the first step.
 
     Returns:
         The exit code, as TrainingLoop.run returns it.
@@ -165,11 +166,12 @@ def run(plan: TrainPlan, make_learner: Callable[[Config], Learner]) -> int:
         f"is more than the {len(train_split.images)} training images: choose a smaller one",
     )
     if plan.minutes:
-        config = with_length(plan.minutes, config, make_learner(config), train_split.images)
+        learner = make_learner(config, config.training.num_steps(len(train_split.images)))
+        config = with_length(plan.minutes, config, learner, train_split)
     settings, num_images = config.training, len(train_split.images)
     # The judge comes first: it computes features of all real images, which takes a while, and may refuse.
     judge = make_judge(train_split, test_split, settings.evaluate_images) if settings.evaluate_every else None
-    learner = make_learner(config)
+    learner = make_learner(config, settings.num_steps(num_images))
     if plan.resumed:
         learner.load(plan.resumed)
         if note := _new_end(plan.resumed, config, num_images):
@@ -185,19 +187,19 @@ def run(plan: TrainPlan, make_learner: Callable[[Config], Learner]) -> int:
     return TrainingLoop(config, train_split, test_split, learner, records, judge, step, plan.stop_after).run()
 
 
-def with_length(minutes: float, config: Config, learner: Learner, pixels: Pixels) -> Config:
+def with_length(minutes: float, config: Config, learner: Learner, split: Split) -> Config:
     """`config` with as many steps as `learner` makes in that many minutes.
 
     The time between the steps, for validation and pictures, is not counted. The steps change `learner`.
     """
-    settings, seconds = config.training, []
+    settings, batch_of, seconds = config.training, Prefetcher(split, config), []
     for step in tqdm(range(WARM_UP_STEPS + TIMED_STEPS), desc="timing", unit="step", leave=False):
         began = time.perf_counter()
-        learner.train_step(pixels, step)
+        learner.train_step(batch_of(step), step)
         seconds.append(time.perf_counter() - began)
     each = statistics.median(seconds[WARM_UP_STEPS:])
     steps = max(1, round(60 * minutes / each))
-    epochs = math.ceil(steps / (len(pixels) // settings.batch_size))
+    epochs = math.ceil(steps / (len(split.images) // settings.batch_size))
     speed = settings.batch_size / each
     print(f"{speed:,.0f} images/s: --epochs {epochs} --max-steps {steps} takes {minutes:g} minutes")
     return dataclasses.replace(config, training=dataclasses.replace(settings, epochs=epochs, max_steps=steps))

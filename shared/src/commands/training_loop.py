@@ -11,6 +11,7 @@ from typing import NoReturn
 
 from tqdm import tqdm
 
+from ddpm_shared.batches import Prefetcher
 from ddpm_shared.commands.epoch_end import EpochEnd, JudgeSamples
 from ddpm_shared.commands.interruption import Interrupted, StopSignals
 from ddpm_shared.commands.learner import Learner, finite_state, require_finite
@@ -46,7 +47,7 @@ class TrainingLoop:
         minutes: float | None = None,
     ) -> None:
         self.settings, self.learner, self.records = config.training, learner, records
-        self.train_pixels = train_split.images
+        self.batch_of = Prefetcher(train_split, config)
         self.steps_per_epoch = len(train_split.images) // self.settings.batch_size
         self.num_steps = self.settings.num_steps(len(train_split.images))
         self.step, self.minutes, self.stop = step, minutes, StopSignals(minutes)
@@ -108,7 +109,8 @@ class TrainingLoop:
             if self.step >= self.num_steps:
                 return
             began = time.perf_counter()
-            loss, grad_norm, learning_rate = self.learner.train_step(self.train_pixels, self.step)
+            batch = self.batch_of(self.step)  # and the next one begins to be drawn, while this step is computed
+            loss, grad_norm, learning_rate = self.learner.train_step(batch, self.step)
             seconds += time.perf_counter() - began
             images_since += batch_size
             finite = math.isfinite(loss) and math.isfinite(grad_norm)
