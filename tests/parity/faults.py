@@ -21,7 +21,7 @@ class Mutation:
 
 
 def _fault(name: str, place: str, subject: str, *edits: str) -> Mutation:
-    tree, module = place.split(".")
+    tree, module = place.split(".", 1)
     return Mutation(name, tree, module, tuple(zip(edits[::2], edits[1::2], strict=True)), subject)
 
 
