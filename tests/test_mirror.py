@@ -114,7 +114,7 @@ def test_both_trees_are_documented_alike(module):
     def neutral(docstring):
         docstring = re.sub(r"Mirror: .*|^ *(device|dtype): .*$", "", docstring, flags=re.M)
         return re.sub(
-            r"\[B, (\d?C[^,]*), ([^],]+), ([^],]+)]", r"[B, \2, \3, \1]", re.sub(r"\s+", " ", docstring)
+            r"\[B, (\d?C[^,]*|out_channels), ([^],]+), ([^],]+)]", r"[B, \2, \3, \1]", re.sub(r"\s+", " ", docstring)
         ).strip()
 
     ours, theirs = [[(name, neutral(docstring)) for name, docstring in documented(tree, module)] for tree in TREES]
