@@ -101,13 +101,19 @@ lab: $(STAMP)  ## open the first notebook in JupyterLab
 parity: $(STAMP)  ## compare every number of both frameworks and the oracle here, e.g. ARGS="--mutations"
 	$(PY) -m ddpm_parity $(ARGS)
 
-.PHONY: test test-slow
-test: $(STAMP)  ## the tests, in some minutes
-	$(PY) -m pytest -m "not slow" $(ARGS)
-test-slow: $(STAMP)  ## the slow tests as well
-	$(PY) -m pytest $(ARGS)
+# Two processes of one thread each, which take whole files (tests/conftest.py); the last -n in ARGS wins.
+PYTEST := OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 $(PY) -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
-.PHONY: lint types
+.PHONY: test test-slow
+test: $(STAMP)  ## the tests, in some minutes; ARGS="-n 0 tests/test_x.py" in one process, to debug
+	$(PYTEST) -m "not slow" $(ARGS)
+test-slow: $(STAMP)  ## the slow tests as well
+	$(PYTEST) $(ARGS)
+
+.PHONY: format lint types
+format: $(STAMP)  ## mend what ruff can mend: format, order of imports
+	$(VENV)/bin/ruff check --select I --fix .
+	$(VENV)/bin/ruff format .
 lint: $(STAMP)  ## style, format and who imports whom
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .

@@ -27,6 +27,23 @@ class Tree:
         return importlib.import_module(f"ddpm_{self.name}.{module}")
 
 
+# Files whose tests share what one of them computed, and so run in one process.
+TOGETHER = {name: "parity" for name in ("test_data", "test_model", "test_mutations", "test_parity")}
+# Of the others, those that take long: begun first, they are not left over for one process at the end.
+LONG = ("parity",)
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist, which reads the mark
+def pytest_collection_modifyitems(items):
+    """Where several processes share the tests (`make test`), each takes whole files, the long ones first."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return
+    groups = {item: TOGETHER.get(item.path.stem, item.path.stem) for item in items}
+    for item, group in groups.items():
+        item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: LONG.index(groups[item]) if groups[item] in LONG else len(LONG))
+
+
 TREES = {"torch": Tree("torch", "torch"), "tf": Tree("tf", "tensorflow")}
 
 

@@ -8,7 +8,14 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 TREES = {"ddpm_torch": ROOT / "pytorch" / "src", "ddpm_tf": ROOT / "tensorflow" / "src"}
-MODULES = sorted(path.name for path in TREES["ddpm_torch"].glob("*.py"))
+
+
+def modules(tree):
+    """Paths of the tree's modules inside it, those of subpackages too: engine.py, networks/layers.py."""
+    return sorted(path.relative_to(TREES[tree]).as_posix() for path in TREES[tree].rglob("*.py"))
+
+
+MODULES = modules("ddpm_torch")
 
 # What one framework needs and the other does not, each with the reason.
 EXTRA_ARGUMENTS = {"device"}  # TensorFlow places tensors itself
@@ -52,59 +59,52 @@ def arguments(function):
 
 def test_the_trees_have_the_same_modules():
     """Otherwise a feature exists in one framework only."""
-    assert sorted(path.name for path in TREES["ddpm_tf"].glob("*.py")) == MODULES
+    assert modules("ddpm_tf") == MODULES
     assert {"config.py", "data.py", "model.py", "engine.py", "train.py", "inference.py", "utils.py"} <= set(MODULES)
 
 
-@pytest.mark.parametrize("module", [m for m in MODULES if m != "__init__.py"])
+@pytest.mark.parametrize("module", MODULES)
 def test_modules_have_the_same_surface_in_the_same_order(module):
     """Otherwise a learner who reads the files side by side loses the place, and the contract holds in one tree only."""
     assert surface("ddpm_torch", module) == surface("ddpm_tf", module)
 
 
-def mirrored(tree, module):
-    """Public functions and classes with their docstrings, framework words made neutral."""
-    other = next(name for name in TREES if name != tree)
-    for node in ast.parse((TREES[tree] / module).read_text()).body:
-        extra = EXTRA_NAMES.get((tree, module), set())
-        if (
-            isinstance(node, ast.FunctionDef | ast.ClassDef)
-            and not node.name.startswith("_")
-            and node.name not in extra
-        ):
-            yield node.name, ast.get_docstring(node) or "", other
+def documented(tree, module):
+    """(name, docstring) of the public functions and classes, and of the classes' public methods."""
+
+    def public(nodes, prefix=""):
+        for node in nodes:
+            name = SPELLING.get(getattr(node, "name", "_"), getattr(node, "name", "_"))
+            if name.startswith("_") or prefix + name in EXTRA_NAMES.get((tree, module), set()):
+                continue
+            yield prefix + name, ast.get_docstring(node) or ""
+            if isinstance(node, ast.ClassDef):
+                yield from public(node.body, f"{name}.")
+
+    return list(public(ast.parse((TREES[tree] / module).read_text()).body))
 
 
 @pytest.mark.parametrize("tree", TREES)
 @pytest.mark.parametrize("module", MODULES)
 def test_mirror_lines_name_what_exists(tree, module):
-    """Otherwise the pointer from one tree to the other leads nowhere, after a renaming."""
-    for name, docstring, other in mirrored(tree, module):
-        for target in re.findall(r"Mirror: ([\w.]+?)\.?(?:\s|$)", docstring):
-            assert target == f"{other}.{module.removesuffix('.py')}.{name}"
+    """Otherwise the pointer from one tree to the other is missing, or leads nowhere after a renaming."""
+    other = next(name for name in TREES if name != tree)
+    dotted = ".".join([other, *module.removesuffix(".py").split("/")]).removesuffix(".__init__")
+    assert f"Mirror: {dotted}." in (ast.get_docstring(ast.parse((TREES[tree] / module).read_text())) or "")
+    for name, docstring in documented(tree, module):
+        targets = re.findall(r"Mirror: ([\w.]+?)\.?(?:\s|$)", docstring)
+        assert targets == ([] if "." in name or name == "main" else [f"{dotted}.{name}"])
 
 
-@pytest.mark.parametrize(
-    "module",
-    [
-        "bound.py",
-        "engine.py",
-        "model.py",
-        "objective.py",
-        "optimizer.py",
-        "prediction.py",
-        "samplers.py",
-        "sampling.py",
-        "schedules.py",
-    ],
-)
-def test_the_mathematics_is_documented_alike(module):
+@pytest.mark.parametrize("module", MODULES)
+def test_both_trees_are_documented_alike(module):
     """Otherwise the comments of one tree drift from its code, as they do in every copied file."""
 
     def neutral(docstring):
         docstring = re.sub(r"Mirror: .*|^ *(device|dtype): .*$", "", docstring, flags=re.M)
-        return re.sub(r"\[B, (\d?C[^,]*), H, W\]", r"[B, H, W, \1]", re.sub(r"\s+", " ", docstring))
+        return re.sub(
+            r"\[B, (\d?C[^,]*|out_channels), ([^],]+), ([^],]+)]", r"[B, \2, \3, \1]", re.sub(r"\s+", " ", docstring)
+        ).strip()
 
-    documented = [[(name, neutral(docstring)) for name, docstring, _ in mirrored(tree, module)] for tree in TREES]
-    assert documented[0] == documented[1]
-    assert all("Mirror: " in docstring for _, docstring, _ in mirrored("ddpm_torch", module))
+    ours, theirs = [[(name, neutral(docstring)) for name, docstring in documented(tree, module)] for tree in TREES]
+    assert ours == theirs

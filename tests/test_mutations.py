@@ -3,17 +3,23 @@
 import importlib
 import sys
 
+import numpy as np
 import pytest
 
+from ddpm_parity import faults, mutations, quantities
 from ddpm_parity.faults import MUTATIONS, Mutation
 from ddpm_parity.mutations import catch, planted
+from ddpm_parity.quantities import Quantity
 from ddpm_parity.suite import QUANTITIES
+from ddpm_parity.tolerances import Tolerance
+
+RECORD = mutations.recorded()
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=str)
 def test_a_planted_fault_is_caught(suite, mutation, record_property):
-    """Otherwise this fault could live in one of the trees unseen."""
-    verdict = catch(suite, mutation)
+    """Otherwise this fault could live in one of the trees unseen. One comparison is enough: the recorded one."""
+    verdict = catch(suite, mutation, RECORD.get(str(mutation)))
     assert verdict is not None, f"survived: {mutation.tree}, {mutation.module}.py: {mutation.name}"
     apart = {pair for pair, gap in verdict.gaps.items() if not gap.size <= verdict.tolerance}
     sound = "tf" if mutation.tree == "torch" else "torch"
@@ -28,6 +34,54 @@ def test_there_are_enough_faults_in_both_trees():
     assert {m.module for m in MUTATIONS} >= {"engine", "networks.layers", "optimizer", "data", "learner"}
     for tree in ("torch", "tf"):
         assert sum(m.tree == tree for m in MUTATIONS) >= 20
+
+
+def test_the_record_has_every_fault_and_every_comparison_in_it_exists():
+    """Otherwise a renamed fault is searched for by all comparisons, and the tests take minutes longer.
+
+    If this fails, run python -m ddpm_parity.mutations.
+    """
+    assert RECORD.keys() == set(map(str, MUTATIONS))
+    assert set(RECORD.values()) <= {str(q) for q in QUANTITIES if not q.slow}
+
+
+@pytest.mark.parametrize("first", [None, "c: third"])
+def test_the_recorded_comparison_is_first_and_then_all_others(suite, monkeypatch, first):
+    """Otherwise a fault that its recorded comparison no longer sees is said to survive, or all are run for each."""
+    tried = []
+
+    def compute(name):
+        return lambda side: tried.append((name, side.name)) or {"x": np.array(float(side.name == name == "torch"))}
+
+    monkeypatch.setattr(
+        "ddpm_parity.mutations.QUANTITIES",
+        [
+            Quantity(subject, name, compute(name), Tolerance(0.0, 0.0), quantities.absolute)
+            for subject, name in (("a", "first"), ("b", "second"), ("c", "third"), ("d", "torch"), ("e", "not tried"))
+        ],
+    )
+    fault = Mutation("a comment", "torch", "engine", (("return mean, at(", "return mean + 0.0, at("),), "b")
+    verdict = catch(suite, fault, first)
+    assert str(verdict.quantity) == "d: torch"
+    rest = ["third", "second"] if first == "c: third" else ["second"]
+    of_torch = [name for name, side in tried if side == "torch"]
+    assert of_torch == [*rest, *(n for n in ("first", "second", "third", "torch") if n not in rest)]
+
+
+def test_a_fault_can_be_planted_in_a_subpackage(tmp_path, monkeypatch):
+    """Otherwise the faults of networks/layers.py could not be planted, or would be planted elsewhere."""
+    fault = faults._fault("doubled", "torch.networks.layers", "layers", "ONE = 1", "ONE = 2")
+    assert (fault.tree, fault.module) == ("torch", "networks.layers")
+    (tmp_path / "planted_tree" / "networks").mkdir(parents=True)
+    for path, text in {"__init__": "", "networks/__init__": "", "networks/layers": "ONE = 1\n"}.items():
+        (tmp_path / "planted_tree" / f"{path}.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(mutations.TREES["torch"], "tree", "planted_tree")
+    sound = importlib.import_module("planted_tree.networks.layers")
+    with planted(fault):
+        assert importlib.import_module("planted_tree.networks.layers").ONE == 2
+    assert importlib.import_module("planted_tree.networks.layers") is sound
+    assert sound.ONE == 1
 
 
 @pytest.mark.parametrize("tree", ["torch", "tf"])

@@ -60,6 +60,38 @@ def test_one_grey_level_decides() -> None:
             assert_allclose(distance, np.sqrt(9 / 784), rtol=1e-15)
 
 
+def test_one_grey_level_decides_in_colour() -> None:
+    """Otherwise the nearest of larger images, as of CIFAR-10, would be another one's, by rounding in float32.
+
+    The squared differences are 9 = 3^2 and 10 = 3^2 + 1^2, at the borders of the blocks that are multiplied at a time.
+    """
+    for level, sign in ((255, -1), (0, 1), (200, 1)):
+        image = np.full((1, 32, 32, 3), level, np.uint8)
+        for place in (0, 1023, 1024, 2047, 2048, 3071):
+            near, far = image.copy(), image.copy()
+            for changed in (near, far):
+                changed.reshape(-1)[place] = level + 3 * sign
+            far.reshape(-1)[place - 1] = level + sign
+            for order in ([0, 1], [1, 0]):
+                index, distance = neighbours.nearest(image, np.concatenate([near, far])[order])
+                assert order[index[0]] == 0
+                assert_allclose(distance, np.sqrt(9 / 3072), rtol=1e-15)
+
+
+def test_larger_images_are_compared_as_scikit_learn_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise a block of values would be left out, or counted twice; 3,000 values fill no whole blocks."""
+    monkeypatch.setattr(neighbours, "ROWS", 30)
+    images, training = (
+        np.random.default_rng(seed).integers(0, 256, (count, 30, 50, 2), np.uint8)
+        for seed, count in ((0, 70), (1, 200))
+    )
+    rows = [pixels.reshape(len(pixels), -1).astype(np.float64) for pixels in (images, training)]
+    expected, index = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(rows[1]).kneighbors(rows[0])
+    nearest, distance = neighbours.nearest(images, training)
+    assert_array_equal(nearest, index[:, 0])
+    assert_allclose(distance, expected[:, 0] / np.sqrt(3000), rtol=1e-12)
+
+
 def test_distances_are_root_mean_square_grey_levels() -> None:
     """Otherwise differences of bytes would wrap around, or the unit in the report be another."""
     index, distance = neighbours.nearest(np.concatenate([flat(0), flat(250)]), np.concatenate([flat(255), flat(128)]))

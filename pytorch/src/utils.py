@@ -7,7 +7,13 @@ from ddpm_torch.config import Device, Precision
 
 
 def select_device(name: Device) -> torch.device:
-    """The device to compute on; "auto" is the GPU if there is one. Raises UserError for a GPU that is not there."""
+    """The device to compute on; "auto" is the GPU if there is one.
+
+    Raises:
+        UserError: "gpu" where there is none.
+
+    Mirror: ddpm_tf.utils.select_device.
+    """
     available = torch.cuda.is_available()
     if name == "gpu" and not available:
         raise UserError("--device gpu: PyTorch sees no GPU here; use --device cpu, or a build of PyTorch with CUDA")
@@ -15,21 +21,30 @@ def select_device(name: Device) -> torch.device:
 
 
 def device_name(device: torch.device) -> str:
-    """What to tell the user: "cpu", or the GPU's name."""
+    """The name to show a user: "cpu", or the GPU's. Mirror: ddpm_tf.utils.device_name."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
 
 
 def set_threads(threads: int | None) -> None:
-    """How many CPU threads one operation may use; None leaves it at one for each core."""
+    """Limit the CPU threads of one operation; None leaves it at one for each core.
+
+    Raises:
+        UserError: TensorFlow only: it has computed already, with another number.
+
+    Mirror: ddpm_tf.utils.set_threads.
+    """
     if threads is not None:
         torch.set_num_threads(threads)
 
 
 def threads() -> int:
-    """How many threads one operation may use."""
+    """How many threads one operation may use. Mirror: ddpm_tf.utils.threads."""
     return torch.get_num_threads()
 
 
 def dtype(precision: Precision) -> torch.dtype:
-    """The number format of weights, schedule, images and noise; in "bf16" only the network's inside differs."""
+    """The number format of weights, schedule, images and noise; in "bf16" only the network's inside differs.
+
+    Mirror: ddpm_tf.utils.dtype.
+    """
     return torch.float64 if precision == "fp64" else torch.float32

@@ -13,7 +13,7 @@ from ddpm_tf.config import Precision
 
 
 def to_tensor(array: NDArray[np.generic]) -> tf.Tensor:
-    """NumPy [B, H, W, C] to a tensor in this tree's layout, which is the same. Mirror: ddpm_torch.data.to_tensor."""
+    """NumPy [B, H, W, C] to a tensor in this tree's layout, [B, H, W, C]. Mirror: ddpm_torch.data.to_tensor."""
     return tf.convert_to_tensor(array)
 
 

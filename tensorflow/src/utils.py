@@ -9,9 +9,12 @@ from ddpm_tf.config import Device, Precision
 
 
 def select_device(name: Device) -> tf.config.PhysicalDevice:
-    """The device to compute on; "auto" is the GPU if there is one. Raises UserError for a GPU that is not there.
+    """The device to compute on; "auto" is the GPU if there is one.
 
-    TensorFlow places everything on the GPU that it sees, so choosing the CPU hides the GPUs from it.
+    Raises:
+        UserError: "gpu" where there is none.
+
+    Mirror: ddpm_torch.utils.select_device.
     """
     gpus = tf.config.list_physical_devices("GPU")
     if name == "gpu" and not gpus:
@@ -19,22 +22,25 @@ def select_device(name: Device) -> tf.config.PhysicalDevice:
     if gpus and name != "cpu":
         tf.config.experimental.set_memory_growth(gpus[0], True)
         return gpus[0]
+    # TensorFlow places everything on a GPU that it sees, so the GPUs are hidden from it.
     tf.config.set_visible_devices([], "GPU")
     return tf.config.list_physical_devices("CPU")[0]
 
 
 def device_name(device: tf.config.PhysicalDevice) -> str:
-    """What to tell the user: "cpu", or the GPU's name."""
+    """The name to show a user: "cpu", or the GPU's. Mirror: ddpm_torch.utils.device_name."""
     if device.device_type == "CPU":
         return "cpu"
     return str(tf.config.experimental.get_device_details(device).get("device_name", device.name))
 
 
 def set_threads(threads: int | None) -> None:
-    """How many CPU threads one operation may use; None leaves it at one for each core.
+    """Limit the CPU threads of one operation; None leaves it at one for each core.
 
     Raises:
-        UserError: TensorFlow has computed already, with another number.
+        UserError: TensorFlow only: it has computed already, with another number.
+
+    Mirror: ddpm_torch.utils.set_threads.
     """
     if threads not in (None, tf.config.threading.get_intra_op_parallelism_threads()):
         try:
@@ -44,10 +50,13 @@ def set_threads(threads: int | None) -> None:
 
 
 def threads() -> int:
-    """How many threads one operation may use."""
+    """How many threads one operation may use. Mirror: ddpm_torch.utils.threads."""
     return tf.config.threading.get_intra_op_parallelism_threads() or os.cpu_count() or 1
 
 
 def dtype(precision: Precision) -> tf.DType:
-    """The number format of weights, schedule, images and noise; in "bf16" only the network's inside differs."""
+    """The number format of weights, schedule, images and noise; in "bf16" only the network's inside differs.
+
+    Mirror: ddpm_torch.utils.dtype.
+    """
     return tf.float64 if precision == "fp64" else tf.float32

@@ -1,23 +1,33 @@
 """Faults planted in one tree at a time: the suite is only as good as the faults that it catches.
 
 `planted` imports a tree anew with an edit of faults.py made in its source; the suite must then find a gap in float64.
+Which comparison catches which fault is recorded in caught_by.json, so that one comparison is enough for each. After a
+change of faults.py or of a quantity's name, this brings the record up to date, in some seconds for each new fault:
+
+    python -m ddpm_parity.mutations
 """
 
 import contextlib
 import importlib.abc
 import importlib.machinery
 import importlib.util
+import json
 import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ddpm_parity.faults import Mutation
+from tqdm import tqdm
+
+from ddpm_parity.faults import MUTATIONS, Mutation
 from ddpm_parity.quantities import Verdict, judge
 from ddpm_parity.suite import QUANTITIES, Suite
 from ddpm_parity.tf_side import TensorFlow
 from ddpm_parity.torch_side import Torch
+from ddpm_shared import files
 
+RECORD = Path(__file__).with_name("caught_by.json")
 TREES = {"torch": Torch, "tf": TensorFlow}
 
 
@@ -71,9 +81,23 @@ def planted(mutation: Mutation) -> Iterator[None]:
         sys.modules.update(kept)
 
 
-def catch(suite: Suite, mutation: Mutation) -> Verdict | None:
-    """The first float64 comparison that fails on the mutated tree, its likely subject first; None: it survived."""
-    quantities = sorted((q for q in QUANTITIES if not q.slow), key=lambda q: q.subject != mutation.subject)
+def recorded() -> dict[str, str]:
+    """Fault -> the comparison that caught it when the record was made."""
+    record: dict[str, str] = json.loads(RECORD.read_text())
+    return record
+
+
+def catch(suite: Suite, mutation: Mutation, first: str | None = None) -> Verdict | None:
+    """The first float64 comparison that fails on the mutated tree; None: the fault survived all of them.
+
+    Args:
+        suite: the three sides.
+        mutation: the fault.
+        first: the comparison to begin with; those of the fault's subject are next, then all the others.
+    """
+    quantities = sorted(
+        (q for q in QUANTITIES if not q.slow), key=lambda q: (str(q) != first, q.subject != mutation.subject)
+    )
     mutant = TREES[mutation.tree]("fp64", suite.device)
     sound = {name: side for name, side in suite.sides["fp64"].items() if name != mutation.tree}
     mutant.other = sound["tf" if mutation.tree == "torch" else "torch"]
@@ -85,3 +109,24 @@ def catch(suite: Suite, mutation: Mutation) -> Verdict | None:
         if verdict.faults:
             return verdict
     return None
+
+
+def update() -> dict[str, str]:
+    """The record for the faults and quantities of today: entries that still hold, and a search for the others.
+
+    A fault that nothing catches gets no entry.
+    """
+    suite, names, old = Suite(), {str(q) for q in QUANTITIES if not q.slow}, recorded()
+    record = {}
+    for mutation in tqdm(MUTATIONS, desc="planted faults", disable=None):
+        name = old.get(str(mutation))
+        if name not in names:
+            verdict = catch(suite, mutation)
+            name = str(verdict.quantity) if verdict else None
+        if name:
+            record[str(mutation)] = name
+    return record
+
+
+if __name__ == "__main__":
+    files.write_json(RECORD, update())

@@ -1,6 +1,6 @@
 """Has the model drawn, or has it remembered? Every sample's nearest training image, and exact copies."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +9,9 @@ from ddpm_shared.errors import UserError
 from ddpm_shared.images import Pixels
 
 ROWS = 500  # images at a time: 120 MB of similarities to 60,000 training images
+# Up to 1,024 integers from -128 to 127 have products and sums within 2**24, which float32 holds exactly in whatever
+# order a BLAS adds them. Larger images are cut into blocks of so many values, whose sums are added in float64.
+BLOCK = 1024
 
 
 def _same_shape(images: Pixels, training: Pixels) -> None:
@@ -18,12 +21,16 @@ def _same_shape(images: Pixels, training: Pixels) -> None:
 
 
 def _rows(images: Pixels) -> NDArray[np.float32]:
-    """[N, H, W, C] -> [N, H*W*C], grey levels -128 .. 127.
-
-    Up to 1,024 such integers have products and sums below 2**24, which float32 holds exactly in whatever order a
-    BLAS adds them: that is why they are shifted.
-    """
+    """[N, H, W, C] -> [N, H*W*C], grey levels -128 .. 127: shifted, they have small products."""
     return images.reshape(len(images), -1).astype(np.float32) - np.float32(128)
+
+
+def _added(parts: Iterator[NDArray[np.float32]]) -> NDArray[np.floating]:
+    """The sum of the blocks' results: the only one in float32 as it is, several in float64."""
+    total: NDArray[np.floating] = next(parts)
+    for part in parts:
+        total = np.add(total, part, dtype=np.float64)
+    return total
 
 
 def nearest(
@@ -33,13 +40,14 @@ def nearest(
 
         ||x - y||^2 = ||x||^2 - 2 (x . y - ||y||^2 / 2)
 
-    The bracket is largest for the nearest y. It is exact in float32 as long as that y is within 146 grey levels, which
-    is true of all but noise; beyond, two that differ by less than 1e-7 of their distance may be mistaken.
+    The bracket is largest for the nearest y. For images of more than 1,024 values it is exact. For smaller ones it is
+    exact as long as that y is within 146 grey levels, which is true of all but noise; beyond, two that differ by less
+    than 1e-7 of their distance may be mistaken.
 
     Args:
-        images: [N, H, W, C] uint8, up to 1,024 values each.
+        images: [N, H, W, C] uint8.
         training: [M, H, W, C] uint8, M >= 1; takes 4 M H W C bytes more, 190 MB for Fashion-MNIST.
-        on_rows: told how many images are done since it was last told; for a progress bar.
+        on_rows: called with the number of images done since its last call; for a progress bar.
 
     Returns:
         Index into `training`, [N], the first of several that are equally near; and distance, [N], in grey levels
@@ -50,16 +58,18 @@ def nearest(
     """
     _same_shape(images, training)
     points = _rows(training)
-    half_norms = np.einsum("nd,nd->n", points, points) / 2
+    blocks = [slice(first, first + BLOCK) for first in range(0, points.shape[1], BLOCK)]
+    half_norms = _added(np.einsum("nd,nd->n", points[:, block], points[:, block]) for block in blocks) / 2
     index = np.empty(len(images), np.int64)
     distance = np.empty(len(images))
     for start in range(0, len(images), ROWS):
         chunk = images[start : start + ROWS]
-        similarities = _rows(chunk) @ points.T  # [n, M]
+        rows = _rows(chunk)
+        similarities = _added(rows[:, block] @ points[:, block].T for block in blocks)  # [n, M]
         similarities -= half_norms
-        found = similarities.argmax(axis=1)
-        squares = (chunk.astype(np.float64) - training[found]) ** 2
-        index[start : start + ROWS] = found
+        closest = similarities.argmax(axis=1)
+        squares = (chunk.astype(np.float64) - training[closest]) ** 2
+        index[start : start + ROWS] = closest
         distance[start : start + ROWS] = np.sqrt(squares.mean(axis=(1, 2, 3)))
         on_rows(len(chunk))
     return index, distance
