@@ -74,11 +74,10 @@ def parse(framework: str, argv: Sequence[str] | None) -> TrainPlan:
         UserError: a value that is wrong or does not fit the others or the resumed run.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    # The values that the flags override come from files and data sets that flags name, so these flags are read first.
+    # The values that the flags override come from files that flags name, so these flags are read first.
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--preset")
     first.add_argument("--config")
-    first.add_argument("--dataset")
     first.add_argument("--run-dir", "--run_dir")  # tyro takes either spelling
     first.add_argument("--resume", nargs="?", const="latest")
     known, _ = first.parse_known_args(arguments)
@@ -94,9 +93,6 @@ def parse(framework: str, argv: Sequence[str] | None) -> TrainPlan:
         raise UserError("--resume takes the settings of the run: leave out --config")
     if known.preset and not (resumed and known.preset == settings.preset):
         settings = configs.with_preset(settings, known.preset)
-    dataset = known.dataset or settings.data.dataset
-    if not resumed and dataset in datasets.NAMES:  # another name is refused below, with all that there are
-        settings = configs.fitted(settings, datasets.image_shape(dataset))
     module = f"{FRAMEWORKS[framework].tree}.train"
     command = parse_flags(TrainCommand, arguments, module, default=TrainCommand(settings=settings))
     if resumed:

@@ -35,11 +35,6 @@ DATASETS: dict[str, Source] = {source.name: source for source in fashion_mnist.S
 NAMES = (AUTO, *DATASETS)  # that a user may give
 
 
-def image_shape(name: str) -> tuple[int, int, int]:
-    """Height, width and channels of the images of a data set, before its files are read."""
-    return DATASETS[FULL if name == AUTO else name].shape
-
-
 def load(name: str, data_dir: str | None = None) -> tuple[Split, Split]:
     """The training and the test split of a data set.
 
