@@ -26,7 +26,6 @@ __all__ = [
     "Split",
     "Verified",
     "fetch",
-    "image_shape",
     "load",
 ]
 
