@@ -29,8 +29,8 @@ class Tree:
 
 # Files whose tests share what one of them computed, and so run in one process.
 TOGETHER = {name: "parity" for name in ("test_data", "test_model", "test_mutations", "test_parity")}
-# Of the others, those that take long: begun first, they are not left over for one process at the end.
-LONG = ("parity",)
+# What takes longest, most of it first: begun at the start, it is not left over for one process at the end.
+LONG = ("parity", "test_sampling", "test_training", "test_objective", "test_evaluation", "test_boxed", "test_diffusers")
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist, which reads the mark
