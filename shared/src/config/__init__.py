@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, get_args
 import dacite
 
 from ddpm_shared.config.checks import flag, require
-from ddpm_shared.config.data import DataConfig, Dataset
+from ddpm_shared.config.data import DataConfig, Dataset, RealImages
 from ddpm_shared.config.diffusion import (
     DIFFUSION_CHOICES,
     DiffusionConfig,
@@ -42,6 +42,7 @@ __all__ = [
     "Precision",
     "Prediction",
     "Preset",
+    "RealImages",
     "ScheduleName",
     "TrainingConfig",
     "Variance",

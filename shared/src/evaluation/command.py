@@ -3,7 +3,7 @@
 import hashlib
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, get_args
@@ -11,7 +11,8 @@ from typing import Annotated, get_args
 import tyro
 
 from ddpm_shared import command_line, datasets, files, images
-from ddpm_shared.config import Dataset
+from ddpm_shared.config import RealImages
+from ddpm_shared.config.help import default_is
 from ddpm_shared.errors import choice
 from ddpm_shared.evaluation import inception, picture, samples
 from ddpm_shared.evaluation.extractor import Extractor
@@ -28,20 +29,17 @@ class Command:
     """A samples.npz, the folder of one, or a run folder with samples/samples.npz in it."""
     reference: SplitName = "train"
     """Split of the real images to compare with; the other one makes the floor."""
-    out: str | None = None
-    """Where to write (default: the folder evaluation/ beside the samples or in the run folder)."""
-    dataset: Dataset = "auto"
-    """The full Fashion-MNIST, its subset in the package, or (auto) the full set if it can be had."""
-    data_dir: str | None = None
-    """A folder with the four IDX files of the full set."""
-    extractor: str | None = None
-    """ONNX file of another feature extractor (default: the classifier in the package)."""
-    inception_weights: str | None = None
+    out: Annotated[str | None, default_is("evaluation/ beside the samples or in the run folder")] = None
+    """Folder to write to."""
+    data: RealImages = field(default_factory=RealImages)
+    extractor: Annotated[str | None, default_is("the classifier in the package")] = None
+    """ONNX file of another feature extractor."""
+    inception_weights: Annotated[str | None, default_is("none")] = None
     """torch-fidelity's file of weights; FID is then computed with Inception's features as well."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Judge as the flags say. Returns 0; raises UserError on bad input, OSError on a full disk."""
+    """Evaluate as the flags say. Returns 0; raises UserError on bad input, OSError on a full disk."""
     command = command_line.parse_flags(Command, argv, "ddpm_shared.evaluation")
     choice("reference", command.reference, get_args(SplitName))
     file = samples.find(command.samples)
@@ -50,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     weights = command.inception_weights
     network = inception.load(Path(weights), len(pixels)) if weights else None
     extractor = Extractor(Path(command.extractor) if command.extractor else None)
-    train, test = datasets.load(command.dataset, command.data_dir)
+    train, test = datasets.load(command.data.dataset, command.data.data_dir)
     out = Path(command.out) if command.out else _beside(Path(command.samples))
     out.mkdir(parents=True, exist_ok=True)  # a folder that cannot be written to is reported before the work
     judge = Judge(train, test, command.reference, extractor)

@@ -4,14 +4,16 @@ python -m ddpm_shared.evaluation.corruptions [--num-images 2000] [--out DIR]
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 from PIL import Image, ImageFilter
 
 from ddpm_shared import command_line, datasets, files, images, streams
-from ddpm_shared.config import Dataset, require
+from ddpm_shared.config import RealImages, require
+from ddpm_shared.config.help import default_is
 from ddpm_shared.datasets import Split
 from ddpm_shared.evaluation.judge import Judge, require_enough
 from ddpm_shared.evaluation.picture import ROWS
@@ -94,23 +96,20 @@ def markdown(rows: dict[str, CorruptionRow]) -> str:
 
 @dataclass(frozen=True)
 class Command:
-    """Judge real images corrupted in known ways: print a table, write corruptions.json and corruptions.png."""
+    """Evaluate real images corrupted in known ways: print a table, write corruptions.json and corruptions.png."""
 
     num_images: int = 2000
-    """Images of each kind."""
-    out: str | None = None
-    """Where to write (default: runs/corruptions/<utc>-<dataset>)."""
-    dataset: Dataset = "auto"
-    """The full Fashion-MNIST, its subset in the package, or (auto) the full set if it can be had."""
-    data_dir: str | None = None
-    """A folder with the four IDX files of the full set."""
+    """Number of images of each kind."""
+    out: Annotated[str | None, default_is("runs/corruptions/<utc>-<dataset>")] = None
+    """Folder to write to."""
+    data: RealImages = field(default_factory=RealImages)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Corrupt and judge as the flags say. Returns 0; raises UserError on bad input."""
     command = command_line.parse_flags(Command, argv, "ddpm_shared.evaluation.corruptions")
     require_enough(command.num_images)
-    train, test = datasets.load(command.dataset, command.data_dir)
+    train, test = datasets.load(command.data.dataset, command.data.data_dir)
     most = int(np.count_nonzero(test.labels != test.class_names.index(MISSING)))
     require(
         command.num_images <= most, "--num-images", command.num_images, f"there are {most} without the class left out"
