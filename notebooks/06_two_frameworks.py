@@ -256,7 +256,7 @@ show_images(
 #
 # What you did with 40 steps, `make compare` does with whole runs: it takes two `metrics.json`, lays their losses over
 # each other, says in words when and how they part, and shows the samples of both. `make parity` compares every layer,
-# gradient and sampler, and plants 130 faults of the kind above to see whether it would have noticed.
+# gradient and sampler, and plants 143 faults of the kind above to see whether it would have noticed.
 #
 # ## Exercises
 #
