@@ -78,9 +78,9 @@ invert-tf: $(STAMP)  ## images to noise and back in TensorFlow, with the same fl
 
 .PHONY: bits-torch bits-tf
 bits-torch: $(STAMP)  ## bits per dimension in PyTorch, e.g. ARGS="--checkpoint FILE --num-images 500"
-	$(PY) -m ddpm_torch.evaluate $(ARGS)
+	$(PY) -m ddpm_torch.bits $(ARGS)
 bits-tf: $(STAMP)  ## bits per dimension in TensorFlow, with the same flags, from either framework's file
-	$(PY) -m ddpm_tf.evaluate $(ARGS)
+	$(PY) -m ddpm_tf.bits $(ARGS)
 
 .PHONY: evaluate
 evaluate: $(STAMP)  ## judge samples against real images: RUN=FOLDER, or RUN=samples.npz

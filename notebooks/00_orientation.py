@@ -38,7 +38,7 @@ from ddpm_course.exercises import orientation as check
 from ddpm_course.figures import show_images
 from ddpm_course.mirror import side_by_side
 from ddpm_shared import datasets, streams
-from ddpm_shared.samplers import Sampling
+from ddpm_shared.config.sampling import Draw, Sampling
 
 duet = begin(FRAMEWORK)
 print(f"This run is {duet.name}'s.")
@@ -46,20 +46,14 @@ print(f"This run is {duet.name}'s.")
 # %% [markdown]
 # ## Images out of noise
 #
-# The package brings a trained model: a network that was shown 60,000 photographs of clothes, each spoilt by a random
-# amount of noise, and learnt to say what the noise was. It has never been asked to draw. And yet it can:
+# The package brings a trained model: a network that was shown 60,000 photographs of clothes, each corrupted by a
+# random amount of noise, and learnt to predict the noise. It was never trained to draw. And yet it can:
 
 # %%
 network, config = duet.trained()
 steps = {}
-drawn = duet.sampling.sample(
-    network,
-    config,
-    Sampling("dpmpp_2m_sde", steps=20),
-    seed=0,
-    num_images=8,
-    on_step=lambda i, x: steps.update({i: duet.data.to_array(x)}),
-)
+sampler = duet.sampling.Sampler(network, config, Sampling("dpmpp_2m_sde", steps=20))
+drawn = sampler.draw(Draw(seed=0, first=0, count=8), on_step=lambda i, x: steps.update({i: duet.data.to_array(x)}))
 show_images(drawn, title=f"Drawn by {duet.name}: eight images of seed 0")
 
 # %% [markdown]
@@ -155,7 +149,8 @@ print(
 # |---|---|---|
 # | the mathematics of the paper | `engine.py` | schedule, `q_sample`, `p_sample`, the loss |
 # | how beta grows | `schedules.py` | linear, cosine, ... |
-# | the network | `model.py` | the U-Net |
+# | the family around it | `processes.py`, `prediction.py`, `guidance.py` | two functions of time, four predictions, labels |
+# | the network | `model.py`, `networks/` | the U-Net, and how it is made and loaded |
 # | a training step | `learner.py`, `optimizer.py` | Adam, the moving average |
 # | drawing | `sampling.py`, `samplers.py` | six samplers |
 # | the commands | `train.py`, `inference.py`, ... | what `make` calls |

@@ -52,7 +52,7 @@ train, test = datasets.load("fashion-mnist-10k")
 pick = [int(np.argmax(test.labels == label)) for label in range(10)]  # one of each kind
 pixels = test.images[pick]
 x_0 = duet.data.to_array(duet.data.to_images(pixels, duet.utils.dtype("fp64")))  # [10, 28, 28, 1]
-show_images(x_0, titles=datasets.CLASS_NAMES, title="One image of each kind")
+show_images(x_0, titles=train.class_names, title="One image of each kind")
 print(
     f"smallest value {x_0.min():.2f}, largest {x_0.max():.2f}, mean {x_0.mean():.2f}, standard deviation {x_0.std():.2f}"
 )

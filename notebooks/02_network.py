@@ -40,8 +40,10 @@ from ddpm_course import inside
 from ddpm_course.exercises import network as check
 from ddpm_course.explore import explore
 from ddpm_course.figures import show_images
-from ddpm_shared import checkpoint, datasets, reference_model
+from ddpm_shared import datasets
 from ddpm_shared.config import PRESETS
+from ddpm_shared.oracle import networks
+from ddpm_shared.records import checkpoint
 
 duet = begin(FRAMEWORK)
 
@@ -174,7 +176,7 @@ for level in levels:
 
 # %%
 every = np.arange(1000)
-emb = duet.model.timestep_embedding(duet.times(every), config.model.base_channels).numpy()  # [1000, 32]
+emb = duet.networks.layers.timestep_embedding(duet.times(every), config.model.base_channels).numpy()  # [1000, 32]
 figure, axes = plt.subplots(figsize=(8, 3.8))
 shown = axes.imshow(emb.T, aspect="auto", cmap="RdBu", vmin=-1, vmax=1, interpolation="nearest")
 axes.axhline(15.5, color="black", linewidth=1)
@@ -337,7 +339,7 @@ def without_skips(size):
                 key = f"ema/{name}.residual.{layer}.weight"
                 tensors[key] = tensors[key].copy()  # [out, in, height, width]
                 tensors[key][:, -width:] = 0
-    return duet.sampling.load_model(dataclasses.replace(loaded, tensors=tensors), "ema", config)
+    return duet.model.load(dataclasses.replace(loaded, tensors=tensors), "ema", config)
 
 
 times = [50, 200, 400, 600, 800]
@@ -376,7 +378,7 @@ for name, answer in answers.items():
 # *changed* in $x$. And it starts by changing nothing:
 
 # %%
-fresh = duet.model.UNet(config.model, seed=0)
+fresh = duet.model.make_network(config, seed=0)
 start = inside.activations(duet, fresh, noisy(bag, [at]), [at])
 for block, given in (("down.0", "conv_in"), ("middle.1", "middle.0")):
     untrained = np.abs(start[f"{block}.residual"] - start[given]).max()
@@ -399,7 +401,7 @@ print(f"the untrained network's answer: {start['conv_out'].min():.0f} to {start[
 x, groups = seen["conv_in"], config.model.num_groups  # [1, 28, 28, 32]
 split = x.reshape(1, 28 * 28, groups, -1)
 mean, variance = split.mean((1, 3), keepdims=True), split.var((1, 3), keepdims=True)
-normal = ((split - mean) / np.sqrt(variance + duet.model.GROUP_NORM_EPS)).reshape(x.shape)
+normal = ((split - mean) / np.sqrt(variance + duet.networks.layers.GROUP_NORM_EPS)).reshape(x.shape)
 scale, shift = (loaded.tensors[f"ema/down.0.residual.norm_1.{name}"] for name in ("weight", "bias"))
 by_hand = normal * scale + shift
 deviation = np.sqrt(variance)
@@ -429,7 +431,7 @@ ATTENDING = [name for name, what in PARTS.items() if "attention" in what]
 def attention(seen, name):
     """The weights w [49, 49] in one of the blocks."""
     q, k = (seen[f"{name}.attention.{role}"][0] for role in ("query", "key"))  # [49, 128]
-    return reference_model.softmax(q @ k.T / np.sqrt(q.shape[1]))
+    return networks.softmax(q @ k.T / np.sqrt(q.shape[1]))
 
 
 looked = inside.activations(duet, network, noisy(sneaker, [150]), [150])
@@ -446,7 +448,7 @@ def at_pixel(pixel):
         place.set_title(name)
     for place, size in zip(axes, (4, 1, 1, 1, 1), strict=True):
         corner = column * size - 0.5, row * size - 0.5
-        place.add_patch(plt.Rectangle(corner, size, size, fill=False, edgecolor="#d55e00", linewidth=2))
+        place.add_patch(plt.Rectangle(corner, size, size, fill=False, edgecolor="C1", linewidth=2))
         place.set(xticks=[], yticks=[])
         place.grid(False)
     figure.colorbar(shown, ax=axes, label="weight", extend="max", shrink=0.8)
@@ -534,7 +536,7 @@ def kind(name):
 KINDS = ("convolutions", "attention", "time", "GroupNorm")
 counts = {}
 for preset, model in PRESETS.items():
-    found = inside.shapes(duet, duet.model.UNet(model))
+    found = inside.shapes(duet, duet.model.make_network(dataclasses.replace(config, model=model)))
     counts[preset] = {which: sum(int(np.prod(s)) for n, s in found.items() if kind(n) == which) for which in KINDS}
     total = sum(counts[preset].values())
     shares = ", ".join(f"{which} {count / total:.1%}" for which, count in counts[preset].items())
@@ -644,11 +646,11 @@ check.attention(my_attention)
 #
 # | here | in the code | in Ho et al. 2020 |
 # |---|---|---|
-# | $\epsilon_\theta(x_t, t)$ | `model.UNet`, called with `(x_t, t)` | $\epsilon_\theta$, section 3.2 |
+# | $\epsilon_\theta(x_t, t)$ | `networks.unet.UNet`, called with `(x_t, t)` | $\epsilon_\theta$, section 3.2 |
 # | the $x_0$ that it implies | `engine.predict_x_0(schedule, x_t, t, eps_pred)` | eq. 15 |
-# | $\text{emb}(t)$ | `model.timestep_embedding(t, dim)` | appendix B; Vaswani et al. 2017 |
-# | the residual block, with the time | `model.ResidualBlock` | appendix B |
-# | attention | `model.AttentionBlock` | appendix B, at 16 x 16 |
+# | $\text{emb}(t)$ | `networks.layers.timestep_embedding(t, dim)` | appendix B; Vaswani et al. 2017 |
+# | the residual block, with the time | `networks.layers.ResidualBlock` | appendix B |
+# | attention | `networks.layers.AttentionBlock` | appendix B, at 16 x 16 |
 # | the sizes | `config.ModelConfig`, `config.PRESETS` | appendix B |
 #
 # Next: [03, the objective](03_objective.ipynb): what it is trained to, and why.

@@ -36,9 +36,10 @@ from matplotlib import pyplot as plt
 
 from ddpm_course.exercises import objective as check
 from ddpm_course.figures import show_images
-from ddpm_shared import datasets, likelihood
+from ddpm_shared import datasets
+from ddpm_shared.commands import bits_estimate
 from ddpm_shared.config import DiffusionConfig
-from ddpm_shared.samplers import Sampling
+from ddpm_shared.config.sampling import Sampling
 
 duet = begin(FRAMEWORK)
 
@@ -281,7 +282,7 @@ for place, t in enumerate(times):
 # %%
 figure, axes = plt.subplots()
 axes.plot(np.arange(1, 1000), weight[1:] / weight[1:].mean(), label="in the bound")
-axes.axhline(1, color="#d55e00", linestyle="--", label="in the simple loss")
+axes.axhline(1, color="C1", linestyle="--", label="in the simple loss")
 axes.set(title="How much an error of eps counts", xlabel="t", ylabel="weight (mean 1)", xscale="log", yscale="log")
 axes.legend()
 plt.show()
@@ -411,9 +412,9 @@ every = np.arange(1000)
 x_t = np.sqrt(alphas_cumprod)[:, None, None, None] * x_0[:1000] + np.sqrt(1 - alphas_cumprod)[:, None, None, None] * eps
 rivals = {
     "says 0": (np.mean(eps**2, axis=(1, 2, 3)), ":", "0.5"),
-    "says x_t": (np.mean((x_t - eps) ** 2, axis=(1, 2, 3)), "-.", "#009e73"),
-    "the linear formula": (np.mean((linear(x_t, every) - eps) ** 2, axis=(1, 2, 3)), "--", "#d55e00"),
-    "the trained network": (losses, "-o", "#0072b2"),
+    "says x_t": (np.mean((x_t - eps) ** 2, axis=(1, 2, 3)), "-.", "C2"),
+    "the linear formula": (np.mean((linear(x_t, every) - eps) ** 2, axis=(1, 2, 3)), "--", "C1"),
+    "the trained network": (losses, "-o", "C0"),
 }
 figure, axes = plt.subplots()
 for name, (values, dashes, colour) in rivals.items():
@@ -489,7 +490,8 @@ print("losses of the network alone, eight batches of 120 images:", " ".join(f"{l
 # ## Other questions to the same network
 #
 # Given $x_t$, to know one of $x_0$, $\epsilon$ and $v = \sqrt{\bar\alpha_t}\,\epsilon - \sqrt{1 - \bar\alpha_t}\,x_0$
-# is to know all: they are linear combinations. With $\sqrt{\bar\alpha_t} = \cos\varphi$ and
+# is to know all: each is a direction, $a\,x_0 + b\,\epsilon$, and so is $x_t$ itself. Two directions are two equations
+# for $x_0$ and $\epsilon$ (`prediction.direction`). With $\sqrt{\bar\alpha_t} = \cos\varphi$ and
 # $\sqrt{1 - \bar\alpha_t} = \sin\varphi$, the pair $(x_t, v)$ is the pair $(x_0, \epsilon)$, turned by $\varphi$. The
 # package: `prediction.target`, `to_x_0`, `to_eps`.
 
@@ -499,10 +501,8 @@ sneaker = np.repeat(x_0[np.argmax(test.labels == 7)][None], len(times), 0)
 noise = np.repeat(rng.standard_normal((1, 28, 28, 1)), len(times), 0)
 tensors = duet.data.to_tensor(sneaker), duet.times(times), duet.data.to_tensor(noise)
 x_t = duet.engine.q_sample(schedule, *tensors)
-targets = {
-    name: duet.prediction.target(schedule, name, tensors[0], x_t, tensors[1], tensors[2])
-    for name in ("eps", "x_0", "v")
-}
+level = duet.prediction.level_of(schedule, tensors[1])
+targets = {name: duet.prediction.target(level, name, tensors[0], tensors[2]) for name in ("eps", "x_0", "v")}
 show_images(
     np.concatenate([duet.data.to_array(rows) for rows in (x_t, *targets.values())]),
     len(times),
@@ -512,8 +512,8 @@ show_images(
     limits=(-2, 2),
 )
 for name, target in targets.items():
-    image = duet.prediction.to_x_0(schedule, name, x_t, tensors[1], target)
-    noise_found = duet.prediction.to_eps(schedule, name, x_t, tensors[1], target)
+    image = duet.prediction.to_x_0(level, name, x_t, target)
+    noise_found = duet.prediction.to_eps(level, name, x_t, target)
     gaps = np.abs(duet.data.to_array(image) - sneaker).max(), np.abs(duet.data.to_array(noise_found) - noise).max()
     print(f"{name:>3} and back: x_0 to {gaps[0]:.0e}, eps to {gaps[1]:.0e}")
 
@@ -524,12 +524,13 @@ for name, target in targets.items():
 # The answers are interchangeable, but the losses are not. An error of $x_0$ counts $\text{SNR}(t)$ times in the loss of
 # $\epsilon$, once in that of $x_0$, and $\text{SNR}(t) + 1$ times in that of $v$. So a choice of target is a choice of
 # weight. **Min-SNR** (Hang et al. 2023) chooses the weight openly: $\min(\text{SNR}(t), \gamma)$ times the error of
-# $x_0$, whatever the network tells. `objective.loss_weight` is what that takes.
+# $x_0$, whatever the network predicts. `objective.loss_weight` is what that takes.
 
 # %%
 implied = {"eps": snr, "x_0": np.ones(1000), "v": snr + 1}  # how the plain loss of each counts an error of x_0
 min_snr = {
-    name: duet.objective.loss_weight(schedule, name, duet.times(every), 5.0).numpy().ravel() * implied[name]
+    name: duet.objective.loss_weight(duet.prediction.level_of(schedule, duet.times(every)), name, 5.0).numpy().ravel()
+    * implied[name]
     for name in implied
 }
 figure, axes = plt.subplots()
@@ -559,13 +560,13 @@ print(f"min-SNR by eps, x_0 and v: equal to min(SNR, 5) to {worst:.0e} of it")
 # %%
 stride, pixels = 20, test.images[:40]
 bound = duet.bound.Bound(network, config)
-terms = likelihood.terms_of(bound, pixels, first=0, seed=0, stride=stride, timesteps=1000)  # [40, 50]
-found = likelihood.estimate(bound.prior(pixels), terms, stride, 1000)
+terms = bits_estimate.terms_of(bound, pixels, first=0, seed=0, stride=stride, timesteps=1000)  # [40, 50]
+found = bits_estimate.estimate(bound.prior(pixels), terms, stride, 1000)
 over_t = np.array(found["terms"])  # [T]: the decoder at t = 0, then the divergences
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6))
 left.plot(np.arange(1, 1000), over_t[1:], ".", markersize=4, label="divergence at t")
-left.plot(0, over_t[0], "D", color="#d55e00", label="decoder, t = 0")
+left.plot(0, over_t[0], "D", color="C1", label="decoder, t = 0")
 left.axhline(found["prior"], color="0.3", linestyle="--", linewidth=1, label="prior")
 left.set(title="The terms", xlabel="t", ylabel="bits per dimension", yscale="log")
 left.legend()
@@ -665,7 +666,7 @@ check.eps_weight(my_eps_weight)
 # | $\tilde\beta_t$ | `schedule.posterior_variance[t - 1]` | eq. 7 |
 # | $L_T$; $L_{t-1}$ and $L_0$ | `bound.prior_bits_per_dim`; `bound.variational_bound_term` | eq. 5 |
 # | $L_\text{simple}$ | `engine.diffusion_loss(schedule, eps_model, x_0, t, eps)` | eq. 14 |
-# | $x_0$, $v$ for $\epsilon$ | `prediction.target`, `to_x_0`, `to_eps` | section 3.2; Salimans and Ho 2022 |
-# | $\min(\text{SNR}, \gamma)$ | `objective.loss_weight(schedule, prediction, t, gamma)` | Hang et al. 2023 |
+# | $x_0$, $v$ for $\epsilon$ | `prediction.direction`, `target`, `to_x_0`, `to_eps` | section 3.2; Salimans and Ho 2022 |
+# | $\min(\text{SNR}, \gamma)$ | `objective.loss_weight(level, prediction, gamma)` | Hang et al. 2023 |
 #
 # Next: [04, training](04_training.ipynb): how a network gets there.

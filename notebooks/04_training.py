@@ -61,7 +61,7 @@ STEPS = 400
 training = TrainingConfig(batch_size=64, max_steps=STEPS, warmup_steps=50)
 config = dataclasses.replace(with_preset(Config(device="cpu"), "tiny"), training=training)
 train, test = datasets.load("fashion-mnist-10k")
-learner = duet.learner.Learner(config)
+learner = duet.learner.Learner(config, STEPS)
 print(f"{learner.num_parameters:,} weights, {len(train.images):,} images, {STEPS} steps of {training.batch_size}")
 
 # %% [markdown]
@@ -69,7 +69,8 @@ print(f"{learner.num_parameters:,} weights, {len(train.images):,} images, {STEPS
 # [00](00_orientation.ipynb)): the other framework is given the same.
 
 # %%
-images, t, eps = batches.training_arrays(train.images, config, 0)
+batch = batches.training_batch(train, config, 0)
+images, t, eps = batch.pixels, batch.t, batch.eps
 print(f"step 0: images {images.shape} {images.dtype}, t {t[:8]}..., noise {eps.shape}")
 x_t = duet.engine.q_sample(
     learner.schedule,
@@ -113,7 +114,7 @@ plt.show()
 curve = LiveCurve(f"{duet.name}: the loss of 400 steps of `tiny`", STEPS)
 grids, weights = {}, {}
 for step in range(STEPS):
-    loss, norm, rate = learner.train_step(train.images, step)
+    loss, norm, rate = learner.train_step(batches.training_batch(train, config, step), step)
     curve.add(loss)
     if step + 1 in (25, 50, 100, 200, STEPS):
         grids[step + 1] = learner.sample(8, lambda t: None)  # drawn with the averaged weights

@@ -39,7 +39,7 @@ from ddpm_course.exercises import sampling as check
 from ddpm_course.explore import explore
 from ddpm_course.figures import show_images
 from ddpm_shared import datasets, streams
-from ddpm_shared.samplers import Sampling, times
+from ddpm_shared.config.sampling import Draw, Sampling, times
 
 duet = begin(FRAMEWORK)
 
@@ -240,7 +240,7 @@ show_images(
 )
 figure, axes = plt.subplots()
 axes.axhspan(-1, 1, color="0.88", label="where pixels are")
-for (name, values), dashes, colour in zip(ranges.items(), ("-", "--"), ("#0072b2", "#d55e00"), strict=True):
+for (name, values), dashes, colour in zip(ranges.items(), ("-", "--"), ("C0", "C1"), strict=True):
     low, high = np.array(values).T
     axes.plot(visited, low, dashes, color=colour, label=f"smallest and largest, {name}")
     axes.plot(visited, high, dashes, color=colour)
@@ -357,9 +357,8 @@ show_images(
 # %%
 quiet = {i: x for i, x, _ in chain(xs[STEPS], lambda i: 0 * xs[STEPS])}
 ddim_xs = {}
-ddim = duet.sampling.sample(
-    network, config, Sampling("ddim", steps=STEPS), seed=0, num_images=4, on_step=lambda i, x: ddim_xs.update({i: x})
-)
+sampler = duet.sampling.Sampler(network, config, Sampling("ddim", steps=STEPS))
+ddim = sampler.draw(Draw(seed=0, first=0, count=4), on_step=lambda i, x: ddim_xs.update({i: x}))
 rows = {"ancestral": ancestral, "ancestral, z = 0": duet.data.to_pixels(quiet[0]), "ddim": ddim}
 show_images(np.concatenate(list(rows.values())), columns=4, rows=list(rows), title="100 steps from the same x_T")
 
@@ -462,22 +461,24 @@ plt.show()
 # Where `x_T` decides the image, one can walk from image to image by walking from noise to noise. Along a straight line?
 # Half-way between two independent noises the variance is $\frac14 + \frac14 = \frac12$, and the network has never seen
 # noise that weak at `t = 999`. So one walks along the great circle through both, which keeps the size
-# (`samplers.slerp`). `sample(..., columns=8)` draws rows of eight images, each row from one noise to another.
+# (`samplers.slerp`). `Draw(..., columns=8)` asks for rows of eight images, each row from one noise to another.
 #
 # > **Predict before you run.** You have seen above what becomes of an `x_t` with too little noise. What will the middle
 # > of a straight line look like?
 
 # %%
 COLUMNS, walk = 8, Sampling("ddim", steps=20)
-circle = duet.sampling.sample(network, config, walk, seed=6, num_images=2 * COLUMNS, columns=COLUMNS)
+walker = duet.sampling.Sampler(network, config, walk)
+circle = walker.draw(Draw(seed=6, first=0, count=2 * COLUMNS, columns=COLUMNS))
 
 four = duet.data.to_array(noise(streams.SAMPLE_X_T, 0, 4, seed=6))  # a row is from noise 0 to 1, the other from 2 to 3
 weights = np.linspace(0, 1, COLUMNS)[:, None, None, None]
 straight = np.concatenate([(1 - weights) * four[k] + weights * four[k + 1] for k in (0, 2)])
 print(f"standard deviation of x_T along the line: {' '.join(f'{x.std():.2f}' for x in straight[:COLUMNS])}")
-some, ask = duet.sampling.make_denoiser(network, config, walk)
-*_, (_, x) = duet.samplers.ddim(some, ask, duet.data.to_tensor(straight.astype(np.float32)), lambda i: None)
-line = duet.data.to_pixels(x)
+starts = duet.data.to_tensor(straight.astype(np.float32))
+line = duet.data.to_pixels(
+    duet.samplers.last(duet.samplers.ddim(walker.levels, walker.denoise, starts, lambda i: None))
+)
 show_images(
     np.concatenate([circle[:COLUMNS], line[:COLUMNS], circle[COLUMNS:], line[COLUMNS:]]),
     columns=COLUMNS,

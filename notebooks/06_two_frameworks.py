@@ -34,7 +34,7 @@ from matplotlib import pyplot as plt
 
 from ddpm_course.exercises import frameworks as check
 from ddpm_course.figures import show_images
-from ddpm_shared import datasets
+from ddpm_shared import batches, datasets
 from ddpm_shared.config import Config, TrainingConfig, with_preset
 
 in_torch, in_tf = begin_both()
@@ -51,8 +51,8 @@ print(f"A is {a.name}, B is {b.name}")
 STEPS = 40
 settings = TrainingConfig(batch_size=16, max_steps=STEPS, warmup_steps=10)
 config = dataclasses.replace(with_preset(Config(device="cpu"), "tiny"), training=settings)
-pixels = datasets.load("fashion-mnist-10k")[0].images
-first, second = a.learner.Learner(config), b.learner.Learner(config)
+train, _ = datasets.load("fashion-mnist-10k")
+first, second = a.learner.Learner(config, STEPS), b.learner.Learner(config, STEPS)
 
 
 def apart(one, other):
@@ -61,8 +61,9 @@ def apart(one, other):
 
 
 print(f"initial weights differ by {apart(first.tensors(), second.tensors())}")
-loss_a, norm_a, _ = first.train_step(pixels, 0)
-loss_b, norm_b, _ = second.train_step(pixels, 0)
+batch = batches.training_batch(train, config, 0)
+loss_a, norm_a, _ = first.train_step(batch, 0)
+loss_b, norm_b, _ = second.train_step(batch, 0)
 print(f"loss of step 0:     A {loss_a:.9f}, B {loss_b:.9f}, apart by {abs(loss_a - loss_b):.1e}")
 print(f"gradient of step 0: A {norm_a:.9f}, B {norm_b:.9f}, apart by {abs(norm_a - norm_b):.1e}")
 
@@ -76,8 +77,8 @@ print(f"gradient of step 0: A {norm_a:.9f}, B {norm_b:.9f}, apart by {abs(norm_a
 # %%
 def losses(tree, precision):
     """The loss of every step of a run."""
-    learner = tree.learner.Learner(dataclasses.replace(config, precision=precision))
-    return np.array([learner.train_step(pixels, step)[0] for step in range(STEPS)])
+    learner = tree.learner.Learner(dataclasses.replace(config, precision=precision), STEPS)
+    return np.array([learner.train_step(batches.training_batch(train, config, step), step)[0] for step in range(STEPS)])
 
 
 runs = {(tree.name, precision): losses(tree, precision) for precision in ("fp32", "fp64") for tree in (a, b)}
@@ -163,7 +164,7 @@ for size in (28, 14, 7):
 # nothing. Here is what it does to a picture: every second pixel is taken, but not the same ones.
 
 # %%
-image = (pixels[:1] / np.float32(127.5) - 1).astype(np.float32)
+image = (train.images[:1] / np.float32(127.5) - 1).astype(np.float32)
 blur = np.full((1, 1, 3, 3), 1 / 9, np.float32)
 kernel = blur
 one, other = by_torch(image), by_keras(image)
@@ -175,7 +176,8 @@ show_images(
 )
 
 # %% [markdown]
-# The way out: pad by hand, then convolve without padding. In this package `Downsample` does (`model.py` of both trees).
+# The way out: pad by hand, then convolve without padding. In this package `Downsample` does (`networks/layers.py` of both
+# trees).
 #
 # ### 2 · The epsilon of a normalisation
 #

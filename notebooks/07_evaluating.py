@@ -38,10 +38,10 @@ from ddpm_course.exercises import evaluating as check
 from ddpm_course.explore import explore
 from ddpm_course.figures import show_images
 from ddpm_shared import datasets
+from ddpm_shared.config.sampling import Sampling
 from ddpm_shared.evaluation import corruptions, metrics, neighbours
 from ddpm_shared.evaluation.extractor import Extractor
 from ddpm_shared.evaluation.judge import Judge
-from ddpm_shared.samplers import Sampling
 
 duet = begin(FRAMEWORK)
 
@@ -96,9 +96,9 @@ print("drawn are no.", *np.flatnonzero(order >= 10))
 # %%
 extractor = Extractor()
 judge = Judge(train, test, extractor=extractor)  # looks at all real images, once
-real = judge.other_seen.features  # of the test images, [2000, 128]
+real = judge.other_extracted.features  # of the test images, [2000, 128]
 seen = extractor(drawn)
-right = np.mean(judge.other_seen.probabilities.argmax(axis=1) == test.labels)
+right = np.mean(judge.other_extracted.probabilities.argmax(axis=1) == test.labels)
 print(f"features of the drawn images: {seen.features.shape}; the classifier is right on {right:.1%} of the test images")
 
 # %% [markdown]
@@ -118,7 +118,7 @@ def on_map(features):
 figure, axes = plt.subplots(figsize=(7.5, 5.4))
 axes.plot(*on_map(real).T, ".", color="0.75", markersize=4, label="2,000 real test images")
 axes.plot(*on_map(seen.features).T, "x", color="C1", markersize=5, label="256 drawn images")
-for label, name in enumerate(datasets.CLASS_NAMES):
+for label, name in enumerate(train.class_names):
     side = {"Pullover": "right", "Shirt": "left"}.get(name, "center")  # where two lie on each other
     axes.text(*np.median(on_map(real[test.labels == label]), axis=0), name, ha=side, weight="bold")
 axes.set(
@@ -143,7 +143,7 @@ print(f"the two directions hold {values[-2:].sum() / values.sum():.0%} of the va
 # No other pairing makes it shorter. Take the first of the two directions:
 
 # %%
-a, b = on_map(seen.features)[:, 0], on_map(judge.reference_seen.features)[:, 0]
+a, b = on_map(seen.features)[:, 0], on_map(judge.reference_extracted.features)[:, 0]
 by_hand = (a.mean() - b.mean()) ** 2 + (a.std(ddof=1) - b.std(ddof=1)) ** 2
 packaged = metrics.frechet_distance(metrics.moments(a[:, None]), metrics.moments(b[:, None]))
 
@@ -238,7 +238,7 @@ print(f"drawn images: {halves[0]:.2f} and {halves[1]:.2f} for n = 128, {fid:.2f}
 # A number is understood once one has seen it move. So we spoil real test images on purpose.
 
 # %%
-made = corruptions.spoilt(train, test, COUNT)
+made = corruptions.corrupted(train, test, COUNT)
 NAMES = {
     "test images": "as they are",
     "blurred by 1 pixel": "blurred",
@@ -340,7 +340,7 @@ explore("k", range(1, 8), balls, shown=[3, 4])
 # %%
 COLUMNS = ("fid_fashion", "precision", "recall", "coverage")
 lines = ["| | Fréchet distance | precision | recall | coverage |", "|---|---|---|---|---|"]
-others = [judge.scores(judge.other_seen.take(chosen)) for chosen in subsets[COUNT]]
+others = [judge.scores(judge.other_extracted.take(chosen)) for chosen in subsets[COUNT]]
 spans = [(min(o[key] for o in others), max(o[key] for o in others)) for key in COLUMNS]
 lines.append(
     "| " + " | ".join(["ten sets of test images", *(f"{low:.2f} to {high:.2f}" for low, high in spans)]) + " |"
@@ -494,7 +494,7 @@ check.frechet(my_frechet)
 #
 # | here | in the code | source |
 # |---|---|---|
-# | features | `extractor.Extractor`, `Seen.features` | [docs/evaluation.md](../docs/evaluation.md) |
+# | features | `extractor.Extractor`, `Extracted.features` | [docs/evaluation.md](../docs/evaluation.md) |
 # | $\mu$, $S$ | `metrics.moments` | Heusel et al. 2017, section 2 |
 # | $d^2$, Fréchet distance | `metrics.frechet_distance`, `fid_fashion` | Heusel et al. 2017, eq. 6 |
 # | the floor | `judge.Judge.floor`, `fid_floor` | |

@@ -36,11 +36,11 @@ from matplotlib import pyplot as plt
 
 from ddpm_course.exercises import experiment as check
 from ddpm_course.figures import show_images
-from ddpm_shared import datasets
+from ddpm_shared import batches, datasets
 from ddpm_shared.config import Config, DiffusionConfig, TrainingConfig, with_preset
+from ddpm_shared.config.sampling import Sampling
 from ddpm_shared.evaluation import metrics
 from ddpm_shared.evaluation.judge import Judge
-from ddpm_shared.samplers import Sampling
 
 duet = begin(FRAMEWORK)
 
@@ -77,16 +77,16 @@ def distance(images, real=judge.moments):
     return metrics.frechet_distance(metrics.moments(judge.extractor(images).features), real)
 
 
-def run(seed, images=train.images, training=None, **diffusion):
-    """Train `tiny` on images, and draw. Returns the drawn images, and the mean loss of the last 50 steps."""
+def run(seed, data=train, training=None, **diffusion):
+    """Train `tiny` on the images of `data`, and draw. Returns the drawn images, and the mean loss of the last 50 steps."""
     config = dataclasses.replace(
         with_preset(Config(device="cpu"), "tiny"),
         seed=seed,
         training=TrainingConfig(batch_size=64, max_steps=STEPS, warmup_steps=20, **(training or {})),
         diffusion=DiffusionConfig(**diffusion),
     )
-    learner = duet.learner.Learner(config)
-    losses = [learner.train_step(images, step)[0] for step in range(STEPS)]
+    learner = duet.learner.Learner(config, STEPS)
+    losses = [learner.train_step(batches.training_batch(data, config, step), step)[0] for step in range(STEPS)]
     return learner.sample(COUNT, lambda t: None), np.mean(losses[-50:])
 
 
@@ -228,18 +228,19 @@ Markdown(report)
 # what that is: `run(0, schedule="sigmoid")`, `run(0, prediction="v")`, `run(0, loss_weighting="min_snr")`. What belongs
 # to training goes into `training`: `run(0, training={"ema_decay": 0.99})`.
 #
-# **B · Other data.** `images` may be any `[N, 28, 28, 1]` array of `uint8`: digits, letters, drawings of your own.
-# Compare with the images that were learned from, not with others. Here are the ankle boots alone:
+# **B · Other data.** The images of `data` may be any `[N, 28, 28, 1]` array of `uint8`: digits, letters, drawings of
+# your own. Compare with the images that were learned from, not with others. Here are the ankle boots alone:
 #
 # > **Predict before you run.** The same network, the same 150 steps, a tenth of the images. Better or worse pictures?
 
 # %%
-BOOT = datasets.CLASS_NAMES.index("Ankle boot")
-boots = train.images[train.labels == BOOT]
-of_boots = metrics.moments(judge.reference_seen.features[train.labels == BOOT])
-drawn, loss = run(0, images=boots)
+BOOT = train.class_names.index("Ankle boot")
+is_boot = train.labels == BOOT
+boots = dataclasses.replace(train, images=train.images[is_boot], labels=train.labels[is_boot])
+of_boots = metrics.moments(judge.reference_extracted.features[is_boot])
+drawn, loss = run(0, boots)
 print(
-    f"{len(boots)} boots: loss {loss:.4f}, distance from the boots {distance(drawn, of_boots):.2f} "
+    f"{len(boots.images)} boots: loss {loss:.4f}, distance from the boots {distance(drawn, of_boots):.2f} "
     f"(test images: {distance(test.images[test.labels == BOOT], of_boots):.2f})"
 )
 show_images(drawn[:10], title=f"{duet.name}: trained on nothing but ankle boots, for 150 steps")
@@ -259,7 +260,7 @@ show_images(drawn[:10], title=f"{duet.name}: trained on nothing but ankle boots,
 # %%
 network, config = duet.trained()
 drawn = duet.sampling.sample(network, config, Sampling("dpmpp_2m_sde", steps=20), seed=0, num_images=96)
-likely = judge.extractor(drawn).probabilities[:, datasets.CLASS_NAMES.index("Bag")]
+likely = judge.extractor(drawn).probabilities[:, train.class_names.index("Bag")]
 kept = drawn[np.random.default_rng(0).random(len(drawn)) < likely]
 print(f"{len(kept)} of {len(drawn)} images are kept as bags")
 show_images(kept, columns=10, title=f"{duet.name}: bags on demand, by drawing too much")

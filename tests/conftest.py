@@ -11,7 +11,7 @@ import pytest
 from ddpm_parity.suite import Suite
 from ddpm_parity.tf_side import TensorFlow
 from ddpm_parity.torch_side import Torch
-from ddpm_shared import cli, datasets
+from ddpm_shared import command_line, datasets, frameworks
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ TREES = {"torch": Tree("torch", "torch"), "tf": Tree("tf", "tensorflow")}
 def require(name: str) -> Tree:
     """The tree, or a skipped test where its framework is missing; in CI, where nothing may be missing, a failed one."""
     tree = TREES[name]
-    if not cli.installed(tree.framework):
+    if not frameworks.installed(tree.framework):
         (pytest.fail if os.environ.get("CI") else pytest.skip)(f"{tree.framework} is not installed")
     return tree
 
@@ -103,13 +103,13 @@ def keep_networks(monkeypatch):
     def keep(*trees):
         for tree in trees:
 
-            def load(loaded, prefix, config, tree=tree, load_model=tree.sampling.load_model):
+            def load(loaded, prefix, config, tree=tree, load=tree.model.load):
                 key = (tree.name, loaded.sha256, prefix, config)
                 if key not in NETWORKS:
-                    NETWORKS[key] = load_model(loaded, prefix, config)
+                    NETWORKS[key] = load(loaded, prefix, config)
                 return NETWORKS[key]
 
-            monkeypatch.setattr(tree.sampling, "load_model", load)
+            monkeypatch.setattr(tree.model, "load", load)
 
     return keep
 
@@ -121,7 +121,7 @@ def guarded(capfd):
     def run(main):
         capfd.readouterr()
         with pytest.raises(SystemExit) as stopped:
-            cli.guard(main)
+            command_line.guard(main)
         return stopped.value.code, capfd.readouterr().err
 
     return run

@@ -11,11 +11,12 @@ from numpy.testing import assert_allclose
 
 from ddpm_parity.engine import eps_model
 from ddpm_parity.sides import draw
-from ddpm_shared import reference, reference_bound
 from ddpm_shared.config import DiffusionConfig
+from ddpm_shared.oracle import bound as oracle_bound
+from ddpm_shared.oracle import diffusion
 
 LEVELS = np.arange(256) / 127.5 - 1  # all grey levels, exact to float64
-HO = reference.make_schedule(DiffusionConfig())
+HO = diffusion.make_schedule(DiffusionConfig())
 LOG_VARIANCE = float(HO["posterior_log_variance_clipped"][0])  # of the decoder
 FLOOR = math.log(1e-12)
 
@@ -125,7 +126,7 @@ def test_the_prior_costs_next_to_nothing(side):
 @pytest.mark.parametrize("log_variance", [LOG_VARIANCE, LOG_VARIANCE - 8, 0.0])
 def test_the_oracle_s_integral_is_the_error_function(mean, log_variance):
     """Otherwise the quadrature that both trees are held to has too few nodes for a narrow or a wide Gaussian."""
-    found = reference_bound.discretized_gaussian_log_likelihood(LEVELS, np.full(256, mean), np.array([log_variance]))
+    found = oracle_bound.discretized_gaussian_log_likelihood(LEVELS, np.full(256, mean), np.array([log_variance]))
     expected = [exact(level, mean, math.exp(log_variance / 2)) for level in range(256)]
     assert_allclose(found, expected, rtol=2e-13, atol=1e-15)
 
@@ -140,7 +141,7 @@ def test_the_divergence_is_the_integral_that_defines_it(gaussians):
         for mean, variance in ((mean_1, variance_1), (mean_2, variance_2))
     )
     expected = float(np.trapezoid(np.exp(log_p) * (log_p - log_q), x))
-    found = reference_bound.gaussian_divergence(*(np.array(value) for value in gaussians))
+    found = oracle_bound.gaussian_divergence(*(np.array(value) for value in gaussians))
     assert_allclose(found, expected, rtol=1e-12)
 
 
@@ -148,10 +149,10 @@ def test_the_divergence_is_the_integral_that_defines_it(gaussians):
 def test_a_step_s_loss_of_signal_is_the_divergence_of_its_posteriors(t):
     """Otherwise the oracle's short cut is another quantity than the paper's KL(q(x_prev | x_t, x_0) || p)."""
     x_0, x_t, x_0_pred, at = LEVELS[None, :40], draw(1, 40), draw(1, 40, seed=1) / 3, np.array([t])
-    mean, variance, _ = reference.q_posterior(HO, x_0, x_t, at)
-    mean_pred, _, _ = reference.q_posterior(HO, x_0_pred, x_t, at)
-    nats = reference_bound.gaussian_divergence(mean, variance, mean_pred, variance).mean()
+    mean, variance, _ = diffusion.q_posterior(HO, x_0, x_t, at)
+    mean_pred, _, _ = diffusion.q_posterior(HO, x_0_pred, x_t, at)
+    nats = oracle_bound.gaussian_divergence(mean, variance, mean_pred, variance).mean()
     eps = (x_t - HO["sqrt_alphas_cumprod"][t] * x_0) / HO["sqrt_one_minus_alphas_cumprod"][t]
     eps_pred = (x_t - HO["sqrt_alphas_cumprod"][t] * x_0_pred) / HO["sqrt_one_minus_alphas_cumprod"][t]
-    found = reference_bound.variational_bound_term(HO, lambda x_t, t: eps_pred, x_0, at, eps)
+    found = oracle_bound.variational_bound_term(HO, lambda x_t, t: eps_pred, x_0, at, eps)
     assert_allclose(found, [nats / math.log(2)], rtol=1e-9)

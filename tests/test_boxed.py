@@ -9,10 +9,14 @@ import pytest
 import safetensors.numpy
 from numpy.testing import assert_array_equal
 
-from ddpm_shared import checkpoint, cli, datasets
-from ddpm_shared.checkpoint import BOXED
+from ddpm_shared import datasets
+from ddpm_shared.commands import bits as bits_command
+from ddpm_shared.commands import invert as invert_command
+from ddpm_shared.commands import sample as sample_command
 from ddpm_shared.config import Config, DataConfig
 from ddpm_shared.evaluation.judge import Judge
+from ddpm_shared.records import checkpoint
+from ddpm_shared.records.checkpoint import BOXED
 
 CARD = BOXED.with_name("MODEL_CARD.md").read_text()
 # 2.3e-4 of the pixels differed, by one level.
@@ -47,10 +51,10 @@ def test_it_is_small_and_says_nothing_of_the_machine_that_made_it():
     assert (config.data.data_dir, config.device, config.threads, config.compile) == (None, "auto", None, False)
 
 
-@pytest.mark.parametrize("read", [cli.parse_sample, cli.parse_bound, cli.parse_inversion])
+@pytest.mark.parametrize("read", [sample_command.parse, bits_command.parse, invert_command.parse])
 def test_it_is_what_the_commands_take_unless_told_otherwise(read):
     """Otherwise the first thing that a newcomer sees is an error."""
-    data = [] if read is cli.parse_sample else ["--dataset", "fashion-mnist-10k"]
+    data = [] if read is sample_command.parse else ["--dataset", "fashion-mnist-10k"]
     assert read("torch", data).checkpoint.path == BOXED
 
 

@@ -12,10 +12,11 @@ import pytest
 import safetensors.numpy
 from numpy.testing import assert_array_equal
 
-from ddpm_shared import checkpoint, files
 from ddpm_shared import config as configs
+from ddpm_shared import files
 from ddpm_shared.config import Config
 from ddpm_shared.errors import UserError
+from ddpm_shared.records import checkpoint
 
 CONFIG = dataclasses.replace(configs.with_preset(Config(), "tiny"), seed=3)
 SHAPES = {"conv.weight": (3, 2, 3, 3), "conv.bias": (3,), "time.weight": (4, 5), "scale": ()}
@@ -100,12 +101,55 @@ def test_the_file_is_an_ordinary_safetensors_file(path):
     with safetensors.safe_open(path, framework="numpy") as file:
         metadata = json.loads(file.metadata()["ddpm-duet"])
     assert metadata == {
-        "format": "ddpm-duet/1",
+        "format": "ddpm-duet/2",
         "framework": "torch",
         "step": 7,
         "config": configs.to_dict(CONFIG),
         "dataset_sha256": "ab" * 32,
+        "codec": {"kind": "pixels"},
     }
+
+
+def test_a_file_of_the_first_format_is_read_as_ever(path):
+    """Otherwise the model in the package, and every run of the last year, can no longer be sampled or resumed."""
+    metadata = {"format": "ddpm-duet/1", "framework": "tensorflow", "step": 7, "dataset_sha256": "ab" * 32}
+    path.parent.mkdir()
+    header = {"ddpm-duet": json.dumps(metadata | {"config": configs.to_dict(CONFIG)})}
+    safetensors.numpy.save_file(tensors(), path, header)
+    loaded = checkpoint.load(path)
+    assert (loaded.framework, loaded.step, loaded.config, loaded.codec) == ("tensorflow", 7, CONFIG, checkpoint.PIXELS)
+    for prefix in checkpoint.PREFIXES:
+        for name, value in checkpoint.select(loaded, prefix, SHAPES).items():
+            assert_array_equal(value, tensors()[f"{prefix}/{name}"])
+    assert checkpoint.select(loaded, checkpoint.BUFFERS, {}) == {}
+    safetensors.numpy.save_file({**tensors(), "buffers/x": np.ones(2)}, path, header)
+    assert "holds buffers/x, which no run writes" in refusal(path)  # a file of /1 has none
+
+
+def test_buffers_and_what_the_codec_needs_come_back_whatever_is_read(path):
+    """Otherwise a network with running statistics, or the latents of an autoencoder, are drawn wrong."""
+    more = {"buffers/norm.running_mean": np.arange(3.0), "codec/decoder.weight": np.ones((2, 2))}
+    loaded = checkpoint.load(save(path, tensors() | more), ("ema",))
+    assert loaded.tensors.keys() == {f"ema/{name}" for name in SHAPES} | more.keys()
+    shapes = {"norm.running_mean": (3,)}
+    assert_array_equal(checkpoint.select(loaded, checkpoint.BUFFERS, shapes)["norm.running_mean"], np.arange(3.0))
+    for wrong, fault in [
+        ({}, "surplus norm.running_mean"),
+        (shapes | {"norm.count": ()}, "missing norm.count"),
+        ({"norm.running_mean": (4,)}, "other shape norm.running_mean (3,), not (4,)"),
+    ]:
+        with pytest.raises(UserError) as error:
+            checkpoint.select(loaded, checkpoint.BUFFERS, wrong)
+        assert str(error.value).startswith(f"the buffers tensors in {path} do not fit the network: {fault}. ")
+
+
+def test_a_codec_of_a_newer_version_is_refused(path):
+    """Otherwise latents are taken for pixels, and drawn as noise."""
+    save(path, tensors(), codec={"kind": "autoencoder"})
+    assert refusal(path) == (
+        f"{path} has a codec of kind 'autoencoder', which this version does not know: read it with the newer version "
+        "of ddpm-duet that wrote it"
+    )
 
 
 # --- Bad files ----------------------------------------------------------------------------------------------
@@ -133,7 +177,7 @@ def test_a_safetensors_file_of_something_else_is_refused(path):
     """Otherwise the weights of another project are tried; NumPy does not even know all of their number formats."""
     path.parent.mkdir()
     safetensors.numpy.save_file({"model/x": np.ones(2)}, path)
-    assert refusal(path).endswith("is not a checkpoint of ddpm-duet: its format is None, not 'ddpm-duet/1'")
+    assert refusal(path).endswith("its format is None, not 'ddpm-duet/2' or older")
     header = json.dumps({"model/x": {"dtype": "BF16", "shape": [1], "data_offsets": [0, 2]}}).encode()
     path.write_bytes(len(header).to_bytes(8, "little") + header + b"\0\0")
     assert "its format is None" in refusal(path)
@@ -142,9 +186,13 @@ def test_a_safetensors_file_of_something_else_is_refused(path):
 @pytest.mark.parametrize(
     ("metadata", "message"),
     [
-        ({"format": "ddpm-duet/2"}, "its format is 'ddpm-duet/2', not 'ddpm-duet/1'"),
+        ({"format": "ddpm-duet/3"}, "its format is 'ddpm-duet/3', not 'ddpm-duet/2' or older"),
         (["ddpm-duet/1"], "its format is None"),
         ({"format": "ddpm-duet/1", "step": 1, "config": {}}, "lacks dataset_sha256, framework in its metadata"),
+        (
+            {"format": "ddpm-duet/2", "framework": "torch", "step": 1, "config": {}, "dataset_sha256": ""},
+            "lacks codec in its metadata",
+        ),
         (
             {"format": "ddpm-duet/1", "framework": "torch", "step": 1, "dataset_sha256": "", "config": {"new": 1}},
             '"new"',

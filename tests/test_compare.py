@@ -16,11 +16,12 @@ import pytest
 from numpy.testing import assert_array_equal
 from PIL import Image
 
-from ddpm_shared import cli, compare, runs
-from ddpm_shared.compare import charts, gaps, run_records, verdict
+from ddpm_shared import command_line, compare, machine
+from ddpm_shared.compare import charts, command, gaps, run_records, verdict
 from ddpm_shared.config import Config, to_dict
 from ddpm_shared.datasets import Split
 from ddpm_shared.errors import UserError
+from ddpm_shared.records import run as run_folder
 
 Record = dict[str, Any]
 BATCH = Config().training.batch_size  # 128
@@ -104,11 +105,11 @@ def judged(values: Record, fid: float = 1.25) -> Record:
     return put(put(values, "history.evaluations", [record]), "evaluation", record | {"best": best})
 
 
-def run(values: Record, name: str = "run") -> compare.Run:
-    return compare.Run(Path(name), values)
+def run(values: Record, name: str = "run") -> compare.RunRecord:
+    return compare.RunRecord(Path(name), values)
 
 
-def pair(a: Record, b: Record) -> tuple[compare.Run, compare.Run]:
+def pair(a: Record, b: Record) -> tuple[compare.RunRecord, compare.RunRecord]:
     return run(a, "first"), run(b, "second")
 
 
@@ -145,8 +146,8 @@ B = metrics("tensorflow")
 def test_what_a_run_writes_is_what_the_schema_says(tmp_path: Path) -> None:
     """Otherwise no run could be compared, or the published schema told something else than the files."""
     split = Split("fashion-mnist", "train", np.zeros((5, 28, 28, 1), np.uint8), np.zeros(5, np.uint8), "0" * 64)
-    environment = runs.environment("cpu", 2)
-    books = runs.Run(tmp_path / "run", "tensorflow", Config(), environment, split, 159_697)
+    environment = machine.environment("cpu", 2)
+    books = run_folder.Run(tmp_path / "run", "tensorflow", Config(), environment, split, 159_697)
     assert compare.read_run(books.folder).metrics["final"]["loss"] is None  # before the first step
 
     step = {"step": 1, "epoch": 1, "images_seen": 128, "loss": 0.1 + 0.2, "grad_norm": 1.0, "learning_rate": 1e-6}
@@ -336,7 +337,7 @@ def test_the_last_judgement_is_told(tmp_path: Path, capsys: pytest.CaptureFixtur
     """
     folders = [write(tmp_path / "a", A), write(tmp_path / "b", judged(B, fid=1.25))]
     out = tmp_path / "out"
-    assert compare.main([*folders, "--out", str(out)]) == 0
+    assert command.main([*folders, "--out", str(out)]) == 0
     result = json.loads((out / "comparison.json").read_text())
     told = [(each["fid_fashion"], each["fid_images"]) for each in result["runs"]]
     assert told == [(None, None), (1.25, 256)]
@@ -428,7 +429,7 @@ def test_a_run_is_not_compared_with_itself(tmp_path: Path) -> None:
     first, copied = write(tmp_path / "first", A), write(tmp_path / "copied", A)
     for other in (first, f"{first}/metrics.json", f"{first}/../first", copied):
         with pytest.raises(UserError, match="are one and the same run, or a copy of it: give different runs"):
-            compare.main([first, other, "--allow-different", "--out", str(tmp_path / "out")])
+            command.main([first, other, "--allow-different", "--out", str(tmp_path / "out")])
     assert not (tmp_path / "out").exists()
 
 
@@ -520,7 +521,7 @@ def test_main_writes_the_comparison(tmp_path: Path, capsys: pytest.CaptureFixtur
     c = metrics("torch", [0.1 + 0.2, 0.7, 0.013], ends=[2, 3])
     out = tmp_path / "deep" / "out"
     folders = [write(tmp_path / name, values) for name, values in (("a", a), ("b", b), ("c", c))]
-    assert compare.main([*folders, "--out", str(out)]) == 0
+    assert command.main([*folders, "--out", str(out)]) == 0
     assert sorted(path.name for path in out.iterdir()) == ["comparison.json", "loss.png", "report.html"]
 
     result = json.loads((out / "comparison.json").read_text(), parse_constant=no_constant)
@@ -561,7 +562,7 @@ def test_default_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     """Otherwise one comparison overwrites another, or litters the repository."""
     monkeypatch.chdir(tmp_path)
     arguments = [write(tmp_path / "a", A), write(tmp_path / "b", B)]
-    assert compare.main(arguments) == compare.main(arguments) == 0
+    assert command.main(arguments) == command.main(arguments) == 0
     written = sorted(Path("runs/compare").glob("*Z-torch-tensorflow*/comparison.json"))
     assert len(written) == 2
 
@@ -606,9 +607,9 @@ def test_the_figure_shows_any_pair(losses: list[float]) -> None:
 # The command line.
 
 
-def code_of(command: Callable[[], int]) -> int | str | None:
+def code_of(run: Callable[[], int]) -> int | str | None:
     with pytest.raises(SystemExit) as caught:
-        cli.guard(command)
+        command_line.guard(run)
     return caught.value.code
 
 
@@ -617,22 +618,22 @@ def test_exit_codes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     a, far = write(tmp_path / "a", A), write(tmp_path / "far", metrics("tensorflow", [1000.0, 1000.0]))
     unlike = write(tmp_path / "unlike", put(B, "config.seed", 1))
     out = ["--out", str(tmp_path / "out")]
-    assert code_of(lambda: compare.main([a, far, *out])) == 0
-    assert code_of(lambda: compare.main([a, unlike, *out])) == 2
+    assert code_of(lambda: command.main([a, far, *out])) == 0
+    assert code_of(lambda: command.main([a, unlike, *out])) == 2
     assert capsys.readouterr().err.startswith("error: ")
-    assert code_of(lambda: compare.main([a, unlike, "--allow-different", *out])) == 0
-    assert code_of(lambda: compare.main([a, str(tmp_path / "nowhere"), *out])) == 2
+    assert code_of(lambda: command.main([a, unlike, "--allow-different", *out])) == 0
+    assert code_of(lambda: command.main([a, str(tmp_path / "nowhere"), *out])) == 2
     for given in ([], [a]):
-        assert code_of(lambda given=given: compare.main([*given, *out])) == 2  # type: ignore[misc]
+        assert code_of(lambda given=given: command.main([*given, *out])) == 2  # type: ignore[misc]
         assert f"two runs to a comparison or more, not {len(given)}: " in capsys.readouterr().err
-    assert code_of(lambda: compare.main([a, far, "--out", f"{a}/metrics.json"])) == 1  # a file, not a folder
+    assert code_of(lambda: command.main([a, far, "--out", f"{a}/metrics.json"])) == 1  # a file, not a folder
     assert "metrics.json" in capsys.readouterr().err
 
 
 def test_as_a_module(tmp_path: Path) -> None:
     """Otherwise `make compare` does nothing, or ends in a traceback."""
-    command = [sys.executable, "-m", "ddpm_shared.compare", str(tmp_path / "x"), str(tmp_path / "y")]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    line = [sys.executable, "-m", "ddpm_shared.compare", str(tmp_path / "x"), str(tmp_path / "y")]
+    done = subprocess.run(line, capture_output=True, text=True, cwd=tmp_path, check=False)
     assert done.returncode == 2
     assert done.stderr.startswith(f"error: there is no {tmp_path / 'x'}")
     assert "Traceback" not in done.stderr

@@ -1,15 +1,16 @@
-"""Settings: what a run is told is what it does, or one sentence says why not."""
+"""Settings: a run does what its settings say, or one sentence says why not."""
 
 import dataclasses
 import json
 import os
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from ddpm_shared import checkpoint, cli
 from ddpm_shared import config as configs
+from ddpm_shared.commands import train as train_command
 from ddpm_shared.config import (
     PRESETS,
     Config,
@@ -19,6 +20,7 @@ from ddpm_shared.config import (
     TrainingConfig,
 )
 from ddpm_shared.errors import UserError
+from ddpm_shared.records import checkpoint
 
 NAN = float("nan")
 
@@ -94,7 +96,7 @@ def write_json(value, path="settings.json"):
 
 
 def parse(*argv, framework="torch"):
-    return cli.parse_train(framework, argv)
+    return train_command.parse(framework, argv)
 
 
 def refused(capsys, *argv):
@@ -238,8 +240,8 @@ BETAS = "--beta-start, --beta-end"
         (
             DiffusionConfig,
             {"zero_terminal_snr": True},
-            "--zero-terminal-snr with --prediction eps: x_t is all noise at t = T - 1, and to tell the noise says "
-            "nothing of the image; predict v or x_0",
+            "--zero-terminal-snr with --prediction eps: x_t is pure noise at t = T - 1, and from the noise alone no "
+            "image follows; predict v or x_0",
         ),
         (DiffusionConfig, {"timesteps": 1}, "--timesteps 1: must be 2 or more"),
         (DiffusionConfig, {"beta_start": 0.0}, f"{BETAS} (0.0, 0.02): must satisfy 0 < start <= end < 1"),
@@ -250,8 +252,8 @@ BETAS = "--beta-start, --beta-end"
         (ModelConfig, {"num_groups": 0}, f"{MODEL_COUNTS} (1, 0, 28, 1): must all be 1 or more"),
         (ModelConfig, {"image_size": -1}, f"{MODEL_COUNTS} (1, 2, -1, 1): must all be 1 or more"),
         (ModelConfig, {"image_channels": 0}, f"{MODEL_COUNTS} (1, 2, 28, 0): must all be 1 or more"),
-        (ModelConfig, {"channel_mults": ()}, "--channel-mults (): needs one positive number a level"),
-        (ModelConfig, {"channel_mults": (1, 0)}, "--channel-mults (1, 0): needs one positive number a level"),
+        (ModelConfig, {"channel_mults": ()}, "--channel-mults (): needs one positive number per level"),
+        (ModelConfig, {"channel_mults": (1, 0)}, "--channel-mults (1, 0): needs one positive number per level"),
         (
             ModelConfig,
             {"base_channels": 36, "num_groups": 8},
@@ -282,11 +284,7 @@ BETAS = "--beta-start, --beta-end"
         (TrainingConfig, {"warmup_steps": -1}, "--warmup-steps -1: must be 0 or more"),
         (TrainingConfig, {"sample_every": -1}, "--sample-every -1: must be 0 or more"),
         (TrainingConfig, {"evaluate_every": -1}, "--evaluate-every -1: must be 0 or more"),
-        (
-            TrainingConfig,
-            {"evaluate_images": 127},
-            "--evaluate-images 127: must be 128 or more, as many as the judge has features",
-        ),
+        (TrainingConfig, {"evaluate_images": 0}, "--evaluate-images 0: must be 1 or more"),
         (TrainingConfig, {"learning_rate": 0.0}, "--learning-rate 0.0: must be positive and finite"),
         (TrainingConfig, {"learning_rate": float("inf")}, "--learning-rate inf: must be positive and finite"),
         (TrainingConfig, {"max_grad_norm": NAN}, "--max-grad-norm nan: must be positive and finite"),
@@ -321,7 +319,7 @@ def test_a_value_out_of_range_is_refused(kind, values, message):
         (TrainingConfig, {"epochs": 1, "max_steps": 1, "batch_size": 1, "validation_images": 1}),
         (TrainingConfig, {"warmup_steps": 0, "sample_every": 0, "ema_decay": 0.0}),
         (TrainingConfig, {"decay_start": 0.0, "final_learning_rate": 0.0}),
-        (TrainingConfig, {"evaluate_every": 0, "evaluate_images": 128}),
+        (TrainingConfig, {"evaluate_every": 0, "evaluate_images": 1}),
     ],
 )
 def test_the_ends_of_the_ranges_are_allowed(kind, values):
@@ -362,14 +360,38 @@ def test_the_preset_flag_wins_over_the_file_and_leaves_its_other_settings():
     assert parse("--config", file).config == UNUSUAL
 
 
-def test_every_setting_has_a_flag(capsys):
-    """Otherwise a value of config.json can be reached by a file only."""
+FROM_THE_DATA = {"model.image_size", "model.image_channels"}
+
+
+def test_every_setting_has_a_flag_but_those_that_come_from_the_data(capsys):
+    """Otherwise a value of config.json can be set in a file only, or a flag is offered that the data contradict."""
     with pytest.raises(SystemExit) as stopped:
         parse("--help")
     assert stopped.value.code == 0
-    listed = capsys.readouterr().out
-    for key, _ in flat(configs.to_dict(Config())):
-        assert "--" + key.split(".")[-1].replace("_", "-") in listed
+    listed = set(re.findall(r"--[\w-]+", capsys.readouterr().out))
+    keys = [key for key, _ in flat(configs.to_dict(Config()))]
+    without = {key for key in keys if "--" + key.split(".")[-1].replace("_", "-") not in listed}
+    assert without == FROM_THE_DATA
+
+
+def test_the_shape_of_the_images_comes_from_the_data():
+    """Otherwise the network is built for other images than it is given."""
+    config = configs.with_preset(UNUSUAL, "tiny")
+    model = dataclasses.replace(PRESETS["tiny"], image_size=10, image_channels=4)
+    assert configs.fitted(config, (10, 10, 4)) == dataclasses.replace(config, model=model)
+
+
+def test_images_that_are_not_square_are_refused():
+    """Otherwise the network is built for squares, and fails at its first batch."""
+    with pytest.raises(UserError) as error:
+        configs.fitted(Config(data=DataConfig("fashion-mnist")), (28, 32, 1))
+    assert str(error.value) == "--dataset fashion-mnist: has images of 28 x 32: they must be square"
+
+
+def test_images_without_the_sizes_of_attention_are_refused():
+    """Otherwise attention is silently left out for data of another size."""
+    with pytest.raises(UserError, match=r"^--attention-resolutions \(7,\): the levels of this network work at \(32"):
+        configs.fitted(Config(), (32, 32, 1))
 
 
 @pytest.mark.parametrize("framework", ["torch", "tensorflow"])
@@ -386,6 +408,8 @@ def test_a_run_gets_a_folder_of_its_framework_and_preset(framework):
     ("argv", "message"),
     [
         (["--batchsize", "3"], "Unrecognized options: --batchsize"),
+        (["--image-size", "28"], "Unrecognized options: --image-size"),
+        (["--image-channels", "1"], "Unrecognized options: --image-channels"),
         (["--epochs", "0"], "--epochs 0: must be 1 or more"),
         (["--epochs", "many"], "--epochs: invalid literal for int() with base 10: 'many'"),
         (["--precision", "fp8"], "invalid choice 'fp8' for argument '--precision'"),
@@ -545,7 +569,7 @@ def test_a_resumed_run_computes_what_it_began(written, argv, difference):
     """Otherwise the second half of a run is another experiment under the first one's name."""
     with pytest.raises(UserError) as error:
         parse("--resume", *argv)
-    assert f"a resumed run computes what it began, but {difference}" in str(error.value)
+    assert f"a resumed run must keep its settings, but {difference}" in str(error.value)
     assert str(error.value).endswith("Leave these flags out, or start a new run without --resume")
 
 
@@ -570,7 +594,7 @@ def test_a_resumed_run_may_go_further_and_elsewhere(written):
     before, now = dict(flat(configs.to_dict(SAVED))), dict(flat(configs.to_dict(config)))
     changed = {key for key in before if before[key] != now[key]}
     assert {"--" + key.split(".")[-1].replace("_", "-") for key in changed} == set(changes)
-    assert changed == cli.CHANGEABLE
+    assert changed == configs.CHANGEABLE
     assert parse("--resume", "--preset", "tiny", "--seed", "11").config == SAVED  # as it was: no change
 
 

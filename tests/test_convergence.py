@@ -6,7 +6,7 @@ tests/benchmarks/convergence.py has the mathematics, and draws docs/convergence.
 import convergence
 import pytest
 
-from ddpm_shared.samplers import SAMPLERS, quiet
+from ddpm_shared.config.sampling import SAMPLER_FACTS, deterministic
 
 # None of the numbers below is random, and rounding is far below them all; both trees gave the same three digits.
 
@@ -14,7 +14,7 @@ from ddpm_shared.samplers import SAMPLERS, quiet
 # 1.00, plms 2.01, dpmpp_2m 1.95, dpmpp_2m_sde 2.00, heun 2.00.
 STEPS, ORDER_WITHIN = (128, 256), 0.06
 # Of the distribution, for whose sake one samples. Along one path of the noise, dpmpp_2m_sde is of order 1.
-ORDERS = {name: kind.order for name, kind in SAMPLERS.items()}
+ORDERS = {name: kind.order for name, kind in SAMPLER_FACTS.items()}
 # The error of the whole way in 50 and in 250 steps, in standard deviations of the data. Those of order 2 do not gain 25
 # times: the last step, to the clean image, is of order 1.
 WHOLE = {
@@ -35,7 +35,7 @@ def side(side_of):
     return side_of("fp64")
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("name", SAMPLER_FACTS)
 def test_the_error_falls_at_the_solver_s_order(side, name, record_property):
     """Otherwise a step is slightly wrong, as by a weight or the time before, and more steps help less than they should.
 
@@ -46,7 +46,7 @@ def test_the_error_falls_at_the_solver_s_order(side, name, record_property):
     assert abs(order - ORDERS[name]) <= ORDER_WITHIN
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("name", SAMPLER_FACTS)
 def test_the_whole_way_draws_the_data(side, name, record_property):
     """Otherwise the images are too pale or too harsh: their mean or their spread is not that of the data."""
     for steps, bound in zip((50, 250), WHOLE[name], strict=True):
@@ -55,31 +55,31 @@ def test_the_whole_way_draws_the_data(side, name, record_property):
         assert error <= bound, steps
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("name", SAMPLER_FACTS)
 def test_the_mean_is_right_whatever_the_steps(side, name, record_property):
     """Otherwise few steps make all images darker or brighter, not just less varied.
 
     The path through the middle, x_t = alpha MEAN, has eps = 0, and every solver stays on it.
     """
-    schedule = side.engine.make_schedule(convergence.FINE, side.dtype, steps=range(999, 10_000, 1500))
-    start, _ = convergence.marginal(side, schedule, 6)
-    for i, affine in enumerate(convergence.run(side, schedule, name)):
-        wanted, _ = convergence.marginal(side, schedule, i - 1)
+    levels = side.processes.make_levels(convergence.FINE, range(999, 10_000, 1500))
+    start, _ = convergence.marginal(levels, 6)
+    for i, affine in enumerate(convergence.run(side, levels, name)):
+        wanted, _ = convergence.marginal(levels, i - 1)
         record_property(f"mean {name}", abs(affine.c + affine.a * start - wanted))
         assert abs(affine.c + affine.a * start - wanted) <= ROUNDING
 
 
-@pytest.mark.parametrize("name", quiet())
+@pytest.mark.parametrize("name", deterministic())
 def test_without_noise_the_path_is_the_ode_s(side, name, record_property):
     """Otherwise an image without noise on the way is not that of its x_T, though the images as a whole be right.
 
     x_t = alpha MEAN + (x_T - alpha_T MEAN) std_t / std_T, in closed form; not its mirror image, and without any z.
     """
     visited = range(convergence.FLOOR, convergence.FINE.timesteps, 64)
-    schedule = side.engine.make_schedule(convergence.FINE, side.dtype, steps=visited)
-    _, std = convergence.marginal(side, schedule, len(visited) - 1)
-    for i, affine in enumerate(convergence.run(side, schedule, name)[1:]):
-        wanted = convergence.marginal(side, schedule, i)[1] / std
+    levels = side.processes.make_levels(convergence.FINE, visited)
+    _, std = convergence.marginal(levels, len(visited) - 1)
+    for i, affine in enumerate(convergence.run(side, levels, name)[1:]):
+        wanted = convergence.marginal(levels, i)[1] / std
         record_property(f"path {name}", abs(affine.a - wanted))
         assert affine.a == pytest.approx(wanted, abs=PATH[name])
         assert not affine.b.any()

@@ -9,8 +9,9 @@ import pytest
 
 from ddpm_course import begin, begin_both, build, explore, inside, live, mirror
 from ddpm_course import tree as trees
-from ddpm_shared import checkpoint, reference_model
 from ddpm_shared.errors import UserError
+from ddpm_shared.oracle import networks
+from ddpm_shared.records import checkpoint
 
 SOURCES = build.sources()
 
@@ -189,7 +190,7 @@ def test_the_look_inside_sees_what_the_oracle_computes(tree):
     assert inside.shapes(duet, trained) == {name: value.shape for name, value in parameters.items()}
 
     x_t, t = np.random.default_rng(0).standard_normal((2, 28, 28, 1)).astype(np.float32), [3, 700]
-    oracle = reference_model.Network(parameters, config.model)
+    oracle = networks.Network(parameters, config.model)
     eps_pred = oracle(x_t, np.array(t))
     for _ in range(2):  # what was watched once is as it was
         seen = inside.activations(duet, trained, x_t, t)

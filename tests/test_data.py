@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from ddpm_shared import batches
+from ddpm_shared import batches, images, streams
 from ddpm_shared.config import Config, DataConfig, DiffusionConfig, TrainingConfig
+from ddpm_shared.datasets import Split
+from ddpm_shared.records import checkpoint
 
 PIXELS = np.random.default_rng(0).integers(0, 256, size=(50, 6, 5, 3), dtype=np.uint8)  # no two axes alike
+SPLIT = Split("noise", "train", PIXELS, np.arange(50, dtype=np.uint8), "")  # image i has label i
 CONFIG = Config(seed=4, diffusion=DiffusionConfig(timesteps=40), training=TrainingConfig(batch_size=8))
 
 
@@ -30,7 +33,9 @@ def test_pixels_become_minus_one_to_one_and_come_back(tree, side_of, precision):
 def test_pixels_out_of_range_are_clipped(tree):
     """Otherwise a sample just above 1 wraps around to black."""
     values = np.array([-1.7, -1.001, 1.001, 1.7, 0.0, 0.004]).reshape(1, 2, 3, 1)
-    assert_array_equal(tree.data.to_pixels(tree.data.to_tensor(values)).ravel(), [0, 0, 255, 255, 128, 128])
+    expected = np.reshape([0, 0, 255, 255, 128, 128], values.shape)
+    assert_array_equal(tree.data.to_pixels(tree.data.to_tensor(values)), expected)
+    assert_array_equal(images.to_pixels(values), expected)  # what commands in NumPy use
 
 
 @pytest.mark.parametrize("flip", [False, True])
@@ -38,7 +43,7 @@ def test_pixels_out_of_range_are_clipped(tree):
 def test_both_trees_see_the_same_batch(suite, step, flip):
     """Otherwise their losses cannot be compared step by step, which is what this project is for."""
     config = dataclasses.replace(CONFIG, data=DataConfig(horizontal_flip=flip))
-    arrays = batches.training_arrays(PIXELS, config, step)
+    arrays = batches.training_batch(SPLIT, config, step).arrays
     sides = [suite.sides["fp32"][name] for name in ("torch", "tf")]
     torch_batch, tf_batch = ([side.array(tensor) for tensor in side.batch(arrays)] for side in sides)
     for a, b in zip(torch_batch, tf_batch, strict=True):
@@ -49,9 +54,9 @@ def test_both_trees_see_the_same_batch(suite, step, flip):
 def test_flipped_images_are_mirrored_left_to_right_and_nothing_else_changes():
     """Otherwise the option turns images over, or disturbs the noise of the run without it."""
     flipping = dataclasses.replace(CONFIG, data=DataConfig(horizontal_flip=True))
-    plain, mirrored = (batches.training_arrays(PIXELS, config, 3) for config in (CONFIG, flipping))
-    same = [np.array_equal(a, b) for a, b in zip(plain[0], mirrored[0], strict=True)]
-    turned = [np.array_equal(a[:, ::-1], b) for a, b in zip(plain[0], mirrored[0], strict=True)]
+    plain, mirrored = (batches.training_batch(SPLIT, config, 3) for config in (CONFIG, flipping))
+    same = [np.array_equal(a, b) for a, b in zip(plain.pixels, mirrored.pixels, strict=True)]
+    turned = [np.array_equal(a[:, ::-1], b) for a, b in zip(plain.pixels, mirrored.pixels, strict=True)]
     assert all(s or m for s, m in zip(same, turned, strict=True))
     assert any(same)
     assert any(turned)
@@ -63,8 +68,47 @@ def test_flipped_images_are_mirrored_left_to_right_and_nothing_else_changes():
 
 def test_validation_noise_belongs_to_the_image_not_to_the_batch():
     """Otherwise the validation loss changes with the batch size or from epoch to epoch."""
-    whole = batches.validation_arrays(PIXELS, dataclasses.replace(CONFIG, training=TrainingConfig(batch_size=50)), 0)
-    parts = [batches.validation_arrays(PIXELS, CONFIG, first) for first in range(0, 50, 8)]
-    assert [len(part[0]) for part in parts] == [8, 8, 8, 8, 8, 8, 2]
-    for index in range(3):
-        assert_array_equal(np.concatenate([part[index] for part in parts]), whole[index])
+    at_once = dataclasses.replace(CONFIG, training=TrainingConfig(batch_size=50, validation_images=None))
+    (whole,) = batches.validation_batches(SPLIT, at_once)
+    parts = list(batches.validation_batches(SPLIT, CONFIG))
+    assert [len(part.pixels) for part in parts] == [8, 8, 8, 8, 8, 8, 2]
+    for field in batches.Batch._fields:
+        assert_array_equal(np.concatenate([getattr(part, field) for part in parts]), getattr(whole, field))
+    assert_array_equal(whole.pixels, PIXELS)
+    fewer = dataclasses.replace(CONFIG, training=TrainingConfig(batch_size=8, validation_images=10))
+    assert [len(batch.pixels) for batch in batches.validation_batches(SPLIT, fewer)] == [8, 2]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 8])
+def test_a_worker_draws_its_rows_of_the_batch_and_no_others(count, monkeypatch):
+    """Otherwise a run on two workers trains on other images or noise than on one, or each draws all the noise."""
+    config = dataclasses.replace(CONFIG, data=DataConfig(horizontal_flip=True))
+    whole = batches.training_batch(SPLIT, config, 5)
+    assert_array_equal(whole.labels, [next(i for i in range(50) if is_image(i, x)) for x in whole.pixels])
+    drawn = []
+    normal = streams.normal
+
+    def counted(seed, stream, step, shape, first=0):
+        drawn.append(shape[0])
+        return normal(seed, stream, step, shape, first)
+
+    monkeypatch.setattr(streams, "normal", counted)
+    parts = [batches.training_batch(SPLIT, config, 5, (rank, count)) for rank in range(count)]
+    assert sum(drawn) == 8
+    for field in batches.Batch._fields:
+        assert_array_equal(np.concatenate([getattr(part, field) for part in parts]), getattr(whole, field))
+    assert whole.labels.dtype == np.int64
+
+
+def is_image(index, pixels):
+    """Whether these are the pixels of an image of the split, mirrored or not."""
+    return any(np.array_equal(PIXELS[index], each) for each in (pixels, pixels[:, ::-1]))
+
+
+def test_the_codec_of_pixels_goes_there_and_back(tree):
+    """Otherwise what is trained on is not what is drawn, or a sampler clips to other limits than x_0 has."""
+    codec = tree.data.PIXELS
+    x_0 = codec.encode(PIXELS, tree.utils.dtype("fp32"))
+    assert_array_equal(codec.decode(x_0), PIXELS)
+    assert codec.limits == (tree.data.to_array(x_0).min(), tree.data.to_array(x_0).max()) == (-1.0, 1.0)
+    assert codec.kind == checkpoint.PIXELS["kind"]

@@ -15,20 +15,23 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import get_args
 
 import numpy as np
 import pooch
 import pytest
 
-from ddpm_shared import datasets
-from ddpm_shared.datasets import EMBEDDED, FULL, IdxFile, Split
+from ddpm_shared import datasets, files
+from ddpm_shared.config import Dataset
+from ddpm_shared.datasets import EMBEDDED, FULL, Split, download, fashion_mnist
+from ddpm_shared.datasets.idx import IdxFile, read_idx
 from ddpm_shared.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 BUILDER = ROOT / "shared/tools/embed_fashion_mnist.py"
 COMMITTED = ROOT / "shared/src/embedded"
-NAMES = [file.name for file in datasets.FILES[FULL]]
-DEBIAN = datasets.DEBIAN  # the fixture `tiny` points datasets.DEBIAN elsewhere
+NAMES = [file.name for file in fashion_mnist.FILES[FULL]]
+DEBIAN = fashion_mnist.DEBIAN  # the fixture `tiny` points fashion_mnist.DEBIAN elsewhere
 
 
 def idx(array: np.ndarray) -> bytes:
@@ -61,9 +64,9 @@ def write(folder: Path, **changed: bytes) -> Path:
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """The (absent) cache folder of a world with no network, where Fashion-MNIST has five images."""
-    monkeypatch.setitem(datasets.FILES, FULL, TINY)
-    monkeypatch.setattr(datasets, "DEBIAN", tmp_path / "debian")
-    monkeypatch.setattr(datasets, "MIRRORS", ())
+    monkeypatch.setitem(fashion_mnist.FILES, FULL, TINY)
+    monkeypatch.setattr(fashion_mnist, "DEBIAN", tmp_path / "debian")
+    monkeypatch.setattr(fashion_mnist, "MIRRORS", ())
     monkeypatch.setenv("DDPM_DUET_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     return tmp_path / "cache" / FULL
@@ -89,7 +92,7 @@ def test_a_good_file_is_read_packed_or_not(tmp_path: Path, suffix: str, pack: Ca
     """Otherwise users who unzipped their copy, or the embedded set, would be locked out."""
     path = tmp_path / f"images{suffix}"
     path.write_bytes(pack(PAYLOADS[NAMES[0]]))
-    array = datasets.read_idx(path)
+    array = read_idx(path)
     np.testing.assert_array_equal(array, IMAGES)
     assert array.dtype == np.uint8
     assert array.flags.writeable, "torch.from_numpy warns about memory it may not write to"
@@ -142,7 +145,7 @@ def test_every_kind_of_bad_file_is_named_with_found_expected_and_way_out(
     path = tmp_path / "images.gz"
     path.write_bytes(content)
     with pytest.raises(UserError) as caught:
-        datasets.read_idx(path, TINY[0].shape, TINY[0].sha256)
+        read_idx(path, TINY[0].shape, TINY[0].sha256)
     assert str(caught.value).startswith(f"{path} {message}")
     assert str(caught.value).endswith(": replace it with a fresh copy")
 
@@ -152,9 +155,9 @@ def test_an_xz_cut_short_and_a_missing_file_are_user_errors(tmp_path: Path) -> N
     path = tmp_path / "images.xz"
     path.write_bytes(lzma.compress(GOOD)[:-20])
     with pytest.raises(UserError, match=r"images\.xz is damaged .* expected a sound \.xz file"):
-        datasets.read_idx(path)
+        read_idx(path)
     with pytest.raises(UserError, match=r"none\.gz cannot be read \(No such file or directory\), expected"):
-        datasets.read_idx(tmp_path / "none.gz")
+        read_idx(tmp_path / "none.gz")
 
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress, lzma.compress])
@@ -165,10 +168,10 @@ def test_no_cut_and_no_flipped_byte_passes_the_reader(tmp_path: Path, pack: Call
     for position in range(len(packed)):
         path.write_bytes(packed[:position])
         with pytest.raises(UserError):
-            datasets.read_idx(path, TINY[0].shape, TINY[0].sha256)
+            read_idx(path, TINY[0].shape, TINY[0].sha256)
         path.write_bytes(packed[:position] + bytes([packed[position] ^ 0x55]) + packed[position + 1 :])
         try:  # a byte that carries no data, such as the clock in a .gz, may change
-            np.testing.assert_array_equal(datasets.read_idx(path, TINY[0].shape, TINY[0].sha256), IMAGES)
+            np.testing.assert_array_equal(read_idx(path, TINY[0].shape, TINY[0].sha256), IMAGES)
         except UserError:
             continue
 
@@ -263,9 +266,9 @@ def test_the_cache_follows_its_environment_variable_and_else_the_platform(
 ) -> None:
     """Otherwise a classroom could not share one cache, or downloads would land in the repository."""
     monkeypatch.setenv("DDPM_DUET_CACHE", str(tmp_path))
-    assert datasets.cache_dir() == tmp_path / FULL
+    assert files.cache_dir(FULL) == tmp_path / FULL
     monkeypatch.setenv("DDPM_DUET_CACHE", "")
-    assert datasets.cache_dir() == Path(datasets.platformdirs.user_cache_dir("ddpm-duet")) / FULL
+    assert files.cache_dir(FULL) == Path(files.platformdirs.user_cache_dir("ddpm-duet")) / FULL
 
 
 # --- Downloads ----------------------------------------------------------------------------------------------
@@ -307,7 +310,7 @@ def mirrors(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..
 
     def use(*behaviours: str) -> list[str]:
         root = f"http://127.0.0.1:{server.server_port}"
-        monkeypatch.setattr(datasets, "MIRRORS", tuple(f"{root}/{behaviour}/" for behaviour in behaviours))
+        monkeypatch.setattr(fashion_mnist, "MIRRORS", tuple(f"{root}/{behaviour}/" for behaviour in behaviours))
         return requests
 
     yield use
@@ -324,7 +327,7 @@ def test_a_download_fills_the_cache_and_the_next_run_needs_no_network(
     assert is_tiny(datasets.load(FULL))
     assert requests == [f"/good/{name}.gz" for name in NAMES]
     assert sorted(os.listdir(tiny)) == sorted(f"{name}.gz" for name in NAMES)
-    assert f"ddpm-duet: downloading {datasets.MIRRORS[0]}{NAMES[0]}.gz" in capfd.readouterr().err
+    assert f"ddpm-duet: downloading {fashion_mnist.MIRRORS[0]}{NAMES[0]}.gz" in capfd.readouterr().err
     mirrors()
     assert is_tiny(datasets.load(FULL))
     assert capfd.readouterr().err == ""
@@ -338,7 +341,7 @@ def test_the_second_mirror_serves_what_the_first_does_not(
     requests = mirrors(first, "good")
     assert is_tiny(datasets.load("auto"))
     assert requests.count(f"/good/{NAMES[0]}.gz") == 1
-    assert requests.count(f"/{first}/{NAMES[0]}.gz") == (1 if first == "missing" else datasets.ATTEMPTS)
+    assert requests.count(f"/{first}/{NAMES[0]}.gz") == (1 if first == "missing" else download.ATTEMPTS)
     assert sorted(os.listdir(tiny)) == sorted(f"{name}.gz" for name in NAMES)
 
 
@@ -356,7 +359,7 @@ def test_when_all_mirrors_fail_one_error_names_each_and_the_three_ways_out(
 ) -> None:
     """Otherwise a learner on a train would not know of the embedded set, and a bad file might stay."""
     mirrors("missing", "garbage", "cut", "short")
-    datasets.MIRRORS += ("http://127.0.0.1:1/closed/",)  # undone with the rest by the fixture
+    fashion_mnist.MIRRORS += ("http://127.0.0.1:1/closed/",)  # undone with the rest by the fixture
     with pytest.raises(UserError) as caught:
         datasets.load(FULL)
     message = str(caught.value)
@@ -445,6 +448,20 @@ def test_an_unknown_name_lists_the_allowed_ones() -> None:
         datasets.load("mnist")
 
 
+def test_the_names_a_user_may_give_are_those_in_the_registry() -> None:
+    """Otherwise `--dataset` lists a set that does not load, or hides one that does."""
+    assert get_args(Dataset) == datasets.NAMES
+
+
+def test_a_source_is_what_its_splits_are(embedded: tuple[Split, Split]) -> None:
+    """Otherwise a network is built for other images, or a class gets another's name."""
+    source = datasets.DATASETS[EMBEDDED]
+    for split in embedded:
+        assert split.images.shape[1:] == source.shape
+        assert split.class_names == source.class_names == fashion_mnist.CLASS_NAMES
+        assert split.labels.max() == len(source.class_names) - 1
+
+
 def test_auto_without_the_full_set_takes_the_embedded_one_and_says_so_in_one_line(
     tiny: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -468,7 +485,7 @@ def test_auto_goes_on_when_debians_copy_is_damaged_and_names_it(
 
 def test_a_damaged_package_says_install_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Otherwise the one set that needs no network could be wrong without a word."""
-    monkeypatch.setattr(datasets.resources, "files", lambda package: tmp_path)
+    monkeypatch.setattr(fashion_mnist.resources, "files", lambda package: tmp_path)
     with pytest.raises(UserError, match=r"does not hold the four files .* install ddpm-duet again"):
         datasets.load(EMBEDDED)
     (tmp_path / "embedded").mkdir()
@@ -510,7 +527,7 @@ def test_the_embedded_set_is_balanced_and_in_the_promised_shape(embedded: tuple[
         assert np.bincount(split.labels).tolist() == [per_class] * 10
         header = struct.pack(">4B3I", 0, 0, 8, 3, *split.images.shape[:3])
         assert hashlib.sha256(header + split.images.tobytes()).hexdigest() == split.sha256
-    assert len(datasets.CLASS_NAMES) == 10
+    assert len(fashion_mnist.CLASS_NAMES) == 10
 
 
 def test_the_embedded_set_is_small_and_carries_its_license() -> None:
@@ -558,7 +575,7 @@ def test_the_builder_writes_the_committed_files(
     """Otherwise nobody could say where the embedded bytes come from."""
     builder.main(data_dir=str(DEBIAN), out=tmp_path)
     output = capsys.readouterr().out
-    for file in datasets.FILES[EMBEDDED]:
+    for file in fashion_mnist.FILES[EMBEDDED]:
         built, committed = tmp_path / f"{file.name}.xz", COMMITTED / f"{file.name}.xz"
         assert built.read_bytes() == committed.read_bytes(), "same pixels in other bytes would be another liblzma"
         assert f"{built.name}  {committed.stat().st_size} bytes  payload sha256 {file.sha256}" in output
@@ -577,7 +594,7 @@ def test_the_command_lists_the_files_and_exits_with_zero() -> None:
     done = command("--dataset", EMBEDDED)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("fashion-mnist-10k: 10000 training and 2000 test images, verified\n")
-    for file in datasets.FILES[EMBEDDED]:
+    for file in fashion_mnist.FILES[EMBEDDED]:
         assert f"{file.name}.xz\n" in done.stdout
         assert file.sha256 in done.stdout
 

@@ -15,13 +15,16 @@ import draw_cover
 import numpy as np
 import pytest
 
-from ddpm_shared import cli, demo, evaluation, files, images, runs
+from ddpm_shared import files, images, machine
 from ddpm_shared.config import Config
 from ddpm_shared.datasets import Split
-from ddpm_shared.demo import folder, page
+from ddpm_shared.demo import command, folder, page
 from ddpm_shared.errors import UserError
 from ddpm_shared.evaluation import picture
+from ddpm_shared.evaluation.records import SCHEMA_VERSION
+from ddpm_shared.frameworks import FRAMEWORKS
 from ddpm_shared.images import Pixels
+from ddpm_shared.records import run as run_folder
 
 Record = dict[str, Any]
 
@@ -54,8 +57,8 @@ def write_drawing(where: Path, framework: str, pixels: Pixels, **changed: Any) -
 
 def write_run(where: Path, framework: str, losses: list[float]) -> None:
     """A run folder as training makes it, but for the checkpoints."""
-    environment = runs.environment("cpu", 2) | {"platform": HOSTILE}
-    books = runs.Run(where, framework, Config(), environment, SPLIT, 159_697)
+    environment = machine.environment("cpu", 2) | {"platform": HOSTILE}
+    books = run_folder.Run(where, framework, Config(), environment, SPLIT, 159_697)
     for step, loss in enumerate(losses, start=1):
         place = {"step": step, "epoch": 1, "images_seen": 128 * step, "learning_rate": 1e-3, "wall_s": 0.5 * step}
         books.history["steps"].append(place | {"loss": loss, "grad_norm": 2 * loss})
@@ -66,7 +69,7 @@ def write_evaluation(where: Path) -> None:
     """A judgement as ddpm_shared.evaluation writes it, with made-up numbers."""
     keys = [key for key, _, _ in picture.ROWS]
     record = {
-        "schema_version": evaluation.SCHEMA_VERSION,
+        "schema_version": SCHEMA_VERSION,
         "samples": {"sha256": hashlib.sha256((where / "samples.npz").read_bytes()).hexdigest()},
         "reference": {"name": HOSTILE, "split": "train", "num_images": 10_000},
         "num_images": 256,
@@ -103,7 +106,7 @@ def frames(count: int = 20) -> list[Pixels]:
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A whole demo's page, and its text."""
     where = write_demo(tmp_path_factory.mktemp("demo") / "x")
-    assert demo.main([str(where)]) == 0
+    assert command.main([str(where)]) == 0
     return where / "demo.html", (where / "demo.html").read_text()
 
 
@@ -174,7 +177,7 @@ def test_the_page_says_what_the_files_say(made: tuple[Path, str]) -> None:
         assert said in text
     for index, (key, name, better) in enumerate(picture.ROWS):
         if better:
-            asked = f"{name} {page.ASKS[key]} {better.capitalize()} is better."
+            asked = f"{name} {page.QUESTIONS[key]} {better.capitalize()} is better."
             assert f"{asked} {11.25 + index:.3g} {0.125 + index:.3g} " in text
 
 
@@ -205,7 +208,7 @@ def test_the_headline_follows_from_the_pixels(tmp_path: Path, apart: int, tone: 
 
 def test_every_number_of_the_judge_is_explained() -> None:
     """Otherwise a number that the judge learns to give is silently left out of the page."""
-    assert set(page.ASKS) == {key for key, _, better in picture.ROWS if better}
+    assert set(page.QUESTIONS) == {key for key, _, better in picture.ROWS if better}
 
 
 def test_the_strip_goes_from_noise_to_image() -> None:
@@ -234,7 +237,7 @@ def test_a_differing_pixel_is_a_large_dot() -> None:
 def test_a_missing_piece_is_named_with_its_command(copied: Path, piece: str, guarded: Callable[..., Any]) -> None:
     """Otherwise a demo that was interrupted ends in a traceback, or in a page with holes."""
     (copied / piece).unlink()
-    code, message = guarded(lambda: demo.main([str(copied)]))
+    code, message = guarded(lambda: command.main([str(copied)]))
     assert code == 2
     assert message == (
         f"error: there is no {copied / piece}: python -m {PIECES[piece]} makes it, "
@@ -245,7 +248,7 @@ def test_a_missing_piece_is_named_with_its_command(copied: Path, piece: str, gua
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     """Otherwise a typing error asks for the first piece of a demo that never was."""
     with pytest.raises(UserError, match=r"there is no folder .*nowhere: make demo makes one"):
-        demo.main([str(tmp_path / "nowhere")])
+        command.main([str(tmp_path / "nowhere")])
 
 
 def respell(file: Path, old: str, new: str) -> None:
@@ -290,7 +293,7 @@ def respell(file: Path, old: str, new: str) -> None:
             "num_images is 4 in boxed-torch and 20 in boxed-tensorflow",
         ),
         (
-            lambda where: [write_drawing(where / f"boxed-{name}", name, 255 - DRAWN) for name in cli.TREES],
+            lambda where: [write_drawing(where / f"boxed-{name}", name, 255 - DRAWN) for name in FRAMEWORKS],
             "judges other images than those of",
         ),
         (

@@ -17,9 +17,9 @@ import pytest
 from ddpm_parity.sides import draw
 from ddpm_parity.tolerances import Tolerance
 from ddpm_parity.torch_side import Torch
-from ddpm_shared.cli import installed
 from ddpm_shared.config import Config, DiffusionConfig
-from ddpm_shared.samplers import Sampling, times
+from ddpm_shared.config.sampling import Sampling, times
+from ddpm_shared.frameworks import installed
 
 # Of diffusers 0.42.1 with NumPy 2 and PyTorch 2.13, where it makes an array of a tensor.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -128,7 +128,7 @@ def toy(x, t, timesteps, channels=1):
 
 
 def network_of(side, config):
-    """`toy` on the side's tensors: (x_t, t) -> what `config` says that a network tells."""
+    """`toy` on the side's tensors: (x_t, t) -> what `config` says that a network predicts."""
     channels = 2 if config.variance == "learned_range" else 1
     return lambda x, t: side.tensor(toy(side.array(x), int(np.max(side.array(t))), config.timesteps, channels))
 
@@ -141,9 +141,10 @@ def noises(steps, *shape):
 
 
 def denoiser(side, config, sampling):
-    """What our samplers are given by the sampling command."""
+    """The levels and the denoiser that the sampling command gives our samplers."""
     whole = Config(precision=side.precision, device="cpu", diffusion=config)
-    return side.sampling.make_denoiser(network_of(side, config), whole, sampling)
+    sampler = side.sampling.Sampler(network_of(side, config), whole, sampling)
+    return sampler.levels, sampler.denoise
 
 
 def stacked(side, chain):
@@ -153,10 +154,10 @@ def stacked(side, chain):
 
 def ours(side, config, sampling, x_T, z):  # noqa: N803 (the paper's capital T)
     """Every x_prev of our sampler, [N, B, H, W, C]. The last step must not ask for noise."""
-    schedule, ask = denoiser(side, config, sampling)
+    levels, denoise = denoiser(side, config, sampling)
     z = np.concatenate([np.full_like(z[:1], np.nan), z[1:]])
     chain = side.samplers.SAMPLERS[sampling.sampler](
-        schedule, ask, side.tensor(x_T), lambda i: side.tensor(z[i]), **sampling.options
+        levels, denoise, side.tensor(x_T), lambda i: side.tensor(z[i]), **sampling.options
     )
     return stacked(side, chain)
 
@@ -172,7 +173,7 @@ class Theirs:
     Args:
         make_scheduler: the fixture.
         precision: of the fixture.
-        config: of the process, and what the network tells.
+        config: of the process, and what the network predicts.
         sampling: ours. Its times are passed on where diffusers takes a list, else its spacing and number of steps.
     """
 
@@ -285,7 +286,8 @@ class Theirs:
 
             def eps(x, t):
                 t = self.side.times(np.full(len(x), int(t)))
-                return self.side.prediction.to_eps(schedule, "v", x, t, network(x, t))
+                level = self.side.prediction.level_of(schedule, t)
+                return self.side.prediction.to_eps(level, "v", x, network(x, t))
 
             self.network = eps
         return self
@@ -379,13 +381,14 @@ def test_what_the_network_says(side, make_scheduler, prediction, limit, record_p
     for t in (0, 1, 500, 999):
         output = network_of(theirs, config)(theirs.tensor(x_t), theirs.times(np.array(t)))
         wanted = scheduler.step(output, t, theirs.tensor(x_t), use_clipped_model_output=limit != (False, None))
+        times = side.times(np.full(3, t, np.int32))
         found = side.prediction.denoise(
-            side.schedule(config),
+            side.prediction.level_of(side.schedule(config), times),
             network_of(side, config),
             config,
             side.tensor(x_t),
-            side.times(np.full(3, t, np.int32)),
-            side.prediction.make_limit(clip_x_0, quantile),
+            times,
+            side.prediction.make_clipping(clip_x_0, quantile),
         )
         x_0, eps = side.array(found.x_0), side.array(found.eps)
         before = fields["alphas_cumprod_prev"][t].astype(np.float64)

@@ -10,12 +10,12 @@ import onnx
 import onnxruntime
 import pytest
 
-from ddpm_shared import datasets, evaluation
+from ddpm_shared import datasets
 from ddpm_shared.errors import UserError
-from ddpm_shared.evaluation import corruptions, inception, metrics, samples
+from ddpm_shared.evaluation import command, corruptions, inception, metrics, samples
+from ddpm_shared.evaluation.cache import cached
 from ddpm_shared.evaluation.extractor import DIMENSIONS, SHIPPED, Extractor
 from ddpm_shared.evaluation.judge import Judge
-from ddpm_shared.evaluation.kept import kept
 
 SPLITS = {split.split: split for split in datasets.load(datasets.EMBEDDED)}
 DATA = ["--dataset", datasets.EMBEDDED]
@@ -46,14 +46,14 @@ def npz(folder, images, **more):
 
 def test_the_shipped_classifier_knows_the_classes_and_is_small(judge):
     """Otherwise its features say little of clothes, or the package is heavier than promised."""
-    found = judge.other_seen.probabilities.argmax(1)
+    found = judge.other_extracted.probabilities.argmax(1)
     assert np.mean(found == SPLITS["test"].labels) >= 0.935
     assert SHIPPED.stat().st_size <= 2_000_000
 
 
 def test_features_have_mean_0_and_variance_1_on_training_images(judge):
     """Otherwise distances have no unit. The embedded images are a sixth of those that the file was scaled on."""
-    features = judge.reference_seen.features
+    features = judge.reference_extracted.features
     assert np.abs(features.mean(0)).max() < 0.05
     assert np.abs(features.std(0) - 1).max() < 0.05
 
@@ -81,17 +81,17 @@ def test_a_missing_or_foreign_extractor_is_one_sentence(tmp_path):
         Extractor(tmp_path / "other.onnx")
 
 
-# --- What is kept -------------------------------------------------------------------------------------------
+# --- What is cached -----------------------------------------------------------------------------------------
 
 
-def test_real_images_are_looked_at_once(judge, monkeypatch):
+def test_features_of_real_images_are_computed_once(judge, monkeypatch):
     """Otherwise every judgement begins with half a minute on the same 70,000 images."""
     monkeypatch.setattr(onnxruntime, "InferenceSession", None)
     again = Judge(SPLITS["train"], SPLITS["test"], extractor=judge.extractor)
     np.testing.assert_array_equal(again.moments.covariance, judge.moments.covariance)
 
 
-def test_what_is_kept_depends_on_every_hash_and_survives_damage(tmp_path, monkeypatch):
+def test_what_is_cached_depends_on_every_hash_and_survives_damage(tmp_path, monkeypatch):
     """Otherwise another data set or extractor is judged by old features, or a broken file stops every judgement."""
     monkeypatch.setenv("DDPM_DUET_CACHE", str(tmp_path))
     calls = []
@@ -100,17 +100,17 @@ def test_what_is_kept_depends_on_every_hash_and_survives_damage(tmp_path, monkey
         calls.append(None)
         return {"value": np.arange(3.0)}
 
-    kept("thing", ("a", "b"), compute)
-    kept("thing", ("a", "b"), compute)
+    cached("thing", ("a", "b"), compute)
+    cached("thing", ("a", "b"), compute)
     assert len(calls) == 1
-    kept("thing", ("a", "c"), compute)
-    kept("other", ("a", "b"), compute)
+    cached("thing", ("a", "c"), compute)
+    cached("other", ("a", "b"), compute)
     assert len(calls) == 3
     for damage in (lambda data: data[:50], lambda data: data[:90] + bytes(20) + data[110:], lambda data: b""):
         for file in (tmp_path / "evaluation").iterdir():
             file.write_bytes(damage(file.read_bytes()))
         calls.clear()
-        np.testing.assert_array_equal(kept("thing", ("a", "b"), compute)["value"], np.arange(3.0))
+        np.testing.assert_array_equal(cached("thing", ("a", "b"), compute)["value"], np.arange(3.0))
         assert len(calls) == 1
 
 
@@ -118,7 +118,7 @@ def test_a_cache_that_cannot_be_written_is_done_without(tmp_path, monkeypatch):
     """Otherwise a read-only home folder makes judging impossible."""
     (tmp_path / "file").touch()
     monkeypatch.setenv("DDPM_DUET_CACHE", str(tmp_path / "file"))
-    assert kept("thing", ("a",), lambda: {"value": np.ones(1)})["value"] == 1
+    assert cached("thing", ("a",), lambda: {"value": np.ones(1)})["value"] == 1
 
 
 # --- What is judged -----------------------------------------------------------------------------------------
@@ -155,7 +155,7 @@ MARGIN = {
 
 def test_each_number_moves_the_right_way(judge):
     """Otherwise docs/evaluation.md tells what is not so, and a worse model may get a better number."""
-    rows = list(corruptions.table(judge, corruptions.spoilt(SPLITS["train"], SPLITS["test"], 1500)).values())
+    rows = list(corruptions.table(judge, corruptions.corrupted(SPLITS["train"], SPLITS["test"], 1500)).values())
     real, blurred, noisy, no_trousers, repeated, copied, mirrored, moved = rows
 
     def worse(row, *keys):
@@ -173,7 +173,7 @@ def test_each_number_moves_the_right_way(judge):
     worse(mirrored, "fid_fashion", "kid_fashion")
     worse(no_trousers, "fid_fashion", "kid_fashion", "inception_score_fashion", "recall", "coverage")
     unmoved(no_trousers, "precision")
-    assert no_trousers["class_histogram"][corruptions.MISSING] < 0.02 * 1500
+    assert no_trousers["class_histogram"][SPLITS["test"].class_names.index(corruptions.MISSING)] < 0.02 * 1500
     worse(repeated, "fid_fashion", "recall", "coverage")
     unmoved(repeated, "precision")
     assert repeated["copies_of_each_other"] == 1350
@@ -212,7 +212,7 @@ def test_the_command_writes_what_is_promised(tmp_path, capsys, reference):
     """Otherwise what reads evaluation.json breaks, or nobody can see the summary."""
     file = npz(tmp_path, SPLITS["test"].images[:400], origin=np.array('{"seed": 3}'))
     out = tmp_path / "out"
-    assert evaluation.main([str(file), "--reference", reference, "--out", str(out), *DATA]) == 0
+    assert command.main([str(file), "--reference", reference, "--out", str(out), *DATA]) == 0
     found = json.loads((out / "evaluation.json").read_text())
     assert set(found) >= CONTRACT
     split = SPLITS[reference]
@@ -238,7 +238,7 @@ def test_the_same_images_get_the_same_numbers(tmp_path):
     file = npz(tmp_path, SPLITS["train"].images[:300])
     told = []
     for name in ("a", "b"):
-        evaluation.main([str(file), "--out", str(tmp_path / name), *DATA])
+        command.main([str(file), "--out", str(tmp_path / name), *DATA])
         told.append(json.loads((tmp_path / name / "evaluation.json").read_text()))
         for key in ("created_utc", "seconds"):
             told[-1].pop(key)
@@ -250,7 +250,7 @@ def test_a_run_folder_stands_for_its_samples(tmp_path):
     (tmp_path / "samples").mkdir()
     file = npz(tmp_path / "samples", SPLITS["train"].images[:200])
     assert samples.find(tmp_path) == samples.find(tmp_path / "samples") == samples.find(file) == file
-    evaluation.main([str(tmp_path), *DATA])
+    command.main([str(tmp_path), *DATA])
     assert (tmp_path / "evaluation" / "evaluation.json").is_file()
 
 
@@ -298,10 +298,10 @@ def test_the_weights_of_inception_are_asked_for_before_the_work(tmp_path):
     """Otherwise a mistyped path is told of after minutes."""
     file = npz(tmp_path, SPLITS["train"].images[:2048])
     with pytest.raises(UserError, match=r"cannot read the Inception weights .*none\.pth"):
-        evaluation.main([str(file), "--inception-weights", str(tmp_path / "none.pth"), *DATA])
+        command.main([str(file), "--inception-weights", str(tmp_path / "none.pth"), *DATA])
     file = npz(tmp_path, SPLITS["train"].images[:2047])
     with pytest.raises(UserError, match="FID by Inception needs 2048 images or more, got 2047"):
-        evaluation.main([str(file), "--inception-weights", str(tmp_path / "none.pth"), *DATA])
+        command.main([str(file), "--inception-weights", str(tmp_path / "none.pth"), *DATA])
 
 
 REFUSED = {
@@ -322,7 +322,7 @@ def test_images_that_cannot_be_judged_are_refused(tmp_path, case):
     """Otherwise a wrong number is written, which is worse than none."""
     images, message = REFUSED[case]
     with pytest.raises(UserError, match=message):
-        evaluation.main([str(npz(tmp_path, images)), "--out", str(tmp_path / "out"), *DATA])
+        command.main([str(npz(tmp_path, images)), "--out", str(tmp_path / "out"), *DATA])
     assert not (tmp_path / "out").exists()
 
 
@@ -346,8 +346,8 @@ def test_what_is_no_file_of_images_is_refused(tmp_path):
 
 def test_bad_input_is_one_sentence_without_a_traceback(tmp_path):
     """Otherwise a user sees our code, not the mistake."""
-    command = [sys.executable, "-m", "ddpm_shared.evaluation", str(tmp_path)]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    line = [sys.executable, "-m", "ddpm_shared.evaluation", str(tmp_path)]
+    ended = subprocess.run(line, capture_output=True, text=True, check=False)
     assert ended.returncode == 2
     assert ended.stderr.startswith("error: ")
     assert ended.stderr.count("\n") == 1

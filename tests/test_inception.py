@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from ddpm_shared.cli import installed
 from ddpm_shared.errors import UserError
 from ddpm_shared.evaluation import inception
+from ddpm_shared.frameworks import installed
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (5, 28, 28, 1), dtype=np.uint8)
 

@@ -11,8 +11,9 @@ from PIL import Image
 
 from ddpm_parity.sampling import TRAINED
 from ddpm_parity.sides import draw
-from ddpm_shared import checkpoint, inversion
+from ddpm_shared.commands import invert as invert_command
 from ddpm_shared.config import Config, DiffusionConfig, ModelConfig
+from ddpm_shared.records import checkpoint
 
 ARGV = ["--checkpoint", str(TRAINED), "--dataset", "fashion-mnist-10k", "--device", "cpu"]
 
@@ -50,7 +51,7 @@ def test_what_is_written(tree, tmp_path, capsys, keep_networks):
     assert record["pixels_equal"] == np.mean(arrays["images"] == arrays["back"])
     assert record["noise_deviation"] == pytest.approx(arrays["noise"].std())
     assert 0.5 < record["noise_deviation"] < 1.5
-    assert "there and back in 5 steps: off by" in capsys.readouterr().out
+    assert "5 steps to the noise and 5 back: RMS error" in capsys.readouterr().out
     with Image.open(tmp_path / "out" / "inversion.png") as picture:
         assert_array_equal(picture.size, (3 * 58 + 2, 4 * 58 + 2))  # images, noise, images again, what is off
 
@@ -68,7 +69,7 @@ def test_errors_are_measured_in_units_of_the_image():
     """Otherwise the round-trip error means something else than the documentation says."""
     pixels = np.array([0, 255, 0, 255], np.uint8).reshape(2, 1, 2, 1)
     back = np.array([-1.0, 1.0, -1.0, 0.0]).reshape(2, 1, 2, 1)
-    record = inversion.errors(pixels, draw(2, 1, 2, 1), back)
+    record = invert_command.errors(pixels, draw(2, 1, 2, 1), back)
     assert record["round_trip_rms"] == 0.5
     assert record["round_trip_rms_per_image"] == [0.0, np.sqrt(0.5)]
     assert record["pixels_equal"] == 0.75
@@ -84,10 +85,10 @@ def test_an_interruption_is_one_sentence(tree, tmp_path, guarded, monkeypatch):
             os.kill(os.getpid(), signal.SIGINT)
             on_step()
 
-    monkeypatch.setattr(tree.sampling, "Inverter", lambda plan: Slow())
+    monkeypatch.setattr(tree.sampling, "Inverter", lambda *arguments: Slow())
     code, err = guarded(lambda: invert(tree, tmp_path / "out", "--num-images", "2"))
     assert code == 130
-    assert err.rstrip("\n").endswith("interrupted; nothing is written: the same command begins anew")
+    assert err.rstrip("\n").endswith("interrupted; nothing is written: the same command begins again")
 
 
 @pytest.mark.parametrize(
@@ -96,8 +97,8 @@ def test_an_interruption_is_one_sentence(tree, tmp_path, guarded, monkeypatch):
         (["--steps", "0"], "--steps 0: must be 1 or more"),
         (["--steps", "1001"], "--steps 1001: must be at most the 1000 that the model was trained with"),
         (["--iterations", "0"], "--iterations 0: must be 1 or more"),
-        (["--num-images", "9999"], "--num-images 9999: fashion-mnist-10k has 2000 to test"),
-        (["--prediction", "x_0"], "trained.safetensors was trained to predict eps; leave the flag out"),
+        (["--num-images", "9999"], "--num-images 9999: fashion-mnist-10k has 2000 test images"),
+        (["--prediction", "x_0"], "Unrecognized options: --prediction"),
     ],
 )
 def test_wrong_flags_are_refused(tree, tmp_path, guarded, argv, message):
@@ -130,9 +131,9 @@ def test_a_process_that_ends_in_pure_noise_is_not_inverted(tree, tmp_path, guard
         ),
         diffusion=DiffusionConfig(prediction="v", zero_terminal_snr=True),
     )
-    tensors = tree.learner.Learner(config).tensors()
+    tensors = tree.learner.Learner(config, 1).tensors()
     path = tmp_path / "zero.safetensors"
     checkpoint.save(path, tensors, framework=tree.framework, step=1, config=config, dataset_sha256="")
     code, err = guarded(lambda: invert(tree, tmp_path / "out", "--checkpoint", str(path)))
     assert code == 2
-    assert "its process ends in pure noise, and that step cannot be undone" in err
+    assert "its process ends in pure noise, and that step has no inverse" in err

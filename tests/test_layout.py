@@ -69,11 +69,7 @@ def within(name, packages):
 PROOF = {
     "ddpm_course",
     "ddpm_parity",
-    "ddpm_shared.reference",
-    "ddpm_shared.reference_bound",
-    "ddpm_shared.reference_model",
-    "ddpm_shared.reference_predictions",
-    "ddpm_shared.reference_samplers",
+    "ddpm_shared.oracle",
 }
 
 

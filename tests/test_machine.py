@@ -2,6 +2,7 @@
 
 import ctypes
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -11,11 +12,14 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from ddpm_shared import batches
-from ddpm_shared.batches import Prefetcher, training_arrays
+from ddpm_shared.batches import Prefetcher, training_batch
 from ddpm_shared.config import Config, TrainingConfig
+from ddpm_shared.datasets import Split
 
-COMMANDS = ["train", "inference", "evaluate"]
+COMMANDS = ["train", "inference", "inversion", "bits"]
 CONFIG = Config(training=TrainingConfig(batch_size=4))
+PIXELS = np.arange(40, dtype=np.uint8).repeat(28 * 28).reshape(40, 28, 28, 1)
+SPLIT = Split("forty greys", "train", PIXELS, np.arange(40, dtype=np.uint8), "")
 
 
 def modules(tree, command, *flags):
@@ -36,6 +40,34 @@ def test_flags_are_read_before_the_framework_is_imported(tree, command, flags, c
     assert not imported & {"torch", "tensorflow", "keras", "matplotlib", "requests"}
 
 
+def import_fake_tensorflow(tmp_path, ending):
+    """Exit code and stderr of a process that imports ddpm_tf and a TensorFlow that writes two messages of its own."""
+    package = tmp_path / "tensorflow"
+    package.mkdir()
+    message = "os.write(2, b'a message of TensorFlow\\n')"
+    (package / "__init__.py").write_text(
+        f"import os\nfrom types import SimpleNamespace\n{message}\n"
+        f"config = SimpleNamespace(list_physical_devices=lambda: {message})\n{ending}\n"
+    )
+    paths = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    argv = [sys.executable, "-c", "import os, ddpm_tf, tensorflow; os.write(2, b'later\\n')"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, env=os.environ | {"PYTHONPATH": paths})
+    return done.returncode, done.stderr
+
+
+def test_tensorflow_is_imported_quietly(tmp_path):
+    """Otherwise a dozen lines, some of which look like errors, come before every result; or later ones are lost."""
+    assert import_fake_tensorflow(tmp_path, "") == (0, "later\n")
+
+
+def test_a_tensorflow_that_cannot_be_imported_shows_why(tmp_path):
+    """Otherwise the messages that name the missing library are lost."""
+    code, err = import_fake_tensorflow(tmp_path, "raise ImportError('broken')")
+    assert code == 1
+    assert err.startswith("a message of TensorFlow\n")
+    assert err.endswith("ImportError: broken\n")
+
+
 def test_the_number_of_threads_is_set(tree, tmp_path):
     """Otherwise thirty runs on one server take each other's cores, and a run's record says what it did not have."""
     flags = "--preset tiny --base-channels 4 --channel-mults 1 --dataset fashion-mnist-10k --max-steps 1 --batch-size 2"
@@ -47,29 +79,27 @@ def test_the_number_of_threads_is_set(tree, tmp_path):
 
 def test_batches_drawn_ahead_are_the_batches():
     """Otherwise a run, resumed or asked for its steps out of order, trains on other images than its seed says."""
-    pixels = np.arange(40, dtype=np.uint8).repeat(28 * 28).reshape(40, 28, 28, 1)
-    others = pixels[::-1].copy()
-    prefetched = Prefetcher(CONFIG)
-    for images, step in [(pixels, 0), (pixels, 1), (pixels, 2), (pixels, 7), (pixels, 7), (others, 8), (others, 9)]:
-        for found, expected in zip(prefetched(images, step), training_arrays(images, CONFIG, step), strict=True):
-            assert_array_equal(found, expected)
+    for share in ((0, 1), (1, 3)):
+        batch_of = Prefetcher(SPLIT, CONFIG, share)
+        for step in (0, 1, 2, 7, 7, 8, 3):
+            for ahead, expected in zip(batch_of(step), training_batch(SPLIT, CONFIG, step, share), strict=True):
+                assert_array_equal(ahead, expected)
 
 
 def test_the_next_batch_is_drawn_ahead(monkeypatch):
     """Otherwise the accelerator waits for the noise of every step."""
-    asked = []
+    drawn = []
 
-    def counted(pixels, config, step):
-        asked.append(step)
-        return training_arrays(pixels, config, step)
+    def counted(split, config, step, share):
+        drawn.append(step)
+        return training_batch(split, config, step, share)
 
-    monkeypatch.setattr(batches, "training_arrays", counted)
-    prefetched = Prefetcher(CONFIG)
-    pixels = np.zeros((40, 28, 28, 1), np.uint8)
+    monkeypatch.setattr(batches, "training_batch", counted)
+    batch_of = Prefetcher(SPLIT, CONFIG)
     for step in range(3):
-        prefetched(pixels, step)
-    prefetched.thread.shutdown(wait=True)
-    assert asked == [0, 1, 2, 3]
+        batch_of(step)
+    batch_of.thread.shutdown(wait=True)
+    assert drawn == [0, 1, 2, 3]
 
 
 FAULTS = """

@@ -19,11 +19,11 @@ from numpy.testing import assert_allclose
 from sklearn.metrics import pairwise_distances
 from sklearn.neighbors import NearestNeighbors
 
-from ddpm_shared.cli import installed
 from ddpm_shared.errors import UserError
 from ddpm_shared.evaluation import metrics
 from ddpm_shared.evaluation.inception import bare_package
 from ddpm_shared.evaluation.metrics import Moments
+from ddpm_shared.frameworks import installed
 
 Array = np.ndarray
 

@@ -20,21 +20,10 @@ MODULES = modules("ddpm_torch")
 # What one framework needs and the other does not, each with the reason.
 EXTRA_ARGUMENTS = {"device"}  # TensorFlow places tensors itself
 EXTRA_NAMES = {
-    # PyTorch's names and layouts are the canonical ones: only Keras needs a mapping. Its GroupNorm and its gradient of
-    # SiLU are slow.
-    ("ddpm_tf", "model.py"): {
-        "CANONICAL",
-        "GroupNorm",
-        "LEAVES",
-        "canonical_shape",
-        "from_canonical",
-        "named_parameters",
-        "silu",
-        "to_canonical",
-    },
-    ("ddpm_tf", "networks/layers.py"): {"GroupNorm", "silu"},
-    # TensorFlow's news about the CPU, kept off the terminal.
-    ("ddpm_tf", "__init__.py"): {"import_quietly"},
+    # PyTorch's names and layouts are the canonical ones: only Keras needs a mapping.
+    ("ddpm_tf", "model.py"): {"LEAVES", "Layout", "canonical_shape", "from_canonical", "layouts", "to_canonical"},
+    # Keras' GroupNorm and its gradient of SiLU are slow, and it would draw the kernels that model.py then sets.
+    ("ddpm_tf", "networks/layers.py"): {"Conv2D", "Dense", "GroupNorm", "silu"},
 }
 SPELLING = {"forward": "call"}  # the method that a layer of each framework must define
 OWN_ARGUMENTS = {"dtype"}  # Keras layers are given their number format, PyTorch modules moved to it

@@ -1,5 +1,8 @@
 """The network: what each tree's must be by itself. That both compute the same, layer by layer, is test_parity.py's."""
 
+import copy
+import dataclasses
+import importlib
 import math
 import os
 import subprocess
@@ -9,11 +12,18 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
+from ddpm_course import inside
 from ddpm_parity.network import NETWORKS
 from ddpm_parity.sides import draw, random_parameters
 from ddpm_parity.suite import QUANTITIES
-from ddpm_shared.config import PRESETS
+from ddpm_parity.tf_side import TensorFlow
+from ddpm_parity.torch_side import Torch
+from ddpm_shared import batches
+from ddpm_shared.config import PRESETS, Config, TrainingConfig, with_preset
+from ddpm_shared.datasets import Split
+from ddpm_shared.errors import UserError
 from ddpm_shared.parameters import initial_value
+from ddpm_shared.records import checkpoint
 
 T = np.array([0, 999], np.int32)
 
@@ -59,6 +69,153 @@ def test_base_has_about_3_9_million_parameters(side_of):
     assert sum(math.prod(shape) for shape in shapes.values()) == 3_938_625
 
 
+def test_labels_are_refused(side_of):
+    """Otherwise somebody draws a class from a network that never learned one, and gets any."""
+    side = side_of("fp32")
+    x_t = side.tensor(draw(2, 28, 28, 1))
+    with pytest.raises(UserError, match="this network was built without class labels"):
+        side.network(PRESETS["tiny"])(x_t, side.times(T), side.times(T))
+
+
+def test_a_checkpoint_is_loaded_without_drawing_initial_values(tree, monkeypatch):
+    """Otherwise a large network takes seconds to draw numbers that are overwritten at once."""
+    from ddpm_shared import streams
+
+    loaded = checkpoint.load(checkpoint.BOXED, ("ema",))
+    config = dataclasses.replace(loaded.config, device="cpu")
+    monkeypatch.setattr(streams, "generator", None)
+    network = inside.layered(tree.model.load(loaded, "ema", config))
+    side = {"torch": Torch, "tf": TensorFlow}[tree.name]("fp32")
+    for name, value in side.parameters(network).items():
+        assert_array_equal(value, loaded.tensors[f"ema/{name}"])
+
+
+def test_every_variable_of_keras_needs_a_canonical_name(both):
+    """Otherwise a new kind of layer is silently not seeded, trained, averaged or saved."""
+    _, tf = both
+    keras = importlib.import_module("keras")
+
+    def network(**more):
+        made = tf.networks.layers.Downsample(3, "float32")
+        for name, layer in more.items():
+            setattr(made, name, layer)
+            if not layer.built:
+                layer.build((None, 8))
+        made.conv.build((None, None, None, 3))
+        return made
+
+    assert set(tf.model.named_parameters(network())) == {"conv.weight", "conv.bias"}
+    for kind, layer in {
+        "layer_normalization": keras.layers.LayerNormalization(),
+        "embedding": keras.layers.Embedding(10, 8),
+        "p_re_lu": keras.layers.PReLU(),
+    }.items():
+        with pytest.raises(AssertionError, match=rf"{kind}\S*/\S+ of Downsample has 0 canonical names, not one"):
+            tf.model.named_parameters(network(layer=layer))
+    with pytest.raises(AssertionError, match=r"batch_normalization\S*/moving_mean of Downsample has 0 canonical names"):
+        tf.model.named_buffers(network(layer=keras.layers.BatchNormalization()))
+    dense = keras.layers.Dense(4)
+    with pytest.raises(AssertionError, match="has 2 canonical names, not one"):
+        tf.model.named_parameters(network(first=dense, second=dense))
+
+
+def test_a_layout_follows_from_the_kind_of_layer(both, monkeypatch):
+    """Otherwise an embedding table [K, D], as long and as wide in both frameworks, is transposed like a linear map."""
+    _, tf = both
+    layers = importlib.import_module("keras").layers
+    made = tf.networks.layers.Downsample(3, "float32")
+    made.conv.build((None, None, None, 3))
+    made.table, made.linear = layers.Embedding(10, 8), layers.Dense(8)
+    made.table.build((None,))
+    made.linear.build((None, 10))
+    monkeypatch.setitem(tf.model.LEAVES, layers.Embedding, {"embeddings": ("weight", (0, 1))})
+    named, layouts = tf.model.named_parameters(made), tf.model.layouts(made)
+    shapes = {name: tf.model.canonical_shape(variable, layouts[name]) for name, variable in named.items()}
+    assert shapes["table.weight"] == (10, 8)
+    assert shapes["linear.weight"] == (8, 10)
+    assert shapes["conv.weight"] == (3, 3, 3, 3)
+    for name, variable in named.items():
+        value = draw(*shapes[name])
+        variable.assign(tf.model.from_canonical(value, layouts[name]))
+        assert_array_equal(tf.model.to_canonical(variable.numpy(), layouts[name]), value.astype(np.float32))
+
+
+def with_buffer(tree, monkeypatch):
+    """Give the tree's U-Net a buffer, "counter.count", [2, 3] in canonical layout."""
+    kind = tree.model.UNet
+    if tree.name == "torch":
+        torch = importlib.import_module("torch")
+
+        class Counting(kind):
+            def __init__(self, *arguments):
+                super().__init__(*arguments)
+                self.counter = torch.nn.Module()
+                self.counter.register_buffer("count", torch.zeros(2, 3))
+    else:
+        keras = importlib.import_module("keras")
+
+        class Counter(keras.layers.Layer):
+            def __init__(self):
+                super().__init__()
+                self.count = self.add_weight(name="count", shape=(3, 2), trainable=False, initializer="zeros")
+
+        class Counting(kind):
+            def __init__(self, *arguments):
+                super().__init__(*arguments)
+                self.counter = Counter()
+                self.counter.built = True
+
+        monkeypatch.setitem(tree.model.LEAVES, Counter, {"count": ("count", (1, 0))})
+    monkeypatch.setattr(tree.model, "UNet", Counting)
+
+
+def test_buffers_go_with_the_network(tree, monkeypatch, tmp_path):
+    """Otherwise running statistics are those of the start in the averaged network, or after a checkpoint."""
+    with_buffer(tree, monkeypatch)
+    config = with_preset(Config(device="cpu", training=TrainingConfig(batch_size=2)), "tiny")
+    split = Split("noise", "train", np.zeros((4, 28, 28, 1), np.uint8), np.zeros(4, np.uint8), "")
+    learner = tree.learner.Learner(config, 1)
+    state = {name: np.array(value) for name, value in learner.tensors().items()}
+    assert state["buffers/counter.count"].shape == (2, 3)
+    assert len(state) == 4 * len(learner.names) + 1
+    state["buffers/counter.count"] = np.arange(6, dtype=np.float32).reshape(2, 3)
+    path = tmp_path / "a.safetensors"
+    checkpoint.save(path, state, framework=tree.framework, step=1, config=config, dataset_sha256="")
+
+    learner.load(checkpoint.load(path))
+    side = {"torch": Torch, "tf": TensorFlow}[tree.name]("fp32")
+    assert_array_equal(learner.tensors()["buffers/counter.count"], state["buffers/counter.count"])
+
+    def buffers(network):
+        layouts = tree.model.layouts(network) if tree.name == "tf" else {}
+        values = {name: side.array(value) for name, value in tree.model.named_buffers(network).items()}
+        return {name: value.transpose(layouts.get(name, (0, 1))) for name, value in values.items()}
+
+    for network in (learner.ema_model, inside.layered(tree.model.load(checkpoint.load(path, ("ema",)), "ema", config))):
+        assert_array_equal(buffers(network)["counter.count"], state["buffers/counter.count"])
+    # A step copies what the network has by then.
+    (buffer,) = tree.model.named_buffers(learner.model).values()
+    (buffer.fill_ if tree.name == "torch" else lambda value: buffer.assign(np.full((3, 2), value)))(7.0)
+    learner.train_step(batches.training_batch(split, config, 0), 0)
+    assert_array_equal(buffers(learner.ema_model)["counter.count"], np.full((2, 3), 7.0))
+    del state["buffers/counter.count"]
+    with pytest.raises(UserError, match=r"buffers tensors in .* do not fit the network: missing counter\.count\."):
+        learner.load(dataclasses.replace(checkpoint.load(path), tensors=state))
+
+
+def test_a_copy_of_a_network_in_bf16_is_its_own(both):
+    """Otherwise somebody who copies a network computes with the parameters of the first."""
+    torch, _ = both
+    first = torch.model.make_network(with_preset(Config(device="cpu", precision="bf16"), "tiny"), 0)
+    second = copy.deepcopy(first)
+    values = random_parameters({name: tuple(p.shape) for name, p in second.named_parameters()})
+    Torch("fp32").assign(second, values)
+    side = Torch("bf16")
+    x_t, t = side.tensor(draw(2, 28, 28, 1)), side.times(T)
+    assert not side.array(first(x_t, t)).any()
+    assert side.array(second(x_t, t)).any()
+
+
 def test_initial_values_have_the_stated_law():
     """Otherwise training starts from another variance than Glorot's."""
     value = initial_value(0, "conv.weight", (64, 32, 3, 3))
@@ -66,7 +223,8 @@ def test_initial_values_have_the_stated_law():
     assert np.abs(value).max() <= limit
     # 18432 draws: the standard error of the variance of a uniform law is 0.66 % of it
     assert_allclose(value.var(), limit**2 / 3, rtol=0.03)
-    assert not initial_value(0, "x.conv_2.weight", (4, 4, 3, 3)).any()
+    assert not initial_value(0, "x.conv_2.weight", (4, 4, 3, 3), ("project.weight", "conv_2.weight")).any()
+    assert initial_value(0, "x.conv_2.weight", (4, 4, 3, 3)).any()
     assert not initial_value(0, "conv.bias", (4,)).any()
     assert_array_equal(initial_value(0, "norm.weight", (4,)), np.ones(4))
     assert not np.array_equal(value, initial_value(1, "conv.weight", value.shape))
@@ -90,9 +248,10 @@ def test_a_compiled_network_computes_the_same(tree, side_of):
 
 WITHOUT_COMPILER = """
 import torch
-from ddpm_torch.config import ModelConfig
-from ddpm_torch.model import UNet, compiled
-model = UNet(ModelConfig(base_channels=4, channel_mults=(1,), attention_resolutions=()))
+from ddpm_torch.config import Config, ModelConfig
+from ddpm_torch.model import compiled, make_network
+config = Config(device="cpu", model=ModelConfig(base_channels=4, channel_mults=(1,), attention_resolutions=()))
+model = make_network(config, seed=0)
 x_t, t = torch.zeros(1, 1, 28, 28), torch.zeros(1, dtype=torch.int32)
 call = compiled(model, compile=True)
 assert torch.equal(call(x_t, t), model(x_t, t))

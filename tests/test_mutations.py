@@ -31,7 +31,7 @@ def test_a_planted_fault_is_caught(suite, mutation, record_property):
 def test_there_are_enough_faults_in_both_trees():
     """Otherwise the proof covers one tree, or a handful of faults."""
     assert len(set(map(str, MUTATIONS))) == len(MUTATIONS) >= 20
-    assert {m.module for m in MUTATIONS} >= {"engine", "model", "optimizer", "data", "learner"}
+    assert {m.module for m in MUTATIONS} >= {"engine", "networks.layers", "optimizer", "data", "learner"}
     for tree in ("torch", "tf"):
         assert sum(m.tree == tree for m in MUTATIONS) >= 20
 
@@ -94,13 +94,14 @@ def test_a_harmless_edit_survives(suite, tree, monkeypatch):
 
 def test_a_planted_fault_is_gone_afterwards(both):
     """Otherwise the tests after it judge a broken tree, or objects of two copies of one module."""
-    before = importlib.import_module("ddpm_torch.model")
-    with planted(Mutation("a name", "torch", "model", (("GROUP_NORM_EPS = 1e-5", "GROUP_NORM_EPS = 7.0"),), "")):
-        inside = importlib.import_module("ddpm_torch.model")
+    before = importlib.import_module("ddpm_torch.networks.layers")
+    edit = ("GROUP_NORM_EPS = 1e-5", "GROUP_NORM_EPS = 7.0")
+    with planted(Mutation("a name", "torch", "networks.layers", (edit,), "")):
+        inside = importlib.import_module("ddpm_torch.networks.layers")
         learner = importlib.import_module("ddpm_torch.learner")
         assert inside.GROUP_NORM_EPS == 7.0
-        assert learner.UNet is inside.UNet is not before.UNet
-    assert importlib.import_module("ddpm_torch.model") is before
+        assert importlib.import_module("ddpm_torch.networks.unet").Upsample is inside.Upsample is not before.Upsample
+    assert importlib.import_module("ddpm_torch.networks.layers") is before
     assert before.GROUP_NORM_EPS == 1e-5
     assert sys.modules.get("ddpm_torch.learner") is not learner
 

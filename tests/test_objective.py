@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from ddpm_shared import checkpoint, datasets, runs
+from ddpm_shared import datasets
+from ddpm_shared.records import checkpoint
+from ddpm_shared.records import folder as run_folders
 
 FLAGS = [
     *("--preset", "tiny", "--base-channels", "8", "--channel-mults", "1", "--num-groups", "4"),
@@ -44,7 +46,7 @@ def test_both_frameworks_learn_draw_and_bound_the_same(both, tmp_path, objective
         where = ["--checkpoint", str(tmp_path / "torch-run"), "--device", "cpu", "--precision", "fp64"]
         assert tree.train.main([*FLAGS, *OBJECTIVES[objective], "--run-dir", str(run)]) == 0
         assert tree.inference.main([*where, "--num-images", "2", "--out", str(samples)]) == 0
-        assert tree.evaluate.main([*where, "--num-images", "2", "--stride", "2", "--out", str(bound)]) == 0
+        assert tree.bits.main([*where, "--num-images", "2", "--stride", "2", "--out", str(bound)]) == 0
         history = json.loads((run / "metrics.json").read_text())["history"]
         losses.append([step["loss"] for step in history["steps"]] + [history["epochs"][-1]["validation_loss"]])
         with np.load(samples / "samples.npz") as archive:
@@ -61,5 +63,5 @@ def test_the_learned_variance_has_channels_of_its_own(tree, tmp_path):
     for variance, channels in (("fixed_small", 1), ("learned_range", 2)):
         run = tmp_path / variance
         assert tree.train.main([*FLAGS, "--variance", variance, "--run-dir", str(run)]) == 0
-        loaded = checkpoint.load(runs.latest_checkpoint(run))
+        loaded = checkpoint.load(run_folders.latest_checkpoint(run))
         assert loaded.tensors["model/conv_out.bias"].shape == (channels,)

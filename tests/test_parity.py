@@ -32,8 +32,8 @@ def test_every_preset_layer_and_step_is_among_the_quantities():
     for preset in ("tiny", "small", "base", "large"):
         assert f"network: {preset}: gradient of every parameter" in names
     assert {q.subject for q in QUANTITIES} == {
-        "schedule", "engine", "embedding", "prediction", "samplers", "layers", "network", "data", "parameters",
-        "optimizer", "training", "exchange", "sampling", "bound",
+        "schedule", "engine", "embedding", "prediction", "guidance", "samplers", "layers", "network", "data",
+        "parameters", "optimizer", "training", "exchange", "sampling", "bound",
     }  # fmt: skip
 
 

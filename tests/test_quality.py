@@ -10,9 +10,10 @@ import pytest
 import quality
 from PIL import Image
 
-from ddpm_shared import checkpoint, files
+from ddpm_shared import files
+from ddpm_shared.config.sampling import Sampling
 from ddpm_shared.errors import UserError
-from ddpm_shared.samplers import Sampling
+from ddpm_shared.records import checkpoint
 
 pytestmark = pytest.mark.parametrize("tree", ["torch"], indirect=True)
 
@@ -72,7 +73,7 @@ def test_a_cell_holds_the_images_of_its_seed(tree, measured):
     """Otherwise the batches overlap or differ in noise, and what is judged is not what the sampling command draws."""
     loaded = checkpoint.load("tests/parity/trained.safetensors", ("ema",))
     config = dataclasses.replace(loaded.config, device="cpu", threads=1)
-    network = tree.sampling.load_model(loaded, "ema", config)
+    network = tree.model.load(loaded, "ema", config)
     expected = tree.sampling.sample(network, config, Sampling("heun", 3), 0, 128)
     found = files.read_npz(measured / "images" / "heun-trailing-3.npz")["images"]
     assert np.abs(found.astype(int) - expected).max() <= 1

@@ -5,7 +5,8 @@ import json
 
 import pytest
 
-from ddpm_shared import cli
+from ddpm_shared import config as configs
+from ddpm_shared.commands import train as train_command
 from ddpm_shared.config import to_dict
 from ddpm_shared.errors import UserError
 
@@ -25,11 +26,11 @@ def test_a_recipe_changes_one_thing(recipe):
     """Otherwise the table says of one change what several did."""
 
     def config(name):
-        return cli.parse_train("torch", recipe.flags(name)).config
+        return train_command.parse("torch", recipe.flags(name)).config
 
     reference = to_dict(config("reference"))
     for name, changes in recipe.CHANGES.items():
-        differences = cli.config_differences(reference, to_dict(config(name)))
+        differences = configs.differences(reference, to_dict(config(name)))
         assert {key.rpartition(".")[2] for key in differences} == set(changes)
 
 

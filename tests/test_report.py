@@ -16,12 +16,13 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from ddpm_shared import compare, images, runs
-from ddpm_shared.compare import charts, gaps, parity_table, report, sample_grids, verdict
+from ddpm_shared import images, machine, pages
+from ddpm_shared.compare import charts, command, gaps, parity_table, sample_grids, verdict
 from ddpm_shared.config import Config, TrainingConfig
 from ddpm_shared.datasets import Split
 from ddpm_shared.errors import UserError
 from ddpm_shared.images import Pixels
+from ddpm_shared.records import run as run_folder
 
 Record = dict[str, Any]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -55,7 +56,7 @@ def make_run(tmp_path_factory: pytest.TempPathFactory) -> MakeRun:
     ) -> Path:
         folder = tmp_path_factory.mktemp("runs") / framework
         config = dataclasses.replace(CONFIG, seed=seed)
-        books = runs.Run(folder, framework, config, runs.environment("cpu", 2), SPLIT, 10)
+        books = run_folder.Run(folder, framework, config, machine.environment("cpu", 2), SPLIT, 10)
         for step, loss in enumerate(losses, start=1):
             place = {"step": step, "epoch": 1, "images_seen": 128 * step, "learning_rate": 1e-3, "wall_s": 0.5 * step}
             books.history["steps"].append(place | {"loss": float(loss), "grad_norm": 2 * float(loss)})
@@ -94,8 +95,8 @@ PARITY = {
 
 
 def built(out: Path, folders: Sequence[Path], *more: str) -> tuple[str, Record]:
-    """The page and comparison.json of `compare.main`."""
-    assert compare.main([*map(str, folders), "--out", str(out), *more]) == 0
+    """The page and comparison.json of the command."""
+    assert command.main([*map(str, folders), "--out", str(out), *more]) == 0
     return (out / "report.html").read_text(), json.loads((out / "comparison.json").read_text())
 
 
@@ -201,7 +202,7 @@ def shown_numbers(value: Any) -> set[str]:
         return set().union(*map(shown_numbers, value.values() if isinstance(value, dict) else value))
     if isinstance(value, bool) or not isinstance(value, int | float):
         return set()
-    return {str(value), report.shown(value), verdict.gap(value), report.duration(value), f"{value:.1e}", f"{value:.2f}"}
+    return {str(value), pages.shown(value), verdict.gap(value), pages.duration(value), f"{value:.1e}", f"{value:.2f}"}
 
 
 def test_a_long_run_makes_no_monster(make_run: MakeRun, tmp_path: Path) -> None:
@@ -386,7 +387,7 @@ def test_a_missing_parity_file_is_named_only_if_asked_for(
     folders = [make_run(name, [1.0, 0.5]) for name in ("torch", "tensorflow")]
     assert built(tmp_path / "out", folders)[1]["parity"] is None
     with pytest.raises(UserError, match=r"cannot read nowhere\.json: No such file or directory"):
-        compare.main([*map(str, folders), "--out", str(tmp_path / "no"), "--parity", "nowhere.json"])
+        command.main([*map(str, folders), "--out", str(tmp_path / "no"), "--parity", "nowhere.json"])
     parity_table.DEFAULT.parent.mkdir(parents=True)
     parity_table.DEFAULT.write_text(json.dumps(PARITY | {"mutations": [{"caught_by": "x"}, {"caught_by": None}]}))
     text, comparison = built(tmp_path / "with", folders)

@@ -10,21 +10,25 @@ import jsonschema
 import numpy as np
 import pytest
 
-from ddpm_shared import checkpoint, compare, runs
+from ddpm_shared import compare, machine
 from ddpm_shared.config import Config, TrainingConfig, to_dict
 from ddpm_shared.datasets import Split
 from ddpm_shared.errors import UserError
+from ddpm_shared.records import checkpoint
+from ddpm_shared.records import folder as run_folders
+from ddpm_shared.records import history as run_history
+from ddpm_shared.records import run as run_folder
 
 PIXELS = np.zeros((6, 28, 28, 1), np.uint8)
 DATA = Split("fashion-mnist-10k", "train", PIXELS, np.zeros(6, np.uint8), "ab" * 32)
 CONFIG = Config(training=TrainingConfig(keep_checkpoints=2))
-ENVIRONMENT = runs.environment("cpu", 2)
+ENVIRONMENT = machine.environment("cpu", 2)
 # Not a short decimal, and beyond what three or six digits of it would tell.
 LOSS = 0.1 + 0.2
 
 
 def new_run(folder, resumed=None, framework="torch", config=CONFIG):
-    return runs.Run(folder, framework, config, ENVIRONMENT, DATA, 123, resumed)
+    return run_folder.Run(folder, framework, config, ENVIRONMENT, DATA, 123, resumed)
 
 
 def step_record(step, loss=LOSS):
@@ -108,7 +112,7 @@ def test_a_run_leaves_everything_the_contract_names(folder):
     assert json.loads((folder / "config.json").read_text()) == to_dict(CONFIG)
     assert json.loads((folder / "environment.json").read_text()) == ENVIRONMENT
     assert (folder / "checkpoints" / "latest").read_text() == "step_00000004.safetensors\n"
-    loaded = checkpoint.load(runs.latest_checkpoint(folder))
+    loaded = checkpoint.load(run_folders.latest_checkpoint(folder))
     assert (loaded.step, loaded.framework, loaded.config, loaded.dataset_sha256) == (4, "torch", CONFIG, "ab" * 32)
     assert [event["event"] for event in events(folder)] == [
         *("start", "step", "step", "epoch", "step", "step", "epoch", "checkpoint", "end")
@@ -162,9 +166,9 @@ def test_metrics_json_keeps_the_contract(folder, framework):
 def test_the_environment_says_what_a_run_ran_on(monkeypatch):
     """Otherwise two runs that differ cannot be told apart by what they ran on."""
     monkeypatch.setattr(sys, "argv", ["train", "--epochs", "3"])
-    found = runs.environment("cpu", 2)
+    found = machine.environment("cpu", 2)
     assert found["packages"]["numpy"] == np.__version__
-    assert found["packages"].keys() <= set(runs.PACKAGES)
+    assert found["packages"].keys() <= set(machine.PACKAGES)
     assert found["argv"] == ["train", "--epochs", "3"]
     assert (found["device"], found["threads"]) == ("cpu", 2)
     assert datetime.fromisoformat(found["started_utc"]).utcoffset().total_seconds() == 0
@@ -173,7 +177,7 @@ def test_the_environment_says_what_a_run_ran_on(monkeypatch):
 def test_a_machine_without_git_can_train(monkeypatch, tmp_path):
     """Otherwise a container without git ends every run before its first step."""
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert runs.environment("cpu", 1)["git_commit"] is None
+    assert machine.environment("cpu", 1)["git_commit"] is None
 
 
 def test_every_event_is_on_disk_at_once(folder):
@@ -211,11 +215,11 @@ def test_the_log_replays_to_the_same_records(folder):
     write_steps(run, 1, 5)
     for epoch in (1, 2):
         run.record_evaluation(evaluation_record(epoch))
-    assert runs.read_history(folder, 5) == run.history
-    assert numbers(runs.read_history(folder, 3)) == [[1, 2, 3], [1]]
-    assert [record["step"] for record in runs.read_history(folder, 3)["evaluations"]] == [2]
-    assert numbers(runs.read_history(folder, 0)) == [[], []]
-    assert runs.read_history(folder / "nowhere", 5) == {"steps": [], "epochs": [], "evaluations": []}
+    assert run_history.read_history(folder, 5) == run.history
+    assert numbers(run_history.read_history(folder, 3)) == [[1, 2, 3], [1]]
+    assert [record["step"] for record in run_history.read_history(folder, 3)["evaluations"]] == [2]
+    assert numbers(run_history.read_history(folder, 0)) == [[], []]
+    assert run_history.read_history(folder / "nowhere", 5) == {"steps": [], "epochs": [], "evaluations": []}
 
 
 def test_a_resumption_takes_back_what_came_after_its_checkpoint(folder):
@@ -234,7 +238,7 @@ def test_a_resumption_takes_back_what_came_after_its_checkpoint(folder):
     again.record_epoch(epoch_record(2, loss=9.0))
     again.record_evaluation(evaluation_record(2, fid=6.0))
     again.write_metrics("running")
-    history = runs.read_history(folder, 4)
+    history = run_history.read_history(folder, 4)
     assert history == again.history == metrics(folder)["history"]
     assert [record["loss"] for record in history["steps"]] == [LOSS, LOSS, 7.0, 8.0]
     assert [record["train_loss"] for record in history["epochs"]] == [LOSS, 9.0]
@@ -253,10 +257,10 @@ def test_a_half_written_last_line_is_dropped(folder, half):
     path = save(run, 2)
     with (folder / "metrics.jsonl").open("ab") as log:
         log.write(half)
-    assert numbers(runs.read_history(folder, 9)) == [[1, 2], [1]]
+    assert numbers(run_history.read_history(folder, 9)) == [[1, 2], [1]]
     again = new_run(folder, checkpoint.load(path))
     again.record_step(step_record(3))
-    assert numbers(runs.read_history(folder, 9)) == [[1, 2, 3], [1]]
+    assert numbers(run_history.read_history(folder, 9)) == [[1, 2, 3], [1]]
     assert events(folder)[-1]["step"] == 3  # every line is whole
 
 
@@ -281,7 +285,7 @@ def test_a_corrupt_line_is_refused_by_number(folder, line):
         log.write(line + b"\n")
     run.record_step(step_record(2))
     with pytest.raises(UserError) as error:
-        runs.read_history(folder, 9)
+        run_history.read_history(folder, 9)
     assert str(error.value).startswith(f"{folder / 'metrics.jsonl'}, line 3 is not an event of a run: ")
 
 
@@ -304,7 +308,7 @@ def test_a_run_that_goes_on_in_a_new_folder_brings_its_history(folder, tmp_path)
     assert new.history["steps"][:4] == run.history["steps"][:4]
     assert new.history["epochs"] == run.history["epochs"][:2]
     assert new.history["evaluations"] == run.history["evaluations"]
-    assert runs.read_history(branch, 9) == new.history == metrics(branch)["history"]
+    assert run_history.read_history(branch, 9) == new.history == metrics(branch)["history"]
     assert metrics(branch)["framework"] == "tensorflow"
     assert {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()} == before
 
@@ -316,7 +320,7 @@ def test_a_run_that_goes_back_in_place_is_resumed_from_there(folder):
         write_steps(run, step - 1, step)
         save(run, step)
     new_run(folder, checkpoint.load(folder / "checkpoints" / "step_00000002.safetensors"))
-    assert runs.latest_checkpoint(folder).name == "step_00000002.safetensors"
+    assert run_folders.latest_checkpoint(folder).name == "step_00000002.safetensors"
 
 
 def test_only_the_newest_checkpoints_are_kept(folder):
@@ -324,7 +328,7 @@ def test_only_the_newest_checkpoints_are_kept(folder):
     run = new_run(folder)
     for step in (5, 9, 10, 100):
         path = save(run, step)
-        assert runs.latest_checkpoint(folder) == path
+        assert run_folders.latest_checkpoint(folder) == path
     assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == [
         "latest",
         "step_00000010.safetensors",
@@ -342,7 +346,7 @@ def test_files_of_later_steps_do_not_push_out_the_new_one(folder):
     only_one = Config(training=TrainingConfig(keep_checkpoints=1))
     again = new_run(folder, checkpoint.load(folder / "checkpoints" / "step_00000002.safetensors"), config=only_one)
     save(again, 3)
-    assert checkpoint.load(runs.latest_checkpoint(folder)).step == 3
+    assert checkpoint.load(run_folders.latest_checkpoint(folder)).step == 3
     assert not (folder / "checkpoints" / "step_00000002.safetensors").exists()
 
 
@@ -366,7 +370,7 @@ def keep_best(run, epoch, fid):
 )
 def test_the_best_is_the_lowest_of_those_that_compare(evaluations, epoch):
     """Otherwise the checkpoint that is kept is one that was judged by fewer images, not one that draws better."""
-    assert runs.best_evaluation([evaluation_record(*each) for each in evaluations])["epoch"] == epoch
+    assert run_history.best_evaluation([evaluation_record(*each) for each in evaluations])["epoch"] == epoch
 
 
 def test_the_best_checkpoint_outlives_the_others(folder):
@@ -382,9 +386,9 @@ def test_the_best_checkpoint_outlives_the_others(folder):
     loaded = checkpoint.load(folder / "checkpoints" / "best.safetensors")
     assert (loaded.step, loaded.tensors["model/x"].tolist()) == (2, [2, 2])
     assert {"event": "checkpoint", "step": 2, "file": "best.safetensors"} in events(folder)
-    assert runs.latest_checkpoint(folder).name == "step_00000005.safetensors"
+    assert run_folders.latest_checkpoint(folder).name == "step_00000005.safetensors"
 
-    again = new_run(folder, checkpoint.load(runs.latest_checkpoint(folder)))
+    again = new_run(folder, checkpoint.load(run_folders.latest_checkpoint(folder)))
     assert best(folder)["checkpoint"] == "checkpoints/best.safetensors"
     keep_best(again, 3, 1.0)
     again.finish("completed", 6)
@@ -440,9 +444,9 @@ def test_a_new_folder_is_not_yet_taken(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     seen = set()
     for _ in range(5):
-        folder = runs.new_folder("torch", "tiny")
+        folder = run_folders.new_folder("torch", "tiny")
         assert not folder.exists()
-        assert folder.parent == runs.RUNS / "torch"
+        assert folder.parent == run_folders.RUNS / "torch"
         assert "Z-tiny" in folder.name
         folder.mkdir(parents=True)
         seen.add(folder)
@@ -451,13 +455,13 @@ def test_a_new_folder_is_not_yet_taken(tmp_path, monkeypatch):
 
 def test_a_folder_in_use_is_refused(tmp_path):
     """Otherwise a new run mixes its records with those of an old one."""
-    runs.require_free(tmp_path / "new")
+    run_folders.require_free(tmp_path / "new")
     (tmp_path / "empty").mkdir()
-    runs.require_free(tmp_path / "empty")
+    run_folders.require_free(tmp_path / "empty")
     (tmp_path / "file").touch()
     for taken in (tmp_path, tmp_path / "file"):
         with pytest.raises(UserError) as error:
-            runs.require_free(taken)
+            run_folders.require_free(taken)
         assert str(error.value) == (
             f"{taken} already holds files: choose another --run-dir, or continue the run in it with --resume {taken}"
         )
@@ -467,13 +471,13 @@ def test_the_newest_run_is_the_one_last_saved(tmp_path, monkeypatch):
     """Otherwise `--resume` goes on with a run that started later but stopped long ago."""
     monkeypatch.chdir(tmp_path)
     for name, modified in [("20300101T000000Z-tiny", 1000), ("20200101T000000Z-tiny", 2000)]:
-        run = new_run(runs.RUNS / "torch" / name)
+        run = new_run(run_folders.RUNS / "torch" / name)
         save(run, 1)
         os.utime(run.folder / "checkpoints" / "latest", (modified, modified))
-    (runs.RUNS / "torch" / "20400101T000000Z-tiny").mkdir()  # died before its first checkpoint
-    assert runs.latest_folder("torch").name == "20200101T000000Z-tiny"
+    (run_folders.RUNS / "torch" / "20400101T000000Z-tiny").mkdir()  # died before its first checkpoint
+    assert run_folders.latest_folder("torch").name == "20200101T000000Z-tiny"
     with pytest.raises(UserError, match=r"^no run with a checkpoint in runs/tensorflow: train one first"):
-        runs.latest_folder("tensorflow")
+        run_folders.latest_folder("tensorflow")
 
 
 LIMITED = """
@@ -502,6 +506,6 @@ def test_a_log_that_could_not_be_written_is_resumed(folder, tmp_path):
     )
     assert done.stdout.startswith("stopped"), done.stderr
     assert not (folder / "metrics.jsonl").read_text().endswith("\n")  # it did break off within a line
-    again = new_run(folder, checkpoint.load(runs.latest_checkpoint(folder)))
+    again = new_run(folder, checkpoint.load(run_folders.latest_checkpoint(folder)))
     write_steps(again, 3, 4)
-    assert numbers(runs.read_history(folder, 9)) == [[1, 2, 3, 4], [1, 2]]
+    assert numbers(run_history.read_history(folder, 9)) == [[1, 2, 3, 4], [1, 2]]

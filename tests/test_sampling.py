@@ -18,10 +18,12 @@ import pytest
 from numpy.testing import assert_array_equal
 from PIL import Image
 
-from ddpm_shared import checkpoint, files, images, runs, streams
+from ddpm_shared import files, images, streams
 from ddpm_shared.config import Config, DataConfig, DiffusionConfig, ModelConfig
+from ddpm_shared.config.sampling import SAMPLER_FACTS, SamplerName, Sampling, Spacing, times
 from ddpm_shared.errors import UserError
-from ddpm_shared.samplers import SAMPLERS, SamplerName, Sampling, Spacing, times
+from ddpm_shared.records import checkpoint
+from ddpm_shared.records import folder as run_folders
 
 T = 10
 N = 4
@@ -55,7 +57,7 @@ def written(tmp_path_factory):
         if tree.name not in made:
             made[tree.name] = folder = tmp_path_factory.mktemp(tree.name)
             path = folder / "checkpoints" / "step_00000009.safetensors"
-            learner = tree.learner.Learner(CONFIG)
+            learner = tree.learner.Learner(CONFIG, 9)
             shapes = {name: value.shape for name, value in learner.tensors().items()}
             known = {"framework": tree.framework, "step": 9, "config": CONFIG, "dataset_sha256": "ab" * 32}
             checkpoint.save(path, random_weights(shapes), **known)
@@ -157,7 +159,7 @@ def test_the_same_command_draws_the_same_images(tree, written, drawn, tmp_path):
         ["--no-clip-x-0"],
         ["--dynamic-threshold", "0.5"],
         ["--steps", "4"],
-        *(["--sampler", name] for name in SAMPLERS if name != "ancestral"),
+        *(["--sampler", name] for name in SAMPLER_FACTS if name != "ancestral"),
         ["--sampler", "ddim", "--eta", "0.5"],
     ],
 )
@@ -170,7 +172,7 @@ def test_flags_that_change_the_images_do(tree, written, drawn, tmp_path, keep_ne
 
 def test_raw_are_the_weights_and_the_default_their_average(tree, written, drawn, tmp_path):
     """Otherwise --raw and its absence are exchanged, which nobody would see in the pictures."""
-    loaded = checkpoint.load(runs.latest_checkpoint(written(tree)))
+    loaded = checkpoint.load(run_folders.latest_checkpoint(written(tree)))
     averages = {name.replace("ema/", "model/"): v for name, v in loaded.tensors.items() if name.startswith("ema/")}
     path = tmp_path / "a.safetensors"
     checkpoint.save(path, averages, framework=tree.framework, step=9, config=CONFIG, dataset_sha256="")
@@ -179,7 +181,7 @@ def test_raw_are_the_weights_and_the_default_their_average(tree, written, drawn,
 
 def test_both_trees_write_the_same_weights(both, written):
     """Otherwise a name or a layout differs, and each framework's checkpoint is another network to the other."""
-    torch_file, tf_file = (checkpoint.load(runs.latest_checkpoint(written(tree))) for tree in both)
+    torch_file, tf_file = (checkpoint.load(run_folders.latest_checkpoint(written(tree))) for tree in both)
     assert torch_file.tensors.keys() == tf_file.tensors.keys()
     for name, value in random_weights({name: value.shape for name, value in torch_file.tensors.items()}).items():
         assert_array_equal(torch_file.tensors[name], value)
@@ -205,7 +207,7 @@ def test_both_frameworks_draw_the_same_images(both, written, tmp_path, precision
 # --- Other samplers -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("name", SAMPLER_FACTS)
 def test_both_frameworks_draw_the_same_images_by_any_sampler(both, written, tmp_path, keep_networks, name):
     """Otherwise a sampler of one framework means something else in the other."""
     keep_networks(*both)
@@ -218,8 +220,8 @@ def test_ancestral_sampling_in_all_steps_is_the_engine_s(side_of, written, tree)
     """Otherwise the sampler of the paper is not the one that its page of code shows."""
     side = side_of("fp64")
     config = side.configured(CONFIG)
-    loaded = checkpoint.load(runs.latest_checkpoint(written(tree)), ("ema",))
-    network = tree.sampling.load_model(loaded, "ema", config)
+    loaded = checkpoint.load(run_folders.latest_checkpoint(written(tree)), ("ema",))
+    network = tree.model.load(loaded, "ema", config)
     x = side.tensor(streams.normal(3, streams.SAMPLE_X_T, 0, (2, 28, 28, 1)))
     for t in reversed(range(T)):
         z = side.tensor(streams.normal(3, streams.SAMPLE_Z, t, (2, 28, 28, 1)))
@@ -256,25 +258,21 @@ def test_few_steps_make_a_short_movie(tree, written, tmp_path):
 
 
 @pytest.mark.parametrize("prediction", ["x_0", "v"])
-def test_a_checkpoint_knows_what_it_predicts(tree, written, tmp_path, guarded, keep_networks, prediction):
-    """Otherwise a network that tells v is sampled as if it told the noise, which gives noise."""
+def test_a_checkpoint_knows_what_it_predicts(tree, written, tmp_path, keep_networks, prediction):
+    """Otherwise a network that predicts v is sampled as if it predicted the noise, which gives noise."""
     keep_networks(tree)
-    loaded = checkpoint.load(runs.latest_checkpoint(written(tree)))
+    loaded = checkpoint.load(run_folders.latest_checkpoint(written(tree)))
     config = dataclasses.replace(CONFIG, diffusion=dataclasses.replace(CONFIG.diffusion, prediction=prediction))
     path = tmp_path / "other.safetensors"
     checkpoint.save(path, loaded.tensors, framework=tree.framework, step=9, config=config, dataset_sha256="")
     flags = ["--num-images", "2", "--sampler", "ddim"]
-    as_it_says = sample(tree, path, tmp_path / "a", *flags, "--prediction", prediction)
-    assert_array_equal(as_it_says, sample(tree, path, tmp_path / "b", *flags))
-    assert levels_apart(as_it_says, sample(tree, written(tree), tmp_path / "c", *flags)).mean() > 5
-    code, err = guarded(lambda: command(tree, path, tmp_path / "d", *flags, "--prediction", "eps"))
-    assert code == 2
-    assert err == f"error: --prediction eps: {path} was trained to predict {prediction}; leave the flag out\n"
+    pixels = sample(tree, path, tmp_path / "a", *flags)
+    assert levels_apart(pixels, sample(tree, written(tree), tmp_path / "b", *flags)).mean() > 5
 
 
 def test_images_that_are_not_finite_are_refused(tree, written, tmp_path, guarded, monkeypatch):
     """Otherwise a chain that blew up is written as grey levels that mean nothing."""
-    monkeypatch.setattr(tree.sampling, "load_model", lambda *plan: lambda x_t, t: x_t * np.inf)
+    monkeypatch.setattr(tree.model, "load", lambda *plan: lambda x_t, t: x_t * np.inf)
     code, err = guarded(lambda: command(tree, written(tree), tmp_path / "out", "--no-clip-x-0", "--steps", "3"))
     assert code == 2
     assert err.rpartition("error: ")[2].startswith("--sampler ancestral --steps 3: the images are not finite; take")
@@ -299,8 +297,8 @@ def test_times_are_visited_once_and_in_order(spacing):
 def test_every_sampler_of_the_table_is_in_both_trees(both):
     """Otherwise a name is promised that a tree cannot draw with."""
     for tree in both:
-        assert list(tree.samplers.SAMPLERS) == list(SAMPLERS)
-    assert set(SAMPLERS) == set(get_args(SamplerName))
+        assert list(tree.samplers.SAMPLERS) == list(SAMPLER_FACTS)
+    assert set(SAMPLER_FACTS) == set(get_args(SamplerName))
 
 
 # --- Interruptions and existing files -----------------------------------------------------------------------
@@ -314,41 +312,40 @@ def quick(tree, keep_networks, monkeypatch):
     """
     calls, plan = [], {}
 
-    def draw(network, config, sampling, seed, num_images, first, on_step, columns):
-        calls.append((first, num_images))
+    def constants(self, draw, on_step):
+        calls.append((draw.first, draw.count))
         if calls[-1] in plan:
             os.kill(os.getpid(), plan.pop(calls[-1]))
-        for i in reversed(range(sampling.steps)):
-            on_step(i, tree.data.to_tensor(np.zeros((num_images, 28, 28, 1), np.float32)))
-        levels = (10 * seed + np.arange(first, first + num_images)).astype(np.uint8)
-        return np.broadcast_to(levels[:, None, None, None], (num_images, 28, 28, 1))
+        for i in reversed(range(self.sampling.steps)):
+            on_step(i, tree.data.to_tensor(np.zeros((draw.count, 28, 28, 1), np.float32)))
+        levels = (10 * draw.seed + np.arange(draw.first, draw.first + draw.count)).astype(np.uint8)
+        return np.broadcast_to(levels[:, None, None, None], (draw.count, 28, 28, 1))
 
     keep_networks(tree)
-    monkeypatch.setattr(tree.sampling, "sample", draw)
+    monkeypatch.setattr(tree.sampling.Sampler, "draw", constants)
     return calls, plan
 
 
 def test_an_interrupted_run_goes_on_where_it_stopped(tree, written, tmp_path, guarded, capfd, monkeypatch):
     """Otherwise Ctrl-C in the last minute of a thousand images costs all of them, or changes them."""
-    real, calls, out = tree.sampling.sample, [], tmp_path / "out"
+    real, calls, out = tree.sampling.Sampler.draw, [], tmp_path / "out"
 
-    def stopped(network, config, sampling, seed, num_images, *more):
-        first = more[0]
-        calls.append((first, num_images))
+    def stopped(self, draw, on_step):
+        calls.append((draw.first, draw.count))
         if len(calls) == 2:
             os.kill(os.getpid(), signal.SIGINT)
-        return real(network, config, sampling, seed, num_images, *more)
+        return real(self, draw, on_step)
 
-    monkeypatch.setattr(tree.sampling, "sample", stopped)
+    monkeypatch.setattr(tree.sampling.Sampler, "draw", stopped)
     argv = ["--num-images", str(N), "--batch-size", "3"]
     code, err = guarded(lambda: command(tree, written(tree), out, *argv))
     assert code == 130
-    kept = f"interrupted; 3 finished images are kept: the same command with --out {out} goes on"
+    kept = f"interrupted; 3 finished images are saved: the same command with --out {out} continues"
     assert err.rstrip("\n").rpartition("\n")[2] == kept
     assert [path.name for path in out.iterdir()] == ["samples.partial.npz"]
     pixels = sample(tree, written(tree), out, *argv)
     assert calls == [(0, 3), (3, 1), (3, 1)]  # the first three were not drawn again
-    assert "going on after the 3 images in" in capfd.readouterr().out
+    assert "continuing after the 3 images in" in capfd.readouterr().out
     assert sorted(path.name for path in out.iterdir()) == ["grid.png", "samples.npz"]
     assert_array_equal(pixels, sample(tree, written(tree), tmp_path / "whole", *argv))
 
@@ -425,7 +422,7 @@ def test_a_full_disk_keeps_what_was_drawn(tree, written, quick, tmp_path, guarde
         patch.setattr(files, "write_atomically", full)
         code, err = guarded(lambda: command(tree, written(tree), out, *argv))
     assert code == 1
-    assert f"error: No space left on device ({out / 'samples.npz'}): free the space" in err
+    assert f"error: No space left on device ({out / 'samples.npz'}): free space or correct the path" in err
     assert "Traceback" not in err
     calls.clear()
     assert sample(tree, written(tree), out, *argv)[:, 0, 0, 0].tolist() == [0, 1, 2, 3]
@@ -438,7 +435,7 @@ def test_a_place_that_cannot_be_written_to_is_found_before_the_drawing(tree, wri
     (tmp_path / "file").touch()
     code, err = guarded(lambda: command(tree, written(tree), tmp_path / "file"))
     assert code == 1
-    assert err == f"error: File exists ({tmp_path / 'file'}): free the space or mend the path and run again\n"
+    assert err == f"error: File exists ({tmp_path / 'file'}): free space or correct the path, and run again\n"
     assert calls == []
 
 
@@ -447,12 +444,12 @@ def test_a_place_that_cannot_be_written_to_is_found_before_the_drawing(tree, wri
 
 def test_the_newest_run_is_sampled_into_a_new_folder(tree, written, quick):
     """Otherwise the shortest command samples nothing, or another framework's run."""
-    folder = runs.RUNS / tree.framework / "20200101T000000Z-tiny"
+    folder = run_folders.RUNS / tree.framework / "20200101T000000Z-tiny"
     folder.parent.mkdir(parents=True)
     folder.symlink_to(written(tree))
     assert tree.inference.main(["--checkpoint", "latest", "--num-images", "2"]) == 0
     assert tree.inference.main(["--checkpoint", "latest", "--num-images", "2"]) == 0
-    first, second = sorted((runs.RUNS / "samples").iterdir())
+    first, second = sorted((run_folders.RUNS / "samples").iterdir())
     assert f"Z-{tree.framework}" in first.name
     assert len(load(first)) == len(load(second)) == 2
 
@@ -462,7 +459,7 @@ def test_the_samples_say_where_they_come_from(tree, written, quick, tmp_path):
     sample(tree, written(tree), tmp_path / "out", "--num-images", "2", "--seed", "3", "--raw", "--steps", str(T))
     with np.load(tmp_path / "out" / "samples.npz") as archive:
         origin = json.loads(str(archive["origin"]))
-    path = runs.latest_checkpoint(written(tree))
+    path = run_folders.latest_checkpoint(written(tree))
     assert origin == {
         "checkpoint": checkpoint.load(path).sha256,
         "weights": "model",
@@ -489,9 +486,9 @@ def test_the_samples_say_where_they_come_from(tree, written, quick, tmp_path):
         (["--steps", "11"], "error: --steps 11: must be at most the 10 that the model was trained with"),
         (["--sampler", "ddim", "--eta=-0.1"], "--eta -0.1: must be in [0, 1]"),
         (["--sampler", "ddim", "--eta", "1.1"], "--eta 1.1: must be in [0, 1]"),
-        (["--sampler", "heun", "--eta", "0.5"], "--eta 0.5: is for ddim, and not for heun"),
+        (["--sampler", "heun", "--eta", "0.5"], "--eta 0.5: is an option of ddim, not of heun"),
         (["--dynamic-threshold", "0"], "--dynamic-threshold 0.0: must be in (0, 1]"),
-        (["--prediction", "v"], "step_00000009.safetensors was trained to predict eps; leave the flag out"),
+        (["--prediction", "v"], "Unrecognized options: --prediction"),
         (["--sampler", "ddim", "--interpolate", "1"], "--interpolate 1: must be 2 or more"),
         (["--interpolate", "3"], "--interpolate with --sampler ancestral: it draws noise on the way, which hides the"),
         (
@@ -516,7 +513,7 @@ def test_wrong_flags_are_refused(tree, written, quick, tmp_path, guarded, argv, 
 
 def broken_checkpoints(folder, written):
     """Name -> (what is given as --checkpoint, the message)."""
-    good = runs.latest_checkpoint(written)
+    good = run_folders.latest_checkpoint(written)
     empty = folder / "empty"
     empty.mkdir()
     cut = folder / "cut.safetensors"

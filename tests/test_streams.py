@@ -82,7 +82,7 @@ def test_the_noise_of_an_image_does_not_depend_on_its_batch():
 
 
 def test_a_longer_draw_of_t_begins_with_the_shorter():
-    """Otherwise an image's t in the validation loss depends on the batch size (batches.validation_arrays)."""
+    """Otherwise an image's t in the validation loss depends on the batch size (batches.validation_batches)."""
     whole = streams.timesteps(0, streams.VALIDATION_T, 0, 101, 1000)
     for count in (1, 2, 33, 100):
         assert_array_equal(streams.timesteps(0, streams.VALIDATION_T, 0, count, 1000), whole[:count])

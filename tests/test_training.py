@@ -25,10 +25,15 @@ import pytest
 from numpy.testing import assert_allclose
 from PIL import Image
 
-from ddpm_shared import checkpoint, cli, compare, datasets, files, images, interruption, runs, training
+from ddpm_shared import compare, datasets, files, images
+from ddpm_shared.commands import epoch_end, interruption
+from ddpm_shared.commands import train as train_command
+from ddpm_shared.config.sampling import QUICK
 from ddpm_shared.errors import UserError
 from ddpm_shared.evaluation import judge
-from ddpm_shared.samplers import QUICK
+from ddpm_shared.records import checkpoint
+from ddpm_shared.records import folder as run_folders
+from ddpm_shared.records import history as run_history
 
 # 4 steps an epoch, 8 in all; checkpoints after 3, 6 and 8, so that an epoch's end and a checkpoint are two things.
 STEPS, STEPS_PER_EPOCH = 8, 4
@@ -88,7 +93,7 @@ def without_times(folder):
 
 
 def last_tensors(folder):
-    return checkpoint.load(runs.latest_checkpoint(folder)).tensors
+    return checkpoint.load(run_folders.latest_checkpoint(folder)).tensors
 
 
 def best(folder):
@@ -155,14 +160,14 @@ def signal_in(tree, patch, method, call, number):
         if halfway and len(calls) == call:
             os.kill(os.getpid(), number)
 
-    def train_step(self, pixels, step):
+    def train_step(self, batch, step):
         calls.append(step)
         kill_if(True)
-        return original(self, pixels, step)
+        return original(self, batch, step)
 
-    def validation_losses(self, pixels):
+    def validation_losses(self, batches):
         calls.append(0)
-        for index, batch in enumerate(original(self, pixels)):
+        for index, batch in enumerate(original(self, batches)):
             kill_if(index == 1)
             yield batch
 
@@ -226,8 +231,8 @@ def test_a_run_that_was_interrupted_everywhere_ends_as_if_it_had_not(tree, finis
         found = metrics(folder)
         assert (found["status"], found["final"]["step"]) == ("interrupted", at)
         assert len(found["history"]["epochs"]) == epochs_done
-        assert checkpoint.load(runs.latest_checkpoint(folder)).step == at
-        assert f"interrupted at step {at} of {STEPS}; go on with --resume {folder}" in capfd.readouterr().err
+        assert checkpoint.load(run_folders.latest_checkpoint(folder)).step == at
+        assert f"interrupted at step {at} of {STEPS}; continue with --resume {folder}" in capfd.readouterr().err
     assert resume(tree, folder) == 0
     assert metrics(folder)["status"] == "completed"
     assert_same_result(folder, finished(tree))
@@ -250,7 +255,7 @@ def test_the_other_framework_goes_on_with_a_run(both, finished, first):
     before = {path: path.read_bytes() for path in source.rglob("*") if path.is_file()}
     assert resume(goes_on, source) == 0
     assert {path: path.read_bytes() for path in source.rglob("*") if path.is_file()} == before
-    (folder,) = (runs.RUNS / goes_on.framework).iterdir()
+    (folder,) = (run_folders.RUNS / goes_on.framework).iterdir()
     found = metrics(folder)
     jsonschema.validate(found, compare.schema())
     assert (found["framework"], found["status"]) == (goes_on.framework, "completed")
@@ -278,7 +283,7 @@ def test_an_image_does_not_depend_on_how_many_are_drawn_at_once(tree):
 
     No pixel is seen to differ; one level in one of a thousand is allowed, as in test_sampling.py.
     """
-    learner = tree.learner.Learner(cli.parse_train(tree.framework, FLAGS).config)
+    learner = tree.learner.Learner(train_command.parse(tree.framework, FLAGS).config, STEPS)
     whole = learner.sample(5, lambda t: None)
     seen = []
     parts = [learner.sample(number, seen.append, first) for number, first in ((3, 0), (2, 3))]
@@ -371,7 +376,7 @@ class Fake:
     plan: dict[tuple[str, int], object]  # (method, step) -> what to call there first, or what to return
     calls: list[tuple[str, int]]
 
-    def __init__(self, config):
+    def __init__(self, config, num_steps):
         self.config, self.step = config, 0
         self.state = {f"{prefix}/x": np.zeros(1) for prefix in checkpoint.PREFIXES}
 
@@ -382,16 +387,16 @@ class Fake:
             planned()
         return otherwise if planned is None or callable(planned) else planned
 
-    def train_step(self, pixels, step):  # noqa: D102
+    def train_step(self, batch, step):  # noqa: D102
         assert step == self.step
         self.step += 1
         x = self.state["model/x"]
         x += (1 - x) / (3 + step)
         return self._planned("train_step", (float(1 - x[0]), 0.5, 1e-4))
 
-    def validation_losses(self, pixels):  # noqa: D102
-        batches = self._planned("validation_losses", [(len(pixels), float(self.state["model/x"][0]))])
-        yield from batches
+    def validation_losses(self, batches):  # noqa: D102
+        count = sum(len(batch.pixels) for batch in batches)
+        yield from self._planned("validation_losses", [(count, float(self.state["model/x"][0]))])
 
     def sample(self, num_images, on_step, first=0):  # noqa: D102
         self._planned("sample", None)
@@ -498,11 +503,11 @@ def test_nothing_that_is_not_finite_is_written(tree, fake, tmp_path, capfd, kind
     assert train(tree, "--run-dir", folder, "--keep-checkpoints", 1) == 1
     hint = f"the {what} is not finite at step {step}: "
     hint += "lower --learning-rate (now 0.001) or lengthen --warmup-steps (now 3)"
-    rest = f"the checkpoint of step {kept} is kept" if kept else "there was no checkpoint yet"
+    rest = f"the checkpoint of step {kept} is whole" if kept else "there was no checkpoint yet"
     assert last_line(capfd.readouterr().err) == f"error: {hint}; {rest}"
     assert_failed(folder, f"{hint}; {rest}")
     if kept:
-        assert checkpoint.load(runs.latest_checkpoint(folder)).step == kept
+        assert checkpoint.load(run_folders.latest_checkpoint(folder)).step == kept
         fake.plan.clear()
         assert resume(tree, folder) == 0
         assert metrics(folder)["final"]["step"] == STEPS
@@ -522,7 +527,7 @@ def test_a_second_signal_acts_at_once(tree, fake, tmp_path, guarded, number, nam
     code, err = guarded(lambda: train(tree, "--run-dir", folder))
     assert (code, last_line(err)) == (130, "interrupted")
     assert metrics(folder)["status"] == "interrupted"
-    assert checkpoint.load(runs.latest_checkpoint(folder)).step == 3
+    assert checkpoint.load(run_folders.latest_checkpoint(folder)).step == 3
     assert signal.getsignal(number) is before  # the handlers of whoever called are back
     fake.plan.clear()
     assert resume(tree, folder) == 0
@@ -542,7 +547,7 @@ def test_a_signal_does_not_wait_for_the_end_of_an_epoch(tree, fake, tmp_path, mo
             yield 1, 0.5
 
     replacement = {
-        "validation_losses": lambda self, pixels: hundred(),
+        "validation_losses": lambda self, batches: hundred(),
         "sample": lambda self, num_images, on_step, first: list(hundred(on_step)),
     }[method]
     monkeypatch.setattr(fake, method, replacement)
@@ -570,10 +575,10 @@ def test_a_full_disk_is_one_sentence_and_the_run_can_go_on(tree, fake, tmp_path,
         code, err = guarded(lambda: train(tree, "--run-dir", folder))
     path = folder / "checkpoints" / failing if moment == "checkpoint" else folder / failing
     assert code == 1
-    assert last_line(err) == (f"error: No space left on device ({path}): free the space or mend the path and run again")
+    assert last_line(err) == (f"error: No space left on device ({path}): free space or correct the path, and run again")
     assert "Traceback" not in err
     assert metrics(folder)["status"] == ("failed" if moment == "checkpoint" else "running")
-    assert checkpoint.load(runs.latest_checkpoint(folder)).step == (3 if moment == "checkpoint" else 6)
+    assert checkpoint.load(run_folders.latest_checkpoint(folder)).step == (3 if moment == "checkpoint" else 6)
     assert resume(tree, folder) == 0
     assert_same_result(folder, whole)
 
@@ -622,7 +627,7 @@ def test_a_run_stopped_after_some_time_goes_on_as_if_it_had_not(tree, fake, tmp_
     fake.plan["train_step", 5] = lambda: now.append(now.pop() + 20 * 60)
     assert train(tree, "--run-dir", folder, "--stop-after", 20) == 0
     assert (metrics(folder)["status"], metrics(folder)["final"]["step"]) == ("interrupted", 5)
-    assert f"stopped after 20 minutes at step 5 of 8; go on with --resume {folder}" in capsys.readouterr().err
+    assert f"stopped after 20 minutes at step 5 of 8; continue with --resume {folder}" in capsys.readouterr().err
     fake.plan.clear()
     assert resume(tree, folder, "--stop-after", "20") == 0
     assert_same_result(folder, whole)
@@ -631,12 +636,14 @@ def test_a_run_stopped_after_some_time_goes_on_as_if_it_had_not(tree, fake, tmp_
 def test_minutes_become_steps(tree, fake, tmp_path, capsys, monkeypatch):
     """Otherwise the learning rate falls towards an end that the time given does not reach."""
     clock = itertools.count(0.0, 0.25)  # a step takes a quarter of a second
-    monkeypatch.setattr(training, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    monkeypatch.setattr(train_command, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
     folder = tmp_path / "run"
     assert train(tree, "--run-dir", folder, "--minutes", 0.05) == 0
     assert "64 images/s: --epochs 3 --max-steps 12 takes 0.05 minutes" in capsys.readouterr().out
     assert metrics(folder)["final"]["step"] == 12
-    assert checkpoint.load(runs.latest_checkpoint(folder)).config.training.max_steps == 12  # so it can be resumed
+    assert (
+        checkpoint.load(run_folders.latest_checkpoint(folder)).config.training.max_steps == 12
+    )  # so it can be resumed
 
 
 def test_max_steps_ends_a_run_within_an_epoch(tree, fake, tmp_path):
@@ -647,7 +654,7 @@ def test_max_steps_ends_a_run_within_an_epoch(tree, fake, tmp_path):
     assert len(history["steps"]) == 5
     assert [(record["epoch"], record["step"]) for record in history["epochs"]] == [(1, 4), (2, 5)]
     assert history["epochs"][1]["train_loss"] == history["steps"][4]["loss"]
-    assert checkpoint.load(runs.latest_checkpoint(folder)).step == 5
+    assert checkpoint.load(run_folders.latest_checkpoint(folder)).step == 5
     assert [path.name for path in (folder / "samples").iterdir()] == ["step_00000005.png"]
     assert resume(tree, folder, "--max-steps", "7") == 0
     assert [record["step"] for record in metrics(folder)["history"]["steps"]] == [1, 2, 3, 4, 5, 6, 7]
@@ -673,7 +680,7 @@ def test_samples_are_judged_every_so_many_epochs_and_at_the_end(tree, fake, fids
     assert found["evaluation"].items() >= evaluations[-1].items()
     assert (evaluations[0]["num_images"], evaluations[0]["floor"]["num_images"]) == (150, 150)
     assert (evaluations[0]["fid_fashion"], evaluations[0]["floor"]["fid_fashion"]) == (9.5, 0.125)
-    assert runs.read_history(folder, 12)["evaluations"] == evaluations
+    assert run_history.read_history(folder, 12)["evaluations"] == evaluations
 
 
 def test_a_run_that_is_not_judged_needs_no_judge(tree, fake, tmp_path, monkeypatch):
@@ -698,13 +705,22 @@ def test_real_images_that_are_too_few_are_refused_at_once(tree, fake, fids, tmp_
     assert not (tmp_path / "run").exists()
 
 
+def test_samples_that_are_too_few_to_be_judged_are_refused_at_once(tree, fake, fids, tmp_path):
+    """Otherwise a run trains for an epoch before it says that it cannot be judged."""
+    few = judge.DIMENSIONS - 1
+    with pytest.raises(UserError, match=rf"^{few} images are too few for a judgement: .* with --evaluate-images$"):
+        train(tree, "--run-dir", tmp_path / "run", *JUDGED, "--evaluate-images", few)
+    assert not (tmp_path / "run").exists()
+    assert train(tree, "--run-dir", tmp_path / "unjudged", "--evaluate-images", few) == 0
+
+
 def test_what_is_shown_and_what_is_judged_are_drawn_once(tree, fake, fids, tmp_path):
     """Otherwise the grid costs its time twice, is another picture in a run that is judged, or the judge sees less."""
     plain, folder = tmp_path / "plain", tmp_path / "run"
     assert train(tree, "--run-dir", plain) == 0
     fake.calls.clear()
     assert train(tree, "--run-dir", folder, *JUDGED) == 0
-    assert training.DRAWN_AT_ONCE == 64
+    assert epoch_end.DRAWN_AT_ONCE == 64
     assert Counter(fake.calls)["sample", 4] == 3  # 64, 64 and 22
     assert [shown[:, 0, 0, 0].tolist() for shown in FakeJudge.shown] == 2 * [list(range(150))]
     for name in ("step_00000004.png", "step_00000008.png"):
@@ -799,9 +815,9 @@ def test_the_validation_loss_is_taken_over_the_images_that_were_asked_for(tree, 
     seen = []
 
     class Watching(Fake):
-        def validation_losses(self, pixels):
-            seen.append(pixels)
-            yield len(pixels), 1.0
+        def validation_losses(self, batches):
+            seen.append(np.concatenate([batch.pixels for batch in batches]))
+            yield len(seen[-1]), 1.0
 
     for number, expected in [("7", 7), ("1000", 30), ("None", 30)]:
         with pytest.MonkeyPatch.context() as patch:
@@ -826,9 +842,9 @@ def test_a_run_that_goes_on_in_a_new_folder_can_be_sampled_and_resumed(tree, fak
     """Otherwise a finished run that was taken over has no checkpoint in its folder."""
     folder = tmp_path / "run"
     assert train(tree, "--run-dir", folder) == 0
-    file = runs.latest_checkpoint(folder)
+    file = run_folders.latest_checkpoint(folder)
     assert resume(tree, file, "--run-dir", str(tmp_path / "done")) == 0
-    assert checkpoint.load(runs.latest_checkpoint(tmp_path / "done")).step == STEPS
+    assert checkpoint.load(run_folders.latest_checkpoint(tmp_path / "done")).step == STEPS
     assert_same_history(tmp_path / "done", folder)
 
     # Interrupted before its first own step: at the end of the epoch whose end the first run did not see.
@@ -851,13 +867,13 @@ def test_a_checkpoint_without_its_run_folder_goes_on(tree, fake, tmp_path, step)
     """Otherwise a file that was copied to another machine cannot be trained on: its history stayed behind."""
     folder = tmp_path / "run"
     assert train(tree, "--run-dir", folder, "--max-steps", step, "--checkpoint-every", step) == 0
-    file = Path(shutil.copy(runs.latest_checkpoint(folder), tmp_path / "alone.safetensors"))
+    file = Path(shutil.copy(run_folders.latest_checkpoint(folder), tmp_path / "alone.safetensors"))
     new = tmp_path / "deep" / "new"
     assert resume(tree, file, "--run-dir", str(new), "--max-steps", "8") == 0
     found = metrics(new)
     jsonschema.validate(found, compare.schema())
     assert [record["step"] for record in found["history"]["steps"]] == list(range(step + 1, STEPS + 1))
-    assert checkpoint.load(runs.latest_checkpoint(new)).step == STEPS
+    assert checkpoint.load(run_folders.latest_checkpoint(new)).step == STEPS
 
 
 # --- What cannot be run -------------------------------------------------------------------------------------
@@ -874,7 +890,7 @@ def test_a_resumed_run_with_other_settings_is_refused(tree, fake, tmp_path, guar
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     code, err = guarded(lambda: resume(tree, folder, *argv))
     assert code == 2
-    assert err.startswith(f"error: a resumed run computes what it began, but {difference}. Leave these flags out")
+    assert err.startswith(f"error: a resumed run must keep its settings, but {difference}. Leave these flags out")
     assert err.count("\n") == 1
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
@@ -885,7 +901,9 @@ def test_a_resumed_run_has_its_length(tree, fake, tmp_path, guarded):
     assert train(tree, "--run-dir", folder) == 0
     code, err = guarded(lambda: resume(tree, folder, "--minutes", "5"))
     assert (code, err.count("\n")) == (2, 1)
-    assert err.startswith("error: --minutes 5.0: a resumed run has its length; stop it earlier with --stop-after")
+    assert err.startswith(
+        "error: --minutes 5.0: a resumed run has its length already; stop it earlier with --stop-after"
+    )
 
 
 def test_a_run_folder_that_exists_is_refused(tree, fake, tmp_path):
@@ -900,18 +918,32 @@ def test_a_run_folder_that_exists_is_refused(tree, fake, tmp_path):
 
 def test_a_batch_larger_than_the_data_is_refused(tree, fake, tmp_path):
     """Otherwise an epoch has no step, and the run divides by zero or never ends."""
-    with pytest.raises(UserError, match=r"^--batch-size 65 is more than the 64 training images: choose a smaller one$"):
+    with pytest.raises(
+        UserError, match=r"^--batch-size 65: is more than the 64 training images: choose a smaller one$"
+    ):
         train(tree, "--run-dir", tmp_path / "run", "--batch-size", 65)
     assert not (tmp_path / "run").exists()
     assert train(tree, "--run-dir", tmp_path / "run", "--batch-size", 64) == 0
 
 
-def test_a_network_for_images_of_another_size_is_refused(tree, fake, tmp_path):
-    """Otherwise it learns from images that it was not built for, and draws others, which nothing can judge."""
-    with pytest.raises(
-        UserError, match=r"^--image-size 14, --image-channels 1: the images of .* have 28 x 28 x 1: leave"
-    ):
-        train(tree, "--run-dir", tmp_path / "run", "--image-size", 14)
+def test_the_network_is_built_for_the_images_of_the_data(tree, fake, tmp_path):
+    """Otherwise a --config of other data trains a network that its own images do not fit."""
+    (tmp_path / "settings.json").write_text('{"model": {"image_size": 14, "image_channels": 3}}')
+    folder = tmp_path / "run"
+    flags = ["--attention-resolutions", "--config", tmp_path / "settings.json"]
+    assert train(tree, "--run-dir", folder, *flags) == 0
+    model = metrics(folder)["config"]["model"]
+    assert (model["image_size"], model["image_channels"]) == (28, 1)
+    assert json.loads((folder / "config.json").read_text())["model"] == model
+    assert checkpoint.load(run_folders.latest_checkpoint(folder)).config.model.image_size == 28
+
+
+def test_images_that_are_not_square_are_refused(tree, fake, tmp_path, monkeypatch, data):
+    """Otherwise a network of squares is given other images, and fails inside the framework."""
+    wide = [dataclasses.replace(split, images=np.pad(split.images, ((0, 0), (0, 0), (2, 2), (0, 0)))) for split in data]
+    monkeypatch.setattr(datasets, "load", lambda name, data_dir=None: tuple(wide))
+    with pytest.raises(UserError, match=r"^--dataset fashion-mnist-10k: has images of 28 x 32: they must be square$"):
+        train(tree, "--run-dir", tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -924,14 +956,14 @@ def test_other_data_than_the_checkpoint_s_is_refused(tree, fake, tmp_path, monke
     with pytest.raises(UserError) as error:
         resume(tree, folder, "--epochs", "3")
     assert str(error.value) == (
-        f"{runs.latest_checkpoint(folder)} was trained on data with SHA-256 {data[0].sha256[:12]}..., but "
+        f"{run_folders.latest_checkpoint(folder)} was trained on data with SHA-256 {data[0].sha256[:12]}..., but "
         "fashion-mnist-10k has cdcdcdcdcdcd...: choose that data with --dataset or --data-dir"
     )
 
 
 def test_a_checkpoint_of_another_network_is_refused(tree, tmp_path):
     """Otherwise a file whose tensors do not match its settings is loaded in part."""
-    config = cli.parse_train(tree.framework, FLAGS).config
+    config = train_command.parse(tree.framework, FLAGS).config
     path = tmp_path / "a" / "checkpoints" / "step_00000003.safetensors"
     checkpoint.save(
         path,

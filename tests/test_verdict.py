@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ddpm_shared import compare, runs
+from ddpm_shared import compare, machine
 from ddpm_shared.compare import verdict
 from ddpm_shared.config import Config, to_dict
 from ddpm_shared.datasets import Split
+from ddpm_shared.records import run as run_folder
 
 Record = dict[str, Any]
 SPLIT = Split("fashion-mnist", "train", np.zeros((5, 28, 28, 1), np.uint8), np.zeros(5, np.uint8), "0" * 64)
@@ -25,12 +26,12 @@ ROUNDING = 2.0**-23
 MEASURED = np.where(np.arange(STEPS) < 80, ROUNDING, ROUNDING * 10 ** ((np.arange(STEPS) - 79) / 10)).clip(max=0.03)
 NONE = np.zeros(STEPS)
 
-Make = Callable[..., compare.Run]
+Make = Callable[..., compare.RunRecord]
 
 
 @pytest.fixture
 def make(tmp_path: Path) -> Make:
-    """Makes a run by runs.Run, as training does."""
+    """Makes a run by run_folder.Run, as training does."""
 
     def made(
         framework: str = "torch",
@@ -40,9 +41,9 @@ def make(tmp_path: Path) -> Make:
         status: str = "completed",
         first: int = 1,
         **config: Any,
-    ) -> compare.Run:
+    ) -> compare.RunRecord:
         folder = tmp_path / f"{framework}-{len(list(tmp_path.iterdir()))}"
-        books = runs.Run(folder, framework, Config(**config), runs.environment("cpu", 2), SPLIT, 10)
+        books = run_folder.Run(folder, framework, Config(**config), machine.environment("cpu", 2), SPLIT, 10)
         grad_gaps = gaps if grad_gaps is None else grad_gaps
         for index, (loss, gap, grad_gap) in enumerate(zip(LOSSES, gaps, grad_gaps, strict=False)):
             if index + 1 < first:
@@ -61,7 +62,7 @@ def make(tmp_path: Path) -> Make:
     return made
 
 
-def judged(*compared: compare.Run, allow_different: bool = False) -> tuple[str, str, Record]:
+def judged(*compared: compare.RunRecord, allow_different: bool = False) -> tuple[str, str, Record]:
     """Kind and words of the first pair's verdict, and the whole comparison."""
     result = compare.compare(compared, allow_different)
     return result["pairs"][0]["verdict"]["kind"], verdict.words(result["pairs"][0]), result

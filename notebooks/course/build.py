@@ -21,9 +21,9 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError
 from tqdm import tqdm
 
 from ddpm_course.explore import BUILDING
-from ddpm_course.tree import NAMES
-from ddpm_shared import cli, files
+from ddpm_shared import command_line, files
 from ddpm_shared.errors import UserError, choice
+from ddpm_shared.frameworks import FRAMEWORKS
 
 FOLDER = Path(__file__).parents[1]
 PARAMETER = re.compile(r'^FRAMEWORK = "\w+"', re.MULTILINE)
@@ -139,7 +139,7 @@ def build(options: Options) -> int:
         raise UserError(f"{file}: somebody has written in it; rename it, e.g. to my_{file.name}, and run this again")
     took = {}
     for (source, framework), file in zip(asked, targets, strict=True):
-        name = f"{source.stem}, {NAMES[framework]}"
+        name = f"{source.stem}, {FRAMEWORKS[framework].title}"
         began = time.perf_counter()
         notebook = read(source, framework)
         execute(notebook, name, source.parent)
@@ -151,4 +151,4 @@ def build(options: Options) -> int:
 
 
 if __name__ == "__main__":
-    cli.guard(lambda: build(cli.parse(Options, sys.argv[1:], "ddpm_course.build")))
+    command_line.guard(lambda: build(command_line.parse_flags(Options, sys.argv[1:], "ddpm_course.build")))

@@ -9,7 +9,7 @@ from cycler import cycler
 from matplotlib import pyplot as plt
 from numpy.typing import NDArray
 
-from ddpm_shared.compare.charts import COLOURS
+from ddpm_shared.pages import COLOURS
 
 PIXEL = 0.034  # inches of a pixel of an image, so that 28 of them can be looked at
 

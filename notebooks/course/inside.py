@@ -17,7 +17,7 @@ def ask(tree: Tree, network: Any, x_t: NDArray[np.floating], t: Sequence[int]) -
 
     Args:
         tree: the network's.
-        network: from `tree.sampling.load_model` or `tree.model.UNet`, in float32, on the CPU.
+        network: from `tree.model.load` or `tree.model.make_network`, in float32, on the CPU.
         x_t: [B, H, W, C].
         t: [B], 0 .. T - 1.
 
@@ -36,7 +36,7 @@ def activations(tree: Tree, network: Any, x_t: NDArray[np.floating], t: Sequence
 
     Arguments as of `ask`, whose answer is that of "conv_out". Images are [B, H, W, C], tokens of attention [B, H*W, C].
     """
-    network = _layered(network)
+    network = layered(network)
     seen: dict[str, Array] = {}
 
     def keep(name: str, output: Any) -> None:
@@ -65,13 +65,14 @@ def watch(network: Any, keep: Callable[[str, Any], None]) -> Callable[[], None]:
 
 def shapes(tree: Tree, network: Any) -> dict[str, tuple[int, ...]]:
     """The canonical shape of every parameter of a network, by its canonical name."""
-    network = _layered(network)
+    network = layered(network)
     if tree.framework == "torch":
         return {name: tuple(parameter.shape) for name, parameter in network.named_parameters()}
-    return {name: tree.model.canonical_shape(parameter) for name, parameter in tree.model.named_parameters(network)}
+    layouts, parameters = tree.model.layouts(network), tree.model.named_parameters(network)
+    return {name: tree.model.canonical_shape(parameter, layouts[name]) for name, parameter in parameters.items()}
 
 
-def _layered(network: Any) -> Any:
+def layered(network: Any) -> Any:
     """TensorFlow's network comes wrapped into a graph, which has no layers: this is what was wrapped."""
     return getattr(network, "python_function", network)
 

@@ -7,8 +7,7 @@ from pathlib import Path
 
 from IPython.display import HTML
 
-from ddpm_course.tree import NAMES
-from ddpm_shared.cli import TREES
+from ddpm_shared.frameworks import FRAMEWORKS
 
 STYLE = 'style="text-align: left; vertical-align: top; white-space: pre; font-family: monospace"'
 
@@ -19,7 +18,7 @@ def source(framework: str, module: str, name: str) -> str:
     Raises:
         ValueError: there is none of that name.
     """
-    package = importlib.util.find_spec(TREES[framework])
+    package = importlib.util.find_spec(FRAMEWORKS[framework].tree)
     assert package is not None
     assert package.origin is not None
     text = Path(package.origin).with_name(f"{module}.py").read_text()
@@ -30,11 +29,11 @@ def source(framework: str, module: str, name: str) -> str:
             if ast.get_docstring(node) is not None:
                 del code[first.lineno - node.lineno : (first.end_lineno or first.lineno) - node.lineno + 1]
             return "\n".join(code)
-    raise ValueError(f"{module}.py of {TREES[framework]} holds no {name}")
+    raise ValueError(f"{module}.py of {FRAMEWORKS[framework].tree} holds no {name}")
 
 
 def side_by_side(module: str, name: str) -> HTML:
     """Both trees' `module.name` in a table of two columns."""
-    heads = "".join(f"<th style='text-align: left'>{NAMES[framework]}</th>" for framework in TREES)
-    cells = "".join(f"<td {STYLE}>{html.escape(source(framework, module, name))}</td>" for framework in TREES)
+    heads = "".join(f"<th style='text-align: left'>{FRAMEWORKS[framework].title}</th>" for framework in FRAMEWORKS)
+    cells = "".join(f"<td {STYLE}>{html.escape(source(framework, module, name))}</td>" for framework in FRAMEWORKS)
     return HTML(f"<table><tr>{heads}</tr><tr>{cells}</tr></table>")

@@ -11,11 +11,9 @@ from typing import Any
 import numpy as np
 
 from ddpm_course import figures
-from ddpm_shared import checkpoint
-from ddpm_shared.cli import TREES, installed
 from ddpm_shared.config import Config
-
-NAMES = {"torch": "PyTorch", "tensorflow": "TensorFlow"}
+from ddpm_shared.frameworks import FRAMEWORKS, installed
+from ddpm_shared.records import checkpoint
 
 
 @dataclass(frozen=True)
@@ -31,12 +29,12 @@ class Tree:
     @property
     def name(self) -> str:
         """What people call the framework."""
-        return NAMES[self.framework]
+        return FRAMEWORKS[self.framework].title
 
     def __getattr__(self, module: str) -> ModuleType:
         if module.startswith("_"):
             raise AttributeError(module)
-        return importlib.import_module(f"{TREES[self.framework]}.{module}")
+        return importlib.import_module(f"{FRAMEWORKS[self.framework].tree}.{module}")
 
     def times(self, values: Sequence[int]) -> Any:
         """Times t as a tensor, [B] int32."""
@@ -49,7 +47,7 @@ class Tree:
         """The network in the package with its averaged weights, in float32 on the CPU, and its settings."""
         loaded = checkpoint.load(checkpoint.BOXED, ("ema",))
         config = dataclasses.replace(loaded.config, precision="fp32", device="cpu")
-        return self.sampling.load_model(loaded, "ema", config), config
+        return self.model.load(loaded, "ema", config), config
 
 
 def begin(framework: str) -> Tree:
@@ -58,12 +56,13 @@ def begin(framework: str) -> Tree:
     Raises:
         SystemExit: no such framework, or it is not installed; a notebook then shows one sentence.
     """
-    if framework not in TREES:
+    if framework not in FRAMEWORKS:
         raise SystemExit(f'FRAMEWORK = "{framework}": choose "torch" or "tensorflow" there and run it again.')
     if not installed(framework):
-        other = next(name for name in TREES if name != framework)
+        other = next(name for name in FRAMEWORKS if name != framework)
+        title = FRAMEWORKS[framework].title
         raise SystemExit(
-            f'{NAMES[framework]} is not installed here: set FRAMEWORK = "{other}" in the cell above, or install both '
+            f'{title} is not installed here: set FRAMEWORK = "{other}" in the cell above, or install both '
             "with `make setup` and restart the kernel."
         )
     return _begin(framework)
@@ -71,13 +70,13 @@ def begin(framework: str) -> Tree:
 
 def begin_both() -> tuple[Tree, Tree]:
     """The trees of PyTorch and of TensorFlow, for what compares them. Raises SystemExit where one is not installed."""
-    for framework in TREES:
+    for framework in FRAMEWORKS:
         if not installed(framework):
             raise SystemExit(
-                f"This notebook compares two frameworks, and {NAMES[framework]} is not installed here: run "
+                f"This notebook compares two frameworks, and {FRAMEWORKS[framework].title} is not installed here: run "
                 "`make setup` and restart the kernel."
             )
-    torch, tensorflow = map(_begin, TREES)
+    torch, tensorflow = map(_begin, FRAMEWORKS)
     return torch, tensorflow
 
 

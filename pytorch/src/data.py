@@ -1,5 +1,8 @@
 """Pixels to tensors and back: uint8 [B, H, W, C] outside, floats in [-1, 1] inside. Mirror: ddpm_tf.data."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -45,19 +48,38 @@ def to_pixels(x: Tensor) -> NDArray[np.uint8]:
     return pixels.permute(0, 2, 3, 1).cpu().numpy()
 
 
-def to_batch(arrays: Arrays, precision: Precision, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+@dataclass(frozen=True)
+class Codec:
+    """What x_0 is: how pixels become what the network learns, and what was drawn becomes pixels.
+
+    Mirror: ddpm_tf.data.Codec.
+    """
+
+    kind: str  # as in a checkpoint's metadata
+    encode: Callable[..., Tensor]  # pixels [B, H, W, C] uint8, dtype, device -> x_0 [B, C, H, W]
+    decode: Callable[[Tensor], NDArray[np.uint8]]  # x_0 -> pixels
+    limits: tuple[float, float] | None  # of every element of x_0, which a sampler may clip to; None: it has none
+
+
+PIXELS = Codec("pixels", to_images, to_pixels, (-1.0, 1.0))
+
+
+def to_batch(
+    arrays: Arrays, precision: Precision, device: torch.device, codec: Codec = PIXELS
+) -> tuple[Tensor, Tensor, Tensor]:
     """What a step is trained or validated on, from ddpm_shared.batches, as tensors.
 
     Args:
         arrays: images [B, H, W, C] uint8, t [B] int32, eps [B, H, W, C] float64.
         precision: the run's.
         device: of the result.
+        codec: makes x_0 of the images.
 
     Returns:
-        x_0 [B, C, H, W] in [-1, 1], t [B] int32, eps [B, C, H, W].
+        x_0 [B, C, H, W], t [B] int32, eps [B, C, H, W].
 
     Mirror: ddpm_tf.data.to_batch.
     """
     pixels, t, eps = arrays
     dtype = utils.dtype(precision)
-    return to_images(pixels, dtype, device), torch.from_numpy(t).to(device), to_tensor(eps, device).to(dtype)
+    return codec.encode(pixels, dtype, device), torch.from_numpy(t).to(device), to_tensor(eps, device).to(dtype)

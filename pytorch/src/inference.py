@@ -1,18 +1,25 @@
-"""Sampling: `python -m ddpm_torch.inference --help`. Mirror: ddpm_tf.inference."""
+"""Drawing images: `python -m ddpm_torch.inference --help`. Mirror: ddpm_tf.inference.
+
+The flags, the plan and the loop over batches: ddpm_shared/commands/sample.py. The loop over steps: sampling.py.
+One step: samplers.py.
+"""
 
 from collections.abc import Sequence
 
-from ddpm_shared import cli, sampling
+from ddpm_shared import command_line
+from ddpm_shared.commands import sample
 from ddpm_torch.config import FRAMEWORK
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The inference command line. Returns the exit code; raises UserError for bad input."""
-    plan = cli.parse_sample(FRAMEWORK, argv)
-    from ddpm_torch.sampling import Sampler  # not before the flags are read: the framework takes seconds
+    plan = sample.parse(FRAMEWORK, argv)
+    from ddpm_torch import model  # not before the flags are read: the framework takes seconds
+    from ddpm_torch.sampling import Sampler
 
-    return sampling.run(plan, Sampler(plan))
+    network = model.load(plan.checkpoint, plan.prefix, plan.config)
+    return sample.run(plan, Sampler(network, plan.config, plan.command.sampling))
 
 
 if __name__ == "__main__":
-    cli.guard(main)
+    command_line.guard(main)

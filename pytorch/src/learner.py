@@ -1,25 +1,24 @@
 """What training changes, and a step of it: algorithm 1 of the paper. Mirror: ddpm_tf.learner.
 
-ddpm_shared.training keeps the run's books around it.
+The loop around it: ddpm_shared/commands/training_loop.py.
 """
 
-import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ddpm_shared import checkpoint
-from ddpm_shared.batches import Prefetcher, validation_arrays
-from ddpm_shared.checkpoint import Checkpoint, Tensors
-from ddpm_shared.samplers import QUICK
+from ddpm_shared.batches import Batch
+from ddpm_shared.config.sampling import QUICK, Draw
+from ddpm_shared.records import checkpoint
+from ddpm_shared.records.checkpoint import Checkpoint, Tensors
 from ddpm_torch import utils
 from ddpm_torch.config import Config
-from ddpm_torch.data import to_batch
+from ddpm_torch.data import PIXELS, to_batch
 from ddpm_torch.engine import make_schedule
-from ddpm_torch.model import UNet, compiled
+from ddpm_torch.model import compiled, make_network, named_buffers, named_parameters
 from ddpm_torch.objective import training_loss
 from ddpm_torch.optimizer import (
     Adam,
@@ -28,14 +27,15 @@ from ddpm_torch.optimizer import (
     update_ema,
     warmup_ema_decay,
 )
-from ddpm_torch.sampling import sample
+from ddpm_torch.sampling import Sampler
 
 
 class Learner:
     """The network, the moving average of its weights and its optimizer: all that training changes.
 
     Args:
-        config: all settings; decides every number that follows.
+        config: all settings.
+        num_steps: of the whole run, which the learning rate follows.
 
     Raises:
         UserError: a GPU is asked for where there is none.
@@ -43,29 +43,35 @@ class Learner:
     Mirror: ddpm_tf.learner.Learner.
     """
 
-    def __init__(self, config: Config) -> None:
-        self.config = config
+    def __init__(self, config: Config, num_steps: int) -> None:
+        self.config, self.num_steps = config, num_steps
         utils.set_threads(config.threads)
         self.device = utils.select_device(config.device)
         self.schedule = make_schedule(config.diffusion, utils.dtype(config.precision), self.device)
-        self.model = UNet(config.model, config.seed, config.precision, config.out_channels).to(self.device)
-        self.ema_model = copy.deepcopy(self.model).requires_grad_(False)
-        self.names = [name for name, _ in self.model.named_parameters()]
-        self.parameters: list[Tensor] = list(self.model.parameters())
-        self.averages: list[Tensor] = list(self.ema_model.parameters())
+        self.codec = PIXELS
+        self.model = make_network(config, config.seed)
+        self.ema_model = make_network(config).requires_grad_(False)
+        self.names = list(named_parameters(self.model))
+        self.parameters = list(named_parameters(self.model).values())
+        self.averages = list(named_parameters(self.ema_model).values())
+        with torch.no_grad():
+            for average, parameter in zip(self.averages, self.parameters, strict=True):
+                average.copy_(parameter)
+        self.buffers, self.averaged_buffers = named_buffers(self.model), named_buffers(self.ema_model)
+        self._copy_buffers()
         self.adam = Adam(self.parameters)
         self.network = compiled(self.model, config.compile)
         self.ema_network = compiled(self.ema_model, config.compile)
-        self.training_arrays = Prefetcher(config)
+        self.sampler = Sampler(self.ema_network, config, QUICK)
 
         self.device_name, self.threads = utils.device_name(self.device), utils.threads()
         self.num_parameters = sum(p.numel() for p in self.parameters)
 
-    def train_step(self, pixels: NDArray[np.uint8], step: int) -> tuple[float, float, float]:
+    def train_step(self, batch: Batch, step: int) -> tuple[float, float, float]:
         """One step of gradient descent on the loss.
 
         Args:
-            pixels: [N, H, W, C] uint8, all training images.
+            batch: that of the step, from ddpm_shared.batches.
             step: 0, 1, ...
 
         Returns:
@@ -75,32 +81,31 @@ class Learner:
         """
         settings = self.config.training
         # 1. x_0 ~ q(x_0), t ~ uniform, eps ~ N(0, I)
-        arrays = self.training_arrays(pixels, step)
-        x_0, t, eps = to_batch(arrays, self.config.precision, self.device)
+        x_0, t, eps = to_batch(batch.arrays, self.config.precision, self.device, self.codec)
         # 2. the gradient of || target - network(x_t, t) ||^2, scaled down where it is long
         loss = training_loss(self.schedule, self.network, x_0, t, eps, self.config.diffusion)
         gradients = torch.autograd.grad(loss, self.parameters)
         clipped, norm = clip_by_global_norm(gradients, settings.max_grad_norm)
         # 3. the step, and the average of the weights after it
-        learning_rate = scheduled_learning_rate(step, settings.num_steps(len(pixels)), settings)
+        learning_rate = scheduled_learning_rate(step, self.num_steps, settings)
         self.adam.update(clipped, learning_rate, step + 1)
         update_ema(self.averages, self.parameters, warmup_ema_decay(step + 1, settings.ema_decay))
+        self._copy_buffers()
         loss_value, norm_value = torch.stack([loss.detach(), norm]).tolist()  # one wait for the device, not two
         return loss_value, norm_value, learning_rate
 
     @torch.no_grad()
-    def validation_losses(self, pixels: NDArray[np.uint8]) -> Iterator[tuple[int, float]]:
-        """The averaged weights' loss on each batch of `pixels`, at the same t and noise every time.
+    def validation_losses(self, batches: Iterable[Batch]) -> Iterator[tuple[int, float]]:
+        """The averaged weights' loss on each batch.
 
         Args:
-            pixels: [N, H, W, C] uint8.
+            batches: from ddpm_shared.batches.
 
         Yields:
             Images in the batch, mean loss.
         """
-        for first in range(0, len(pixels), self.config.training.batch_size):
-            arrays = validation_arrays(pixels, self.config, first)
-            x_0, t, eps = to_batch(arrays, self.config.precision, self.device)
+        for batch in batches:
+            x_0, t, eps = to_batch(batch.arrays, self.config.precision, self.device, self.codec)
             loss = training_loss(self.schedule, self.ema_network, x_0, t, eps, self.config.diffusion)
             yield len(x_0), loss.item()
 
@@ -109,32 +114,39 @@ class Learner:
 
         Args:
             num_images: B.
-            on_step: called with t after each step.
+            on_step: called with i after each step, i = N - 1 .. 0.
             first: index of the first image.
 
         Returns:
             [B, H, W, C] uint8.
         """
-        seed = self.config.seed
-        return sample(self.ema_network, self.config, QUICK, seed, num_images, first, lambda t, x: on_step(t))
+        return self.sampler.draw(Draw(self.config.seed, first, num_images), lambda i, x: on_step(i))
 
-    def _state(self) -> tuple[list[Tensor], ...]:
-        """What the four prefixes of a checkpoint stand for, each in the order of self.names."""
-        return self.parameters, self.averages, self.adam.m, self.adam.v
+    @torch.no_grad()
+    def _copy_buffers(self) -> None:
+        """Give the averaged network the buffers of the trained one: they are copied, not averaged."""
+        for name, buffer in self.buffers.items():
+            self.averaged_buffers[name].copy_(buffer)
+
+    def _state(self) -> dict[str, dict[str, Tensor]]:
+        """The tensors under each prefix of a checkpoint, by canonical name."""
+        lists = self.parameters, self.averages, self.adam.m, self.adam.v
+        named = (dict(zip(self.names, values, strict=True)) for values in lists)
+        return {**dict(zip(checkpoint.PREFIXES, named, strict=True)), checkpoint.BUFFERS: self.buffers}
 
     def tensors(self) -> Tensors:
         """All state under a checkpoint's names and layouts."""
         return {
             f"{prefix}/{name}": value.detach().cpu().numpy()
-            for prefix, values in zip(checkpoint.PREFIXES, self._state(), strict=True)
-            for name, value in zip(self.names, values, strict=True)
+            for prefix, values in self._state().items()
+            for name, value in values.items()
         }
 
     @torch.no_grad()
     def load(self, resumed: Checkpoint) -> None:
         """Take over the state of a checkpoint of either framework. Raises UserError if it does not fit."""
-        shapes = {name: tuple(p.shape) for name, p in zip(self.names, self.parameters, strict=True)}
-        for prefix, values in zip(checkpoint.PREFIXES, self._state(), strict=True):
-            loaded = checkpoint.select(resumed, prefix, shapes)
-            for name, value in zip(self.names, values, strict=True):
+        for prefix, values in self._state().items():
+            loaded = checkpoint.select(resumed, prefix, {name: tuple(value.shape) for name, value in values.items()})
+            for name, value in values.items():
                 value.copy_(torch.from_numpy(loaded[name]))
+        self._copy_buffers()

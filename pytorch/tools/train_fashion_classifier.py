@@ -21,8 +21,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 (the field's name for it)
 from tqdm import tqdm
 
-from ddpm_shared import cli, datasets, streams
+from ddpm_shared import command_line, datasets, streams
 from ddpm_shared.datasets import Split
+from ddpm_shared.datasets.fashion_mnist import CLASS_NAMES
 
 SHIPPED = Path(__file__).resolve().parents[2] / "shared" / "src" / "evaluation" / "classifier.onnx"
 BATCH = 128
@@ -65,7 +66,7 @@ class Classifier(nn.Module):
             nn.ReLU(),
             Residual(128),
         )
-        self.head = nn.Linear(128, len(datasets.CLASS_NAMES))
+        self.head = nn.Linear(128, len(CLASS_NAMES))
         self.mean, self.std = nn.Buffer(torch.zeros(128)), nn.Buffer(torch.ones(128))  # of the features
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -165,4 +166,4 @@ def main(epochs: int = 20, seed: int = 0, data_dir: str | None = None, out: Path
 
 
 if __name__ == "__main__":
-    cli.guard(lambda: tyro.cli(main))
+    command_line.guard(lambda: tyro.cli(main))

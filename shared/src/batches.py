@@ -1,70 +1,101 @@
-"""What each step is trained and validated on, as NumPy arrays: pixels, t and noise, before any framework sees them."""
+"""What each step is trained and validated on, as NumPy arrays, before any framework sees them."""
 
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ddpm_shared import streams
 from ddpm_shared.config import Config
+from ddpm_shared.datasets import Split
 from ddpm_shared.images import Pixels
 
 Arrays = tuple[Pixels, NDArray[np.int32], NDArray[np.float64]]
+Share = tuple[int, int]  # (rank, count): the part of every batch that is one worker's
+WHOLE: Share = (0, 1)
 
 
-def training_arrays(pixels: Pixels, config: Config, step: int) -> Arrays:
-    """The batch of training step `step`, a function of (seed, step) alone.
+class Batch(NamedTuple):
+    """Images with their classes, times and noise: all that a training step depends on beside the network."""
+
+    pixels: Pixels  # [B, H, W, C] uint8
+    labels: NDArray[np.int64]  # [B], indices of classes
+    t: NDArray[np.int32]  # [B], 0 .. T - 1
+    eps: NDArray[np.float64]  # [B, H, W, C], standard normal
+
+    @property
+    def arrays(self) -> Arrays:
+        """Pixels, t and eps: of what x_t is made."""
+        return self.pixels, self.t, self.eps
+
+
+def training_batch(split: Split, config: Config, step: int, share: Share = WHOLE) -> Batch:
+    """The batch of training step `step`, a function of (seed, step) alone, or a worker's part of it.
 
     Args:
-        pixels: [N, H, W, C] uint8, the training images.
+        split: the training images and their labels.
         config: its seed, batch size, flip and T are used.
         step: 0, 1, ...
+        share: (rank, count), 0 <= rank < count. The rows are rank * B // count up to (rank + 1) * B // count of the
+            whole batch, for whose other rows no noise is drawn.
 
     Returns:
-        Images [B, H, W, C] uint8, t [B] int32, eps [B, H, W, C] float64.
+        A batch of config.training.batch_size images, B, or of the part.
     """
+    rank, count = share
     size = config.training.batch_size
-    chosen = pixels[streams.batch_indices(config.seed, step, len(pixels), size)]
+    rows = slice(rank * size // count, (rank + 1) * size // count)
+    indices = streams.batch_indices(config.seed, step, len(split.images), size)[rows]
+    pixels = split.images[indices]
     if config.data.horizontal_flip:
-        flipped = streams.flips(config.seed, step, size)
-        chosen[flipped] = chosen[flipped, :, ::-1]
-    t = streams.timesteps(config.seed, streams.TRAIN_T, step, size, config.diffusion.timesteps)
-    return chosen, t, streams.normal(config.seed, streams.TRAIN_EPS, step, chosen.shape)
+        flipped = streams.flips(config.seed, step, size)[rows]
+        pixels[flipped] = pixels[flipped, :, ::-1]
+    t = streams.timesteps(config.seed, streams.TRAIN_T, step, size, config.diffusion.timesteps)[rows]
+    eps = streams.normal(config.seed, streams.TRAIN_EPS, step, pixels.shape, rows.start)
+    return Batch(pixels, split.labels[indices].astype(np.int64), t, eps)
 
 
 class Prefetcher:
-    """training_arrays of step after step, each drawn in a thread while the step before it is computed.
+    """training_batch of step after step, each drawn in a thread while the step before it is computed.
 
     Args:
-        config: as in training_arrays.
+        split: as in training_batch.
+        config: as in training_batch.
+        share: as in training_batch.
     """
 
-    def __init__(self, config: Config) -> None:
-        self.config = config
+    def __init__(self, split: Split, config: Config, share: Share = WHOLE) -> None:
+        self.split, self.config, self.share = split, config, share
         self.thread = ThreadPoolExecutor(1, "prefetch")
-        self.ahead: tuple[Pixels, int, Future[Arrays]] | None = None
+        self.ahead: tuple[int, Future[Batch]] | None = None
 
-    def __call__(self, pixels: Pixels, step: int) -> Arrays:
-        """training_arrays(pixels, config, step), whatever was asked for before."""
+    def __call__(self, step: int) -> Batch:
+        """The batch of `step`, whatever was drawn before; drawing that of step + 1 begins."""
         ahead, self.ahead = self.ahead, None
-        expected = ahead is not None and ahead[0] is pixels and ahead[1] == step
-        arrays = ahead[2].result() if ahead and expected else training_arrays(pixels, self.config, step)
-        self.ahead = pixels, step + 1, self.thread.submit(training_arrays, pixels, self.config, step + 1)
-        return arrays
+        batch = ahead[1].result() if ahead and ahead[0] == step else self._draw(step)
+        self.ahead = step + 1, self.thread.submit(self._draw, step + 1)
+        return batch
+
+    def _draw(self, step: int) -> Batch:
+        return training_batch(self.split, self.config, step, self.share)
 
 
-def validation_arrays(pixels: Pixels, config: Config, first: int) -> Arrays:
-    """The images from `first` on, at most a batch, with the t and noise that each has in every epoch.
+def validation_batches(split: Split, config: Config) -> Iterator[Batch]:
+    """The first config.training.validation_images images, with the t and noise that each has in every epoch.
 
     Args:
-        pixels: [N, H, W, C] uint8, the validation images.
-        config: as in training_arrays.
-        first: index of the first image.
+        split: the validation images and their labels.
+        config: as in training_batch.
 
-    Returns:
-        As training_arrays, with B = min(batch size, N - first).
+    Yields:
+        Batches of config.training.batch_size images; the last may have fewer.
     """
-    chosen = pixels[first : first + config.training.batch_size]
-    last = first + len(chosen)
-    t = streams.timesteps(config.seed, streams.VALIDATION_T, 0, last, config.diffusion.timesteps)[first:]
-    return chosen, t, streams.normal(config.seed, streams.VALIDATION_EPS, 0, chosen.shape, first)
+    number = len(split.images[: config.training.validation_images])
+    for first in range(0, number, config.training.batch_size):
+        last = min(first + config.training.batch_size, number)
+        pixels, labels = split.images[first:last], split.labels[first:last]
+        t = streams.timesteps(config.seed, streams.VALIDATION_T, 0, last, config.diffusion.timesteps)[first:]
+        eps = streams.normal(config.seed, streams.VALIDATION_EPS, 0, pixels.shape, first)
+        yield Batch(pixels, labels.astype(np.int64), t, eps)

@@ -1,10 +1,10 @@
-"""The one exception that means "what the user gave us is wrong"."""
+"""UserError: the exception for bad input."""
 
 
 class UserError(ValueError):
-    """Bad input. The message is one sentence or two: what is wrong, where, and the way out.
+    """Bad input. The message is one or two sentences: what is wrong, where, and the way out.
 
-    The command lines print it without a traceback and exit with 2; everything else that is raised is our bug.
+    The command lines print it without a traceback and exit with code 2. Any other exception is a bug of ours.
     """
 
 

@@ -1,4 +1,4 @@
-"""Files that are either whole or not there."""
+"""Writing files atomically: a reader sees a whole file or none."""
 
 import contextlib
 import io
@@ -10,16 +10,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import platformdirs
 from numpy.typing import ArrayLike, NDArray
 
 BROKEN_NPZ = (OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile, zlib.error)  # TypeError: a bare .npy
 
 
+def cache_dir(name: str) -> Path:
+    """The folder `name` of what can be downloaded or computed again, under $DDPM_DUET_CACHE or the user's cache."""
+    root = os.environ.get("DDPM_DUET_CACHE") or platformdirs.user_cache_dir("ddpm-duet")
+    return Path(root).expanduser() / name
+
+
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write `data` to a temporary name beside `path`, then rename it: a reader never sees half a file.
+    """Write `data` under a temporary name beside `path`, then rename it: a reader never sees half a file.
 
     Raises:
-        OSError: e.g. a full disk; the old file, if any, is untouched and the temporary one removed.
+        OSError: e.g. a full disk. The old file, if any, is unchanged, and the temporary one is removed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -49,7 +56,7 @@ def write_npz(path: Path, **arrays: ArrayLike) -> None:
 
 
 def read_npz(path: Path) -> dict[str, NDArray[Any]] | None:
-    """The arrays of a .npz file; None where there is none, or not a whole one."""
-    with contextlib.suppress(*BROKEN_NPZ), path.open("rb") as file, np.load(file) as found:
-        return dict(found)
+    """The arrays of a .npz file; None if there is no such file, or a damaged one."""
+    with contextlib.suppress(*BROKEN_NPZ), path.open("rb") as file, np.load(file) as archive:
+        return dict(archive)
     return None

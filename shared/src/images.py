@@ -1,10 +1,10 @@
-"""Pictures from arrays of uint8 images [N, H, W, C]: grids, PNG, GIF."""
+"""Pictures of uint8 images [N, H, W, C]: grids, PNG, GIF."""
 
 import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,20 +12,28 @@ from PIL import Image
 
 from ddpm_shared import files
 
-if TYPE_CHECKING:  # matplotlib takes a third of a second, and most who write pictures draw no figure
+if TYPE_CHECKING:  # matplotlib takes a third of a second to import, and most callers draw no figure
     from matplotlib.figure import Figure
 
 Pixels = NDArray[np.uint8]
 
+SCALE, GAP = 2, 2  # of a grid: screen pixels of a pixel, and between two images
 
-def grid(images: Pixels, columns: int | None = None, scale: int = 2, gap: int = 2) -> Pixels:
-    """Images side by side, row by row, on white.
+
+def to_pixels(x: NDArray[np.floating[Any]]) -> Pixels:
+    """Images in [-1, 1] as uint8, rounded to the nearest level and clipped, of any shape."""
+    pixels: Pixels = np.clip(np.rint((x + 1) * 127.5), 0, 255).astype(np.uint8)
+    return pixels
+
+
+def grid(images: Pixels, columns: int | None = None, scale: int = SCALE, gap: int = GAP) -> Pixels:
+    """One picture of all images, row by row, on white.
 
     Args:
         images: [N, H, W, C] uint8, N >= 1, C 1 or 3.
-        columns: images a row (default: as square as possible).
-        scale: each pixel becomes scale x scale pixels.
-        gap: white pixels between the images and around them.
+        columns: images per row (default: as square as possible).
+        scale: side of the square that each pixel becomes.
+        gap: width of the white lines between and around the images, in pixels.
 
     Returns:
         [height, width, C] uint8.
@@ -60,7 +68,7 @@ def write_png(path: Path, pixels: Pixels) -> None:
 
 
 def write_figure(path: Path, figure: "Figure", dpi: int = 120) -> None:
-    """Write a figure of matplotlib as PNG, atomically."""
+    """Write a matplotlib figure as PNG, atomically."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi)
     files.write_atomically(path, buffer.getvalue())

@@ -10,11 +10,10 @@ from numpy.typing import NDArray
 
 from ddpm_shared import streams
 
-# Ho et al. start the last map of every residual branch, and of the network, at zero: each block is the identity.
-ZERO_AT_START = ("conv_2.weight", "project.weight", "conv_out.weight")
 
-
-def initial_value(seed: int, name: str, shape: tuple[int, ...]) -> NDArray[np.float64]:
+def initial_value(
+    seed: int, name: str, shape: tuple[int, ...], zero_at_start: tuple[str, ...] = ()
+) -> NDArray[np.float64]:
     """The starting value of one parameter.
 
     Biases are 0 and normalisation scales 1. Weights are uniform on [-limit, limit] with
@@ -24,13 +23,14 @@ def initial_value(seed: int, name: str, shape: tuple[int, ...]) -> NDArray[np.fl
         seed: the run's seed.
         name: canonical name, e.g. "down.0.residual.conv_1.weight".
         shape: canonical shape.
+        zero_at_start: a parameter whose name ends with one of these is 0; a network names its own.
 
     Returns:
         [*shape] float64; each tree rounds it to its own precision.
 
     Source: Glorot & Bengio 2010, eq. 16; Ho et al. 2020's code for the zeros.
     """
-    if name.endswith(".bias") or name.endswith(ZERO_AT_START):
+    if name.endswith((".bias", *zero_at_start)):
         return np.zeros(shape)
     if len(shape) == 1:
         return np.ones(shape)

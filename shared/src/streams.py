@@ -1,11 +1,11 @@
 """Counter-based randomness: every draw is a pure function of (seed, stream, step).
 
-Nothing else in the project draws random numbers, so two frameworks see the same batches and the same noise,
-a resumed run needs no generator state, and the result does not depend on how the work was split.
+Nothing else in the project draws random numbers. So both frameworks get the same batches and the same noise, a resumed
+run needs no generator state, and the result does not depend on how the work is split.
 
-The generator is Philox (Salmon et al. 2011): a block cipher of a counter. Seed and stream name make its key; the step
-and, where images must not depend on their neighbours, the image index make the high words of its counter, which
-leaves 2**128 draws to each.
+The generator is Philox (Salmon et al. 2011): a block cipher of a counter. Seed and stream name form its key. The step
+and, where images must not depend on their neighbours, the image index form the high words of its counter, which leaves
+2**128 draws to each.
 """
 
 import functools
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ddpm_shared.errors import UserError
 
-# The streams in use. A new name is a new independent stream; the old ones keep their numbers.
+# The streams in use. A new name is a new, independent stream, and changes no number of the others.
 PERMUTATION = "train/permutation"  # step = epoch
 FLIP = "train/flip"  # step = training step
 TRAIN_T = "train/t"
@@ -39,13 +39,13 @@ def _key(seed: int, stream: str) -> NDArray[np.uint64]:
 
 
 def generator(seed: int, stream: str, step: int = 0, index: int = 0) -> np.random.Generator:
-    """The generator of one cell of the (seed, stream, step, index) lattice.
+    """The generator of one (seed, stream, step, index).
 
     Args:
         seed: any integer >= 0.
         stream: what is drawn; one of the names above.
-        step: which time it is drawn; >= 0.
-        index: for which image it is drawn; >= 0.
+        step: number of the draw; >= 0.
+        index: the image that it is for; >= 0.
 
     Raises:
         UserError: a negative seed.
@@ -58,8 +58,8 @@ def generator(seed: int, stream: str, step: int = 0, index: int = 0) -> np.rando
 def normal(seed: int, stream: str, step: int, shape: tuple[int, ...], first: int = 0) -> NDArray[np.float64]:
     """Standard normal numbers for the images first .. first + shape[0] - 1, [*shape].
 
-    Image i gets the same numbers whatever the batch it stands in, so samples do not depend on the batch size and
-    a worker can draw its slice of a batch alone. A float32 run rounds them, and so sees the noise of a float64 run.
+    Image i gets the same numbers in any batch, so samples do not depend on the batch size, and a worker can draw its
+    part of a batch alone. A float32 run rounds these numbers, so it has the same noise as a float64 run.
     """
     out = np.empty(shape)
     for offset in range(shape[0]):
@@ -85,10 +85,10 @@ def _permutation(seed: int, epoch: int, num_images: int) -> NDArray[np.int64]:
 def batch_indices(seed: int, step: int, num_images: int, batch_size: int) -> NDArray[np.int64]:
     """The images of training step `step` (0-based), [batch_size] int64.
 
-    Every epoch is a new permutation of all images cut into whole batches; the num_images % batch_size images
-    at its end sit that epoch out, so that all batches have one shape.
+    Every epoch is a new permutation of all images, cut into whole batches. The num_images % batch_size images at its
+    end are not used in that epoch, so that all batches have the same shape.
     """
     steps_per_epoch = num_images // batch_size
     epoch, position = divmod(step, steps_per_epoch)
     indices = _permutation(seed, epoch, num_images)[position * batch_size : (position + 1) * batch_size]
-    return indices.copy()  # the permutation is kept for the next step
+    return indices.copy()  # since the permutation is cached for the next step

@@ -2,7 +2,7 @@
 
     python shared/tools/box_model.py RUN [--out FILE]
 
-Says what the rounding does to the weights; what it does to the images, the model card beside the file says.
+Prints how much the rounding changes the weights; the model card beside the file states what it does to the images.
 """
 
 import dataclasses
@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import tyro
 
-from ddpm_shared import checkpoint, cli, runs
+from ddpm_shared import command_line
+from ddpm_shared.records import checkpoint, folder
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Options:
 def box(options: Options) -> int:
     """Write the file. Returns the exit code; raises UserError where there is no checkpoint."""
     out = Path(options.out)
-    loaded = checkpoint.load(runs.latest_checkpoint(Path(options.run)), ("ema",))
+    loaded = checkpoint.load(folder.latest_checkpoint(Path(options.run)), ("ema",))
     rounded = {name: value.astype(np.float16) for name, value in loaded.tensors.items()}
     # Where it ran is nobody's business who has another machine.
     data = dataclasses.replace(loaded.config.data, data_dir=None)
@@ -52,4 +53,4 @@ def box(options: Options) -> int:
 
 
 if __name__ == "__main__":
-    cli.guard(lambda: box(tyro.cli(Options, prog="shared/tools/box_model.py")))
+    command_line.guard(lambda: box(tyro.cli(Options, prog="shared/tools/box_model.py")))

@@ -13,11 +13,12 @@ import tyro
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ddpm_shared import cli, images
+from ddpm_shared import command_line, images
 from ddpm_shared.compare import charts, sample_grids
-from ddpm_shared.compare.verdict import FRAMEWORKS
 from ddpm_shared.demo import folder
+from ddpm_shared.frameworks import FRAMEWORKS
 from ddpm_shared.images import Pixels
+from ddpm_shared.pages import BLUE, VERMILION
 
 NUM_IMAGES, COLUMNS = 64, 8
 
@@ -38,8 +39,8 @@ def cover(demo: folder.Demo) -> Figure:
     with mpl.rc_context({"font.size": 11}):
         figure = Figure((11, 4.1), layout="constrained")
         left, right, curve = figure.subplots(1, 3, width_ratios=(1.4, 1.4, 1.6))
-        show(left, boxed.torch[:NUM_IMAGES], FRAMEWORKS["torch"], charts.COLOURS[0])
-        show(right, boxed.tensorflow[:NUM_IMAGES], FRAMEWORKS["tensorflow"], charts.COLOURS[1])
+        show(left, boxed.torch[:NUM_IMAGES], FRAMEWORKS["torch"].title, BLUE)
+        show(right, boxed.tensorflow[:NUM_IMAGES], FRAMEWORKS["tensorflow"].title, VERMILION)
         charts.draw_values(curve, charts.curves(demo.runs).loss, "Two trainings, one curve", "loss of a step")
         apart, _ = sample_grids.difference(boxed.torch, boxed.tensorflow)
         figure.supxlabel(
@@ -66,4 +67,4 @@ def main(options: Options) -> int:
 
 
 if __name__ == "__main__":
-    cli.guard(lambda: main(tyro.cli(Options, prog="shared/tools/draw_cover.py")))
+    command_line.guard(lambda: main(tyro.cli(Options, prog="shared/tools/draw_cover.py")))

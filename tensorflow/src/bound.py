@@ -21,7 +21,7 @@ from ddpm_tf import utils
 from ddpm_tf.config import Config, DiffusionConfig
 from ddpm_tf.data import to_batch, to_images
 from ddpm_tf.engine import Schedule, make_schedule, q_posterior, q_sample
-from ddpm_tf.prediction import Network, clip, denoise, reverse_log_variance
+from ddpm_tf.prediction import Network, clip, denoise, level_of, reverse_log_variance
 
 HALF_BIN = 1 / 255  # neighbouring grey levels are 2/255 apart in [-1, 1]
 DDPM = DiffusionConfig()
@@ -96,7 +96,7 @@ def variational_bound_term(
         t: [B] integer, 0 .. T - 1.
         eps: [B, H, W, C] standard normal noise, which takes x_0 to x_t.
         clip_x_0: clip the implied x_0 to [-1, 1], as the sampler does.
-        config: says what the network tells and which variance the reverse process has.
+        config: says what the network predicts and which variance the reverse process has.
 
     Returns:
         [B], bits per dimension.
@@ -105,7 +105,7 @@ def variational_bound_term(
     Mirror: ddpm_torch.bound.variational_bound_term.
     """
     x_t = q_sample(schedule, x_0, t, eps)
-    predicted = denoise(schedule, network, config, x_t, t, clip if clip_x_0 else None)
+    predicted = denoise(level_of(schedule, t), network, config, x_t, t, clip if clip_x_0 else None)
     mean, _, log_variance = q_posterior(schedule, x_0, x_t, t)
     mean_pred, _, _ = q_posterior(schedule, predicted.x_0, x_t, t)
     log_variance_pred = reverse_log_variance(schedule, t, predicted.fraction)
@@ -121,7 +121,7 @@ class Bound:
 
     Args:
         network: on the device and in the precision of `config`.
-        config: its diffusion process is used, and what the network tells of it.
+        config: its diffusion process is used, and what the network predicts.
         clip_x_0: as in variational_bound_term.
 
     Mirror: ddpm_torch.bound.Bound.

@@ -1,5 +1,8 @@
 """Pixels to tensors and back: uint8 [B, H, W, C] outside, floats in [-1, 1] inside. Mirror: ddpm_torch.data."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
@@ -43,18 +46,35 @@ def to_pixels(x: tf.Tensor) -> NDArray[np.uint8]:
     return tf.cast(pixels, tf.uint8).numpy()
 
 
-def to_batch(arrays: Arrays, precision: Precision) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+@dataclass(frozen=True)
+class Codec:
+    """What x_0 is: how pixels become what the network learns, and what was drawn becomes pixels.
+
+    Mirror: ddpm_torch.data.Codec.
+    """
+
+    kind: str  # as in a checkpoint's metadata
+    encode: Callable[..., tf.Tensor]  # pixels [B, H, W, C] uint8, dtype -> x_0 [B, H, W, C]
+    decode: Callable[[tf.Tensor], NDArray[np.uint8]]  # x_0 -> pixels
+    limits: tuple[float, float] | None  # of every element of x_0, which a sampler may clip to; None: it has none
+
+
+PIXELS = Codec("pixels", to_images, to_pixels, (-1.0, 1.0))
+
+
+def to_batch(arrays: Arrays, precision: Precision, codec: Codec = PIXELS) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """What a step is trained or validated on, from ddpm_shared.batches, as tensors.
 
     Args:
         arrays: images [B, H, W, C] uint8, t [B] int32, eps [B, H, W, C] float64.
         precision: the run's.
+        codec: makes x_0 of the images.
 
     Returns:
-        x_0 [B, H, W, C] in [-1, 1], t [B] int32, eps [B, H, W, C].
+        x_0 [B, H, W, C], t [B] int32, eps [B, H, W, C].
 
     Mirror: ddpm_torch.data.to_batch.
     """
     pixels, t, eps = arrays
     dtype = utils.dtype(precision)
-    return to_images(pixels, dtype), tf.convert_to_tensor(t), tf.cast(to_tensor(eps), dtype)
+    return codec.encode(pixels, dtype), tf.convert_to_tensor(t), tf.cast(to_tensor(eps), dtype)

@@ -1,23 +1,32 @@
 """What training changes, and a step of it: algorithm 1 of the paper. Mirror: ddpm_torch.learner.
 
-ddpm_shared.training keeps the run's books around it.
+The loop around it: ddpm_shared/commands/training_loop.py.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from ddpm_shared import checkpoint
-from ddpm_shared.batches import Prefetcher, validation_arrays
-from ddpm_shared.checkpoint import Checkpoint, Tensors
-from ddpm_shared.samplers import QUICK
+from ddpm_shared.batches import Batch
+from ddpm_shared.config.sampling import QUICK, Draw
+from ddpm_shared.records import checkpoint
+from ddpm_shared.records.checkpoint import Checkpoint, Tensors
 from ddpm_tf import utils
 from ddpm_tf.config import Config
-from ddpm_tf.data import to_batch
+from ddpm_tf.data import PIXELS, to_batch
 from ddpm_tf.engine import make_schedule
-from ddpm_tf.model import UNet, canonical_shape, compiled, from_canonical, named_parameters, to_canonical
+from ddpm_tf.model import (
+    canonical_shape,
+    compiled,
+    from_canonical,
+    layouts,
+    make_network,
+    named_buffers,
+    named_parameters,
+    to_canonical,
+)
 from ddpm_tf.objective import training_loss
 from ddpm_tf.optimizer import (
     Adam,
@@ -26,14 +35,15 @@ from ddpm_tf.optimizer import (
     update_ema,
     warmup_ema_decay,
 )
-from ddpm_tf.sampling import sample
+from ddpm_tf.sampling import Sampler
 
 
 class Learner:
     """The network, the moving average of its weights and its optimizer: all that training changes.
 
     Args:
-        config: all settings; decides every number that follows.
+        config: all settings.
+        num_steps: of the whole run, which the learning rate follows.
 
     Raises:
         UserError: a GPU is asked for where there is none.
@@ -41,29 +51,35 @@ class Learner:
     Mirror: ddpm_torch.learner.Learner.
     """
 
-    def __init__(self, config: Config) -> None:
-        self.config = config
+    def __init__(self, config: Config, num_steps: int) -> None:
+        self.config, self.num_steps = config, num_steps
         utils.set_threads(config.threads)
         self.device = utils.select_device(config.device)
         self.schedule = make_schedule(config.diffusion, utils.dtype(config.precision))
-        self.model = UNet(config.model, config.seed, config.precision, config.out_channels)
-        self.ema_model = UNet(config.model, config.seed, config.precision, config.out_channels)
-        self.names = [name for name, _ in named_parameters(self.model)]
-        self.parameters = [variable for _, variable in named_parameters(self.model)]
-        self.averages = [variable for _, variable in named_parameters(self.ema_model)]
+        self.codec = PIXELS
+        self.model = make_network(config, config.seed)
+        self.ema_model = make_network(config)
+        self.layouts = layouts(self.model)
+        self.names = list(named_parameters(self.model))
+        self.parameters = list(named_parameters(self.model).values())
+        self.averages = list(named_parameters(self.ema_model).values())
+        for average, parameter in zip(self.averages, self.parameters, strict=True):
+            average.assign(parameter)
+        self.buffers, self.averaged_buffers = named_buffers(self.model), named_buffers(self.ema_model)
+        self._copy_buffers()
         self.adam = Adam(self.parameters)
         self.update = tf.function(self._update, autograph=False, jit_compile=config.compile)
         self.ema_network = compiled(self.ema_model, config.compile)
-        self.training_arrays = Prefetcher(config)
+        self.sampler = Sampler(self.ema_network, config, QUICK)
 
         self.device_name, self.threads = utils.device_name(self.device), utils.threads()
         self.num_parameters = sum(int(np.prod(p.shape)) for p in self.parameters)
 
-    def train_step(self, pixels: NDArray[np.uint8], step: int) -> tuple[float, float, float]:
+    def train_step(self, batch: Batch, step: int) -> tuple[float, float, float]:
         """One step of gradient descent on the loss.
 
         Args:
-            pixels: [N, H, W, C] uint8, all training images.
+            batch: that of the step, from ddpm_shared.batches.
             step: 0, 1, ...
 
         Returns:
@@ -73,10 +89,9 @@ class Learner:
         """
         settings = self.config.training
         # 1. x_0 ~ q(x_0), t ~ uniform, eps ~ N(0, I)
-        arrays = self.training_arrays(pixels, step)
-        x_0, t, eps = to_batch(arrays, self.config.precision)
+        x_0, t, eps = to_batch(batch.arrays, self.config.precision, self.codec)
         # 2. and 3. in one graph; what changes from step to step goes in as tensors, or each would be traced anew
-        learning_rate = scheduled_learning_rate(step, settings.num_steps(len(pixels)), settings)
+        learning_rate = scheduled_learning_rate(step, self.num_steps, settings)
         decay = warmup_ema_decay(step + 1, settings.ema_decay)
         loss, norm = self.update(x_0, t, eps, *(tf.constant(x, tf.float64) for x in (learning_rate, step + 1, decay)))
         loss_value, norm_value = tf.stack([loss, norm]).numpy().tolist()  # one wait for the device, not two
@@ -99,20 +114,20 @@ class Learner:
         # 3. the step, and the average of the weights after it
         self.adam.update(clipped, learning_rate, k)
         update_ema(self.averages, self.parameters, decay)
+        self._copy_buffers()
         return loss, norm
 
-    def validation_losses(self, pixels: NDArray[np.uint8]) -> Iterator[tuple[int, float]]:
-        """The averaged weights' loss on each batch of `pixels`, at the same t and noise every time.
+    def validation_losses(self, batches: Iterable[Batch]) -> Iterator[tuple[int, float]]:
+        """The averaged weights' loss on each batch.
 
         Args:
-            pixels: [N, H, W, C] uint8.
+            batches: from ddpm_shared.batches.
 
         Yields:
             Images in the batch, mean loss.
         """
-        for first in range(0, len(pixels), self.config.training.batch_size):
-            arrays = validation_arrays(pixels, self.config, first)
-            x_0, t, eps = to_batch(arrays, self.config.precision)
+        for batch in batches:
+            x_0, t, eps = to_batch(batch.arrays, self.config.precision, self.codec)
             loss = training_loss(self.schedule, self.ema_network, x_0, t, eps, self.config.diffusion)
             yield len(x_0), float(loss)
 
@@ -121,31 +136,38 @@ class Learner:
 
         Args:
             num_images: B.
-            on_step: called with t after each step.
+            on_step: called with i after each step, i = N - 1 .. 0.
             first: index of the first image.
 
         Returns:
             [B, H, W, C] uint8.
         """
-        seed = self.config.seed
-        return sample(self.ema_network, self.config, QUICK, seed, num_images, first, lambda t, x: on_step(t))
+        return self.sampler.draw(Draw(self.config.seed, first, num_images), lambda i, x: on_step(i))
 
-    def _state(self) -> tuple[list[tf.Variable], ...]:
-        """What the four prefixes of a checkpoint stand for, each in the order of self.names."""
-        return self.parameters, self.averages, self.adam.m, self.adam.v
+    def _copy_buffers(self) -> None:
+        """Give the averaged network the buffers of the trained one: they are copied, not averaged."""
+        for name, buffer in self.buffers.items():
+            self.averaged_buffers[name].assign(buffer)
+
+    def _state(self) -> dict[str, dict[str, tf.Variable]]:
+        """The tensors under each prefix of a checkpoint, by canonical name."""
+        lists = self.parameters, self.averages, self.adam.m, self.adam.v
+        named = (dict(zip(self.names, values, strict=True)) for values in lists)
+        return {**dict(zip(checkpoint.PREFIXES, named, strict=True)), checkpoint.BUFFERS: self.buffers}
 
     def tensors(self) -> Tensors:
         """All state under a checkpoint's names and layouts."""
         return {
-            f"{prefix}/{name}": to_canonical(value.numpy())
-            for prefix, values in zip(checkpoint.PREFIXES, self._state(), strict=True)
-            for name, value in zip(self.names, values, strict=True)
+            f"{prefix}/{name}": to_canonical(value.numpy(), self.layouts[name])
+            for prefix, values in self._state().items()
+            for name, value in values.items()
         }
 
     def load(self, resumed: Checkpoint) -> None:
         """Take over the state of a checkpoint of either framework. Raises UserError if it does not fit."""
-        shapes = {name: canonical_shape(p) for name, p in zip(self.names, self.parameters, strict=True)}
-        for prefix, values in zip(checkpoint.PREFIXES, self._state(), strict=True):
+        for prefix, values in self._state().items():
+            shapes = {name: canonical_shape(value, self.layouts[name]) for name, value in values.items()}
             loaded = checkpoint.select(resumed, prefix, shapes)
-            for name, value in zip(self.names, values, strict=True):
-                value.assign(from_canonical(loaded[name]))
+            for name, value in values.items():
+                value.assign(from_canonical(loaded[name], self.layouts[name]))
+        self._copy_buffers()

@@ -1,4 +1,4 @@
-"""The loss of any network of the family: what it predicts, how t is weighed, and a learned variance.
+"""The loss of any network of the family: its prediction, the weight of each t, and a learned variance.
 
 The plain one, engine.diffusion_loss, is that of eps, weighed equally.
 
@@ -9,21 +9,20 @@ import tensorflow as tf
 
 from ddpm_tf.bound import variational_bound_term
 from ddpm_tf.config import DiffusionConfig, Prediction
-from ddpm_tf.engine import Schedule, at, q_sample
-from ddpm_tf.prediction import Network, split, target
+from ddpm_tf.engine import Schedule, q_sample
+from ddpm_tf.prediction import Level, Network, direction, level_of, split, target
 
 HYBRID_WEIGHT = 1e-3  # of the bound, which is a sum over T terms
 
 
-def loss_weight(schedule: Schedule, prediction: Prediction, t: tf.Tensor, gamma: float) -> tf.Tensor:
+def loss_weight(level: Level, prediction: Prediction, gamma: float) -> tf.Tensor:
     """The weight that makes the squared error of any prediction min(SNR, gamma) times that of x_0.
 
-    eps: min(1, gamma / SNR),  v: min(SNR, gamma) / (SNR + 1),  mean: min(SNR, gamma) / posterior_mean_coef_x_0^2
+    weight = min(SNR, gamma) (sigma / d)^2,  since an error of the output is sigma / d times as large in x_0
 
     Args:
-        schedule: of the forward process; SNR = alphas_cumprod / (1 - alphas_cumprod).
+        level: of x_t; SNR = alpha^2 / sigma^2.
         prediction: "eps", "x_0", "v" or "mean".
-        t: [B] integer, 0 .. T - 1.
         gamma: above 0.
 
     Returns:
@@ -32,25 +31,18 @@ def loss_weight(schedule: Schedule, prediction: Prediction, t: tf.Tensor, gamma:
     Source: Hang et al. 2023 (arXiv:2303.09556), section 3.4.
     Mirror: ddpm_torch.objective.loss_weight.
     """
-    snr = at((schedule.sqrt_alphas_cumprod / schedule.sqrt_one_minus_alphas_cumprod) ** 2, t)
-    weight = tf.minimum(snr, gamma)
-    if prediction == "v":
-        return weight / (snr + 1.0)
-    if prediction == "mean":
-        return weight / at(schedule.posterior_mean_coef_x_0, t) ** 2
-    if prediction == "eps":
-        return tf.minimum(gamma / snr, 1.0)
-    return weight
+    snr = (level.alpha / level.sigma) ** 2
+    return tf.minimum(snr, gamma) * (level.sigma / direction(prediction, level).d) ** 2
 
 
 def training_loss(
     schedule: Schedule, network: Network, x_0: tf.Tensor, t: tf.Tensor, eps: tf.Tensor, config: DiffusionConfig
 ) -> tf.Tensor:
-    """How well the network tells its target, and, if it learns the variance, how well that fits.
+    """The error of the network's prediction, and, if it learns the variance, how well that fits.
 
     weight(t) || target - output ||^2  [+ 0.001 T times the term of the variational bound at t]
 
-    The bound's gradient is kept from the prediction: it teaches the variance alone.
+    The bound's gradient does not reach the prediction: it teaches the variance alone.
 
     Args:
         schedule: of the forward process.
@@ -67,16 +59,16 @@ def training_loss(
         dimension, as in the released code.
     Mirror: ddpm_torch.objective.training_loss.
     """
-    x_t = q_sample(schedule, x_0, t, eps)
-    answer = network(x_t, t)
-    output, _ = split(answer, t, config)
-    error = (target(schedule, config.prediction, x_0, x_t, t, eps) - output) ** 2
+    level = level_of(schedule, t)
+    prediction_and_variance = network(q_sample(schedule, x_0, t, eps), t)
+    output, _ = split(prediction_and_variance, t, config)
+    error = (target(level, config.prediction, x_0, eps) - output) ** 2
     if config.loss_weighting == "min_snr":
-        error = loss_weight(schedule, config.prediction, t, config.min_snr_gamma) * error
+        error = loss_weight(level, config.prediction, config.min_snr_gamma) * error
     loss = tf.reduce_mean(error)
     if config.variance == "learned_range":
-        _, w = tf.split(answer, 2, axis=-1)
-        held = tf.concat([tf.stop_gradient(output), w], axis=-1)
-        bound = variational_bound_term(schedule, lambda x_t, t: held, x_0, t, eps, clip_x_0=False, config=config)
+        _, w = tf.split(prediction_and_variance, 2, axis=-1)
+        fixed = tf.concat([tf.stop_gradient(output), w], axis=-1)
+        bound = variational_bound_term(schedule, lambda x_t, t: fixed, x_0, t, eps, clip_x_0=False, config=config)
         loss = loss + HYBRID_WEIGHT * config.timesteps * tf.reduce_mean(bound)
     return loss

@@ -1,44 +1,102 @@
-"""What a network may be asked for, eps, x_0, v or the posterior's mean, and how each follows from the others.
+"""What a network may predict, eps, x_0, v or the posterior's mean, and how each follows from the others.
 
-Given x_t, all four say the same: x_t = sqrt(alphas_cumprod) x_0 + sqrt(1 - alphas_cumprod) eps holds for the prediction
-as for the truth. They differ in how an error of the network weighs at each t, and in what it has to tell at the ends.
+A prediction is a direction: output = a x_0 + b eps, with a and b that depend on t alone. With x_t = alpha x_0 + sigma
+eps these are two equations for x_0 and eps, and with d = alpha b - sigma a their solution is, whatever is predicted,
+
+    x_0 = (b x_t - sigma output) / d        eps = (alpha output - a x_t) / d
+
+The predictions differ in how an error of the network weighs at each t, and in what is left to predict at the ends.
 
 Mirror: ddpm_torch.prediction. Letters as in engine.py.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import tensorflow as tf
 
 from ddpm_tf.config import DiffusionConfig, Prediction
-from ddpm_tf.engine import Schedule, at, predict_x_0, q_posterior
+from ddpm_tf.engine import Schedule, at
 
-# (x_t, t) -> what `prediction` says; with a learned variance, 2C channels
+# (x_t, t) -> the output of the network; with a learned variance, 2C channels
 Network = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
-Limit = Callable[[tf.Tensor], tf.Tensor]  # x_0_pred -> x_0_pred, back in the range of the data
+Clipping = Callable[[tf.Tensor], tf.Tensor]  # x_0_pred -> x_0_pred, back in the range of the data
+Factor: TypeAlias = tf.Tensor | float  # broadcasts to [B, H, W, C]
+
+
+class Level(NamedTuple):
+    """The sizes of signal and noise in x_t = alpha x_0 + sigma eps. Mirror: ddpm_torch.prediction.Level."""
+
+    alpha: tf.Tensor  # [B, 1, 1, 1]
+    sigma: tf.Tensor  # [B, 1, 1, 1]
+    # The mean of q(x_prev | x_t, x_0) is c_0 x_0 + c_t x_t: for the prediction of the mean, which ddpm alone has.
+    c_0: Factor = 0.0
+    c_t: Factor = 0.0
 
 
 class Predicted(NamedTuple):
-    """What a network says of x_t. Mirror: ddpm_torch.prediction.Predicted."""
+    """What a network predicts of x_t. Mirror: ddpm_torch.prediction.Predicted."""
 
     x_0: tf.Tensor  # [B, H, W, C]
     eps: tf.Tensor  # [B, H, W, C]
-    fraction: tf.Tensor  # [B, 1 or H, 1 or W, 1 or C] of the way from the posterior's log-variance to log beta
+    fraction: tf.Tensor  # of the way from the posterior's log-variance to log beta: [B, 1 or H, 1 or W, 1 or C]
 
 
-def to_x_0(schedule: Schedule, prediction: Prediction, x_t: tf.Tensor, t: tf.Tensor, output: tf.Tensor) -> tf.Tensor:
-    """The image that the network's output stands for.
+def level_of(schedule: Schedule, t: tf.Tensor) -> Level:
+    """The level of each image, [B] integer times -> factors [B, 1, 1, 1]. Mirror: ddpm_torch.prediction.level_of."""
+    return Level(
+        at(schedule.sqrt_alphas_cumprod, t),
+        at(schedule.sqrt_one_minus_alphas_cumprod, t),
+        at(schedule.posterior_mean_coef_x_0, t),
+        at(schedule.posterior_mean_coef_x_t, t),
+    )
 
-    eps:  x_0 = (x_t - sqrt(1 - alphas_cumprod) eps) / sqrt(alphas_cumprod)
-    v:    x_0 = sqrt(alphas_cumprod) x_t - sqrt(1 - alphas_cumprod) v
-    mean: x_0 = (mean - posterior_mean_coef_x_t x_t) / posterior_mean_coef_x_0
+
+class Direction(NamedTuple):
+    """A prediction, output = a x_0 + b eps. All broadcast to images. Mirror: ddpm_torch.prediction.Direction."""
+
+    a: Factor
+    b: Factor
+    d: Factor  # alpha b - sigma a, written so that nothing cancels
+
+
+DIRECTIONS: dict[Prediction, Callable[[Level], Direction]] = {
+    "eps": lambda level: Direction(0.0, 1.0, level.alpha),
+    "x_0": lambda level: Direction(1.0, 0.0, -level.sigma),
+    "v": lambda level: Direction(-level.sigma, level.alpha, level.alpha**2 + level.sigma**2),
+    "mean": lambda level: Direction(
+        level.c_0 + level.c_t * level.alpha, level.c_t * level.sigma, -level.sigma * level.c_0
+    ),
+}
+
+
+def direction(prediction: Prediction, level: Level) -> Direction:
+    """What a prediction is made of: output = a x_0 + b eps, and d = alpha b - sigma a.
+
+    eps: (0, 1),  x_0: (1, 0),  v: (-sigma, alpha),  mean: (c_0 + c_t alpha, c_t sigma)
 
     Args:
-        schedule: of the forward process.
+        prediction: "eps", "x_0", "v" or "mean".
+        level: of x_t.
+
+    Returns:
+        a, b and d.
+
+    Source: Ho et al. 2020, eq. 7 and section 3.2; Salimans and Ho 2022 (arXiv:2202.00512), section 4.
+    Mirror: ddpm_torch.prediction.direction.
+    """
+    return DIRECTIONS[prediction](level)
+
+
+def to_x_0(level: Level, prediction: Prediction, x_t: tf.Tensor, output: tf.Tensor) -> tf.Tensor:
+    """The image that the network's output stands for.
+
+    x_0 = (b x_t - sigma output) / d
+
+    Args:
+        level: of x_t.
         prediction: what `output` is: "eps", "x_0", "v" or "mean".
         x_t: [B, H, W, C] noisy images.
-        t: [B] integer, 0 .. T - 1.
         output: [B, H, W, C].
 
     Returns:
@@ -47,26 +105,19 @@ def to_x_0(schedule: Schedule, prediction: Prediction, x_t: tf.Tensor, t: tf.Ten
     Source: Ho et al. 2020, eq. 7 and 15; Salimans and Ho 2022 (arXiv:2202.00512), appendix D.
     Mirror: ddpm_torch.prediction.to_x_0.
     """
-    if prediction == "x_0":
-        return output
-    if prediction == "v":
-        return at(schedule.sqrt_alphas_cumprod, t) * x_t - at(schedule.sqrt_one_minus_alphas_cumprod, t) * output
-    if prediction == "mean":
-        return (output - at(schedule.posterior_mean_coef_x_t, t) * x_t) / at(schedule.posterior_mean_coef_x_0, t)
-    return predict_x_0(schedule, x_t, t, output)
+    _, b, d = direction(prediction, level)
+    return (b * x_t - level.sigma * output) / d
 
 
-def to_eps(schedule: Schedule, prediction: Prediction, x_t: tf.Tensor, t: tf.Tensor, output: tf.Tensor) -> tf.Tensor:
+def to_eps(level: Level, prediction: Prediction, x_t: tf.Tensor, output: tf.Tensor) -> tf.Tensor:
     """The noise that the network's output stands for.
 
-    x_0: eps = (x_t - sqrt(alphas_cumprod) x_0) / sqrt(1 - alphas_cumprod)
-    v:   eps = sqrt(1 - alphas_cumprod) x_t + sqrt(alphas_cumprod) v
+    eps = (alpha output - a x_t) / d
 
     Args:
-        schedule: of the forward process.
+        level: of x_t.
         prediction: what `output` is: "eps", "x_0", "v" or "mean".
         x_t: [B, H, W, C] noisy images.
-        t: [B] integer, 0 .. T - 1.
         output: [B, H, W, C].
 
     Returns:
@@ -75,28 +126,20 @@ def to_eps(schedule: Schedule, prediction: Prediction, x_t: tf.Tensor, t: tf.Ten
     Source: Salimans and Ho 2022 (arXiv:2202.00512), appendix D.
     Mirror: ddpm_torch.prediction.to_eps.
     """
-    if prediction == "eps":
-        return output
-    if prediction == "v":
-        return at(schedule.sqrt_one_minus_alphas_cumprod, t) * x_t + at(schedule.sqrt_alphas_cumprod, t) * output
-    x_0 = to_x_0(schedule, prediction, x_t, t, output)
-    return (x_t - at(schedule.sqrt_alphas_cumprod, t) * x_0) / at(schedule.sqrt_one_minus_alphas_cumprod, t)
+    a, _, d = direction(prediction, level)
+    return (level.alpha * output - a * x_t) / d
 
 
-def target(
-    schedule: Schedule, prediction: Prediction, x_0: tf.Tensor, x_t: tf.Tensor, t: tf.Tensor, eps: tf.Tensor
-) -> tf.Tensor:
-    """What a network that knew all would put out: the inverse of to_x_0 and to_eps.
+def target(level: Level, prediction: Prediction, x_0: tf.Tensor, eps: tf.Tensor) -> tf.Tensor:
+    """The output of a perfect network: what training compares with.
 
-    v = sqrt(alphas_cumprod) eps - sqrt(1 - alphas_cumprod) x_0,  mean = that of q(x_prev | x_t, x_0)
+    target = a x_0 + b eps
 
     Args:
-        schedule: of the forward process.
-        prediction: what is asked for: "eps", "x_0", "v" or "mean".
+        level: of x_t.
+        prediction: "eps", "x_0", "v" or "mean".
         x_0: [B, H, W, C] images.
-        x_t: [B, H, W, C], the images at t.
-        t: [B] integer, 0 .. T - 1.
-        eps: [B, H, W, C], the noise in them.
+        eps: [B, H, W, C], the noise in x_t.
 
     Returns:
         [B, H, W, C].
@@ -104,13 +147,8 @@ def target(
     Source: Ho et al. 2020, section 3.2; Salimans and Ho 2022 (arXiv:2202.00512), section 4.
     Mirror: ddpm_torch.prediction.target.
     """
-    if prediction == "x_0":
-        return x_0
-    if prediction == "v":
-        return at(schedule.sqrt_alphas_cumprod, t) * eps - at(schedule.sqrt_one_minus_alphas_cumprod, t) * x_0
-    if prediction == "mean":
-        return q_posterior(schedule, x_0, x_t, t)[0]
-    return eps
+    a, b, _ = direction(prediction, level)
+    return a * x_0 + b * eps
 
 
 def clip(x_0: tf.Tensor) -> tf.Tensor:
@@ -142,32 +180,32 @@ def dynamic_threshold(x_0: tf.Tensor, quantile: float) -> tf.Tensor:
     return tf.clip_by_value(x_0 / s, -1.0, 1.0)
 
 
-def make_limit(clip_x_0: bool, quantile: float | None = None) -> Limit | None:
-    """How x_0_pred is brought back into range; None: not at all. Mirror: ddpm_torch.prediction.make_limit."""
+def make_clipping(clip_x_0: bool, quantile: float | None = None) -> Clipping | None:
+    """How x_0_pred is brought back into range; None: not at all. Mirror: ddpm_torch.prediction.make_clipping."""
     if quantile is not None:
         return lambda x_0: dynamic_threshold(x_0, quantile)
     return clip if clip_x_0 else None
 
 
 def denoise(
-    schedule: Schedule,
+    level: Level,
     network: Network,
     config: DiffusionConfig,
     x_t: tf.Tensor,
     t: tf.Tensor,
-    limit: Limit | None = clip,
+    clipping: Clipping | None = clip,
 ) -> Predicted:
-    """Ask the network, whatever it is that it predicts.
+    """Evaluate the network at x_t, and take its output for x_0 and eps, whatever it predicts.
 
-    Where x_0 is limited, eps is what then is left of x_t, so that the two go on making up x_t.
+    Where x_0 is clipped, eps is what then is left of x_t, so that the two still add up to x_t.
 
     Args:
-        schedule: of the forward process, all T steps of it.
-        network: what is asked.
-        config: says what its output is: `prediction` and `variance`.
+        level: of x_t, in the process that the network was trained on.
+        network: (x_t, t) -> output.
+        config: says what the output is: `prediction` and `variance`.
         x_t: [B, H, W, C] noisy images.
-        t: [B] integer, 0 .. T - 1.
-        limit: of make_limit.
+        t: [B] times.
+        clipping: of make_clipping.
 
     Returns:
         x_0, eps and the fraction of reverse_log_variance.
@@ -175,11 +213,11 @@ def denoise(
     Mirror: ddpm_torch.prediction.denoise.
     """
     output, fraction = split(network(x_t, t), t, config)
-    x_0 = to_x_0(schedule, config.prediction, x_t, t, output)
-    if limit is None:
-        return Predicted(x_0, to_eps(schedule, config.prediction, x_t, t, output), fraction)
-    x_0 = limit(x_0)
-    return Predicted(x_0, to_eps(schedule, "x_0", x_t, t, x_0), fraction)
+    x_0 = to_x_0(level, config.prediction, x_t, output)
+    if clipping is None:
+        return Predicted(x_0, to_eps(level, config.prediction, x_t, output), fraction)
+    x_0 = clipping(x_0)
+    return Predicted(x_0, to_eps(level, "x_0", x_t, x_0), fraction)
 
 
 def split(output: tf.Tensor, t: tf.Tensor, config: DiffusionConfig) -> tuple[tf.Tensor, tf.Tensor]:

@@ -1,14 +1,16 @@
-"""From noise to an image: every sampler on the same terms. Noise and steps are arguments; nothing here draws a number.
+"""From noise to an image: every sampler on the same terms. Noise and levels are arguments; nothing here draws a number.
 
-A sampler runs on a schedule of N steps, all of the process or some (schedules.respaced), from i = N - 1 down to 0.
-Step i goes from x_t, whose signal and noise have the sizes alpha and sigma,
+A sampler runs on N levels of any process, from i = N - 1 down to 0. Step i goes from x, whose signal and noise have
+the sizes alpha and sigma of level i,
 
-    x_t = alpha x_0 + sigma eps,  alpha = sqrt(alphas_cumprod[i]),  sigma = sqrt(1 - alphas_cumprod[i])
+    x = alpha x_0 + sigma eps
 
-to x_prev with alpha_prev and sigma_prev, those of i - 1, or 1 and 0, the clean image, at i = 0.
+to x_prev with alpha_prev and sigma_prev, those of level i - 1, or 1 and 0, the clean image, at i = 0. The way in
+lambda = log(alpha / sigma) is h = lambda_prev - lambda; `decay` is exp(-h) = alpha sigma_prev / (alpha_prev sigma).
 
-All take the schedule, what asks the network, x_T [B, H, W, C], and z_at, which those that draw no noise leave alone.
-All yield (i, x_prev) for i = N - 1 .. 0, so that the caller can watch, draw or stop. The last x_prev is the sample.
+Every sampler takes the levels, a denoiser, x_T [B, H, W, C] and z_at, the noise of step i; those that draw none ignore
+it. Every sampler yields (i, x_prev) for i = N - 1 .. 0, so that the caller can watch, draw or stop. The last x_prev is
+the sample.
 
 Mirror: ddpm_torch.samplers. Letters as in engine.py.
 """
@@ -18,10 +20,10 @@ from collections.abc import Callable, Iterator
 
 import tensorflow as tf
 
-from ddpm_tf.engine import Schedule, at
-from ddpm_tf.prediction import Predicted, reverse_log_variance
+from ddpm_tf.prediction import Predicted
+from ddpm_tf.processes import Levels
 
-Denoiser = Callable[[tf.Tensor, int], Predicted]  # (x_t, i) -> what the network says of it
+Denoiser = Callable[[tf.Tensor, int], Predicted]  # (x, i) -> what the network predicts of x at level i: .x_0 and .eps
 Noise = Callable[[int], tf.Tensor]  # i -> z of that step, [B, H, W, C]
 Chain = Iterator[tuple[int, tf.Tensor]]  # (i, x_prev)
 
@@ -33,160 +35,175 @@ ADAMS_BASHFORTH = {
 }
 
 
-def level(schedule: Schedule, i: int) -> tuple[float, float]:
-    """The sizes alpha and sigma at step i; (1, 0), the clean image, at i = -1. Mirror: ddpm_torch.samplers.level."""
-    if i < 0:
-        return 1.0, 0.0
-    return float(schedule.sqrt_alphas_cumprod[i]), float(schedule.sqrt_one_minus_alphas_cumprod[i])
+def transfer(levels: Levels, x: tf.Tensor, i: int, eps: tf.Tensor) -> tf.Tensor:
+    """From x to x_prev along eps: the step of every solver that works on eps.
 
-
-def log_snr(schedule: Schedule, i: int) -> float:
-    """Half the log-SNR, lambda = log(alpha / sigma), infinite at the ends. Mirror: ddpm_torch.samplers.log_snr."""
-    alpha, sigma = level(schedule, i)
-    if sigma == 0.0:
-        return math.inf
-    return math.log(alpha / sigma) if alpha > 0.0 else -math.inf
-
-
-def stride(schedule: Schedule, i: int) -> float:
-    """What step i adds to lambda: h = lambda_prev - lambda. Mirror: ddpm_torch.samplers.stride."""
-    return log_snr(schedule, i - 1) - log_snr(schedule, i)
-
-
-def transfer(schedule: Schedule, x_t: tf.Tensor, i: int, eps: tf.Tensor) -> tf.Tensor:
-    """From x_t to x_prev along eps: the step of every solver that works on eps.
-
-    x_prev = alpha_prev (x_t - sigma eps) / alpha + sigma_prev eps
+    x_prev = alpha_prev (x - sigma eps) / alpha + sigma_prev eps
 
     Args:
-        schedule: of N steps.
-        x_t: [B, H, W, C], at step i.
+        levels: N of them.
+        x: [B, H, W, C], at level i.
         i: 0 .. N - 1, with alpha above 0.
         eps: [B, H, W, C].
 
     Returns:
         x_prev, [B, H, W, C].
 
-    Source: Liu et al. 2022 (arXiv:2202.09778), eq. 11; with eps of x_t itself, Song et al. 2021, eq. 12.
+    Source: Liu et al. 2022 (arXiv:2202.09778), eq. 11; with eps of x itself, Song et al. 2021, eq. 12.
     Mirror: ddpm_torch.samplers.transfer.
     """
-    (alpha, sigma), (alpha_prev, sigma_prev) = level(schedule, i), level(schedule, i - 1)
-    return alpha_prev / alpha * (x_t - sigma * eps) + sigma_prev * eps
+    (alpha, sigma), (alpha_prev, sigma_prev) = levels.level(i), levels.level(i - 1)
+    return alpha_prev / alpha * (x - sigma * eps) + sigma_prev * eps
 
 
-def ancestral(schedule: Schedule, denoise: Denoiser, x_T: tf.Tensor, z_at: Noise) -> Chain:  # noqa: N803 (capital T)
+def posterior_mean(levels: Levels, x: tf.Tensor, i: int, x_0: tf.Tensor) -> tf.Tensor:
+    """The mean of q(x_prev | x, x_0) of step i.
+
+    mean = alpha_prev (1 - exp(-2h)) x_0 + (sigma_prev / sigma) exp(-h) x
+
+    Args:
+        levels: N of them.
+        x: [B, H, W, C], at level i.
+        i: 0 .. N - 1.
+        x_0: [B, H, W, C].
+
+    Returns:
+        [B, H, W, C].
+
+    Source: Ho et al. 2020, eq. 7, for any alpha and sigma, as in Kingma et al. 2021 (arXiv:2107.00630), eq. 28.
+    Mirror: ddpm_torch.samplers.posterior_mean.
+    """
+    (_, sigma), (alpha_prev, sigma_prev), decay = levels.level(i), levels.level(i - 1), levels.decay(i)
+    return alpha_prev * (1.0 - decay) * (1.0 + decay) * x_0 + sigma_prev / sigma * decay * x
+
+
+def posterior_deviation(levels: Levels, i: int) -> float:
+    """The deviation of q(x_prev | x, x_0) of step i, sigma_prev sqrt(1 - exp(-2h)); 0 at i = 0.
+
+    Source: Ho et al. 2020, eq. 7, for any alpha and sigma, as in Kingma et al. 2021 (arXiv:2107.00630), eq. 27.
+    Mirror: ddpm_torch.samplers.posterior_deviation.
+    """
+    (_, sigma_prev), decay = levels.level(i - 1), levels.decay(i)
+    return sigma_prev * math.sqrt((1.0 - decay) * (1.0 + decay))
+
+
+def ancestral(levels: Levels, denoise: Denoiser, x_T: tf.Tensor, z_at: Noise) -> Chain:  # noqa: N803 (capital T)
     """Ho et al.'s sampler: draw x_prev from the reverse process.
 
-    x_prev = mean(x_0, x_t) + exp(log_variance / 2) z, without z at i = 0
+    x_prev = mean(x_0, x) + deviation z,  deviation = sigma_prev^(1 - f) sigma^f sqrt(1 - exp(-2h)), without z at i = 0
 
-    Source: Ho et al. 2020, algorithm 2; on fewer steps Nichol and Dhariwal 2021 (arXiv:2102.09672), section 4.
+    f is the fraction of the way from the posterior's log-variance, f = 0, to that of the forward step, f = 1.
+
+    Source: Ho et al. 2020, algorithm 2; Nichol and Dhariwal 2021 (arXiv:2102.09672), eq. 15 and, on fewer steps,
+        section 4.
     Mirror: ddpm_torch.samplers.ancestral.
     """
     x = x_T
-    for i in reversed(range(len(schedule.betas))):
-        predicted, index = denoise(x, i), tf.constant([i])
-        mean = at(schedule.posterior_mean_coef_x_0, index) * predicted.x_0
-        mean = mean + at(schedule.posterior_mean_coef_x_t, index) * x
-        deviation = tf.exp(0.5 * reverse_log_variance(schedule, index, predicted.fraction))
-        x = mean + deviation * z_at(i) if i > 0 else mean
+    for i in reversed(range(len(levels))):
+        predicted = denoise(x, i)
+        x = posterior_mean(levels, x, i, predicted.x_0)
+        if i > 0:
+            (_, sigma), (_, sigma_prev) = levels.level(i), levels.level(i - 1)
+            # A denoiser of x_0 and eps alone has no fraction: the variance then is the posterior's.
+            fraction = tf.cast(getattr(predicted, "fraction", 0.0), x.dtype)
+            x = x + posterior_deviation(levels, i) * (sigma / sigma_prev) ** fraction * z_at(i)
         yield i, x
 
 
 def ddim(
-    schedule: Schedule,
+    levels: Levels,
     denoise: Denoiser,
     x_T: tf.Tensor,  # noqa: N803
     z_at: Noise,
     eta: float = 0.0,
 ) -> Chain:
-    """Denoise to x_0, then noise again to the step before, with the same eps or partly with new noise.
+    """Denoise to x_0, then noise again to the level before, with the same eps or partly with new noise.
 
-    x_prev = alpha_prev x_0 + sqrt(sigma_prev^2 - s^2) eps + s z,  s = eta sqrt(posterior_variance)
+    x_prev = alpha_prev x_0 + sqrt(sigma_prev^2 - s^2) eps + s z,  s = eta sigma_prev sqrt(1 - exp(-2h))
 
     Source: Song et al. 2021 (arXiv:2010.02502), eq. 12 and 16.
     Mirror: ddpm_torch.samplers.ddim.
     """
     x = x_T
-    for i in reversed(range(len(schedule.betas))):
+    for i in reversed(range(len(levels))):
         predicted = denoise(x, i)
-        (_, sigma), (alpha_prev, _) = level(schedule, i), level(schedule, i - 1)
-        variance = float(schedule.posterior_variance[i])
-        s = eta * math.sqrt(variance)
-        # sigma_prev^2 = variance + (posterior_mean_coef_x_t sigma)^2: a sum, where sigma_prev^2 - s^2 would cancel
-        kept = (1.0 - eta**2) * variance + (float(schedule.posterior_mean_coef_x_t[i]) * sigma) ** 2
-        x = alpha_prev * predicted.x_0 + math.sqrt(kept) * predicted.eps
+        (alpha_prev, sigma_prev), decay = levels.level(i - 1), levels.decay(i)
+        s = eta * posterior_deviation(levels, i)
+        # sigma_prev^2 - s^2 = sigma_prev^2 (1 - eta^2 + (eta exp(-h))^2): a sum, where the difference would cancel
+        old = sigma_prev * math.sqrt(1.0 - eta**2 + (eta * decay) ** 2)
+        x = alpha_prev * predicted.x_0 + old * predicted.eps
         if s > 0.0:
             x = x + s * z_at(i)
         yield i, x
 
 
-def plms(schedule: Schedule, denoise: Denoiser, x_T: tf.Tensor, z_at: Noise) -> Chain:  # noqa: N803
+def plms(levels: Levels, denoise: Denoiser, x_T: tf.Tensor, z_at: Noise) -> Chain:  # noqa: N803
     """DDIM's step along an eps extrapolated from the last four: pseudo linear multi-step.
 
     eps' = (55 eps_i - 59 eps_{i+1} + 37 eps_{i+2} - 9 eps_{i+3}) / 24, with fewer at the start;
-    the first step, which has none to look back at, averages eps at both of its ends
+    the first step, which has none before it, averages eps at both of its ends
 
     Source: Liu et al. 2022 (arXiv:2202.09778), eq. 11-13, begun as in Rombach et al.'s released code.
     Mirror: ddpm_torch.samplers.plms.
     """
     x, past = x_T, list[tf.Tensor]()
-    for i in reversed(range(len(schedule.betas))):
+    for i in reversed(range(len(levels))):
         predicted = denoise(x, i)
         past = [predicted.eps, *past[:3]]  # the newest first
         if len(past) == 1:
-            x = heun_step(schedule, denoise, x, i, predicted)
+            x = heun_step(levels, denoise, x, i, predicted)
         else:
             weighted = (w * eps for w, eps in zip(ADAMS_BASHFORTH[len(past)], past, strict=True))
-            x = transfer(schedule, x, i, sum(weighted, start=tf.zeros_like(x)))
+            x = transfer(levels, x, i, sum(weighted, start=tf.zeros_like(x)))
         yield i, x
 
 
-def heun_step(schedule: Schedule, denoise: Denoiser, x_t: tf.Tensor, i: int, predicted: Predicted) -> tf.Tensor:
-    """From x_t to x_prev along the mean of eps here and there, where DDIM's step leads.
+def heun_step(levels: Levels, denoise: Denoiser, x: tf.Tensor, i: int, predicted: Predicted) -> tf.Tensor:
+    """From x to x_prev along the mean of eps here and there, where DDIM's step leads.
 
-    Where only one end can be asked it is DDIM's step: the clean image has no eps, pure noise no x_0.
+    Where the network can be evaluated at one end only it is DDIM's step: the clean image has no eps, pure noise no x_0.
 
     Args:
-        schedule: of N steps.
-        denoise: asks the network.
-        x_t: [B, H, W, C], at step i.
+        levels: N of them.
+        denoise: evaluates the network.
+        x: [B, H, W, C], at level i.
         i: 0 .. N - 1.
-        predicted: denoise(x_t, i).
+        predicted: denoise(x, i).
 
     Returns:
         x_prev, [B, H, W, C].
 
-    Source: Karras et al. 2022 (arXiv:2206.00364), algorithm 1, in x_t / alpha over sigma / alpha.
+    Source: Karras et al. 2022 (arXiv:2206.00364), algorithm 1, in x / alpha as a function of sigma / alpha.
     Mirror: ddpm_torch.samplers.heun_step.
     """
-    alpha_prev, sigma_prev = level(schedule, i - 1)
+    (alpha, _), (alpha_prev, sigma_prev) = levels.level(i), levels.level(i - 1)
     trial = alpha_prev * predicted.x_0 + sigma_prev * predicted.eps
-    if i == 0 or level(schedule, i)[0] == 0.0:
+    if i == 0 or alpha == 0.0:
         return trial
-    return transfer(schedule, x_t, i, 0.5 * (predicted.eps + denoise(trial, i - 1).eps))
+    return transfer(levels, x, i, 0.5 * (predicted.eps + denoise(trial, i - 1).eps))
 
 
-def heun(schedule: Schedule, denoise: Denoiser, x_T: tf.Tensor, z_at: Noise) -> Chain:  # noqa: N803
+def heun(levels: Levels, denoise: Denoiser, x_T: tf.Tensor, z_at: Noise) -> Chain:  # noqa: N803
     """The probability-flow ODE by Heun's method: two evaluations a step, one in the last.
 
-    d(x_t / alpha) / d(sigma / alpha) = eps
+    d(x / alpha) / d(sigma / alpha) = eps
 
-    Source: Karras et al. 2022 (arXiv:2206.00364), algorithm 1, on the times of the schedule.
+    Source: Karras et al. 2022 (arXiv:2206.00364), algorithm 1, on the given levels.
     Mirror: ddpm_torch.samplers.heun.
     """
     x = x_T
-    for i in reversed(range(len(schedule.betas))):
-        x = heun_step(schedule, denoise, x, i, denoise(x, i))
+    for i in reversed(range(len(levels))):
+        x = heun_step(levels, denoise, x, i, denoise(x, i))
         yield i, x
 
 
-def extrapolate(schedule: Schedule, i: int, x_0: tf.Tensor, x_0_last: tf.Tensor | None) -> tf.Tensor:
+def extrapolate(levels: Levels, i: int, x_0: tf.Tensor, x_0_last: tf.Tensor | None) -> tf.Tensor:
     """x_0 half a step ahead in lambda = log(alpha / sigma), on the line through the last two.
 
     D = x_0 + (h / 2 h_last) (x_0 - x_0_last),  h = lambda_prev - lambda; in the first and the last step D = x_0
 
     Args:
-        schedule: of N steps.
+        levels: N of them.
         i: 0 .. N - 1.
         x_0: [B, H, W, C], predicted at step i.
         x_0_last: the same at step i + 1; None in the first step.
@@ -199,45 +216,40 @@ def extrapolate(schedule: Schedule, i: int, x_0: tf.Tensor, x_0_last: tf.Tensor 
     """
     if x_0_last is None or i == 0:
         return x_0
-    h, h_last = stride(schedule, i), stride(schedule, i + 1)
-    return x_0 + h / (2.0 * h_last) * (x_0 - x_0_last)
+    return x_0 + levels.step(i) / (2.0 * levels.step(i + 1)) * (x_0 - x_0_last)
 
 
-def dpmpp_2m(schedule: Schedule, denoise: Denoiser, x_T: tf.Tensor, z_at: Noise) -> Chain:  # noqa: N803
+def dpmpp_2m(levels: Levels, denoise: Denoiser, x_T: tf.Tensor, z_at: Noise) -> Chain:  # noqa: N803
     """DPM-Solver++(2M): the exact solution where x_0 stands still, with x_0 extrapolated half a step.
 
-    x_prev = (sigma_prev / sigma) x_t + alpha_prev (1 - exp(-h)) D
+    x_prev = (sigma_prev / sigma) x + alpha_prev (1 - exp(-h)) D
 
     Source: Lu et al. 2022 (arXiv:2211.01095), algorithm 2.
     Mirror: ddpm_torch.samplers.dpmpp_2m.
     """
     x, x_0_last = x_T, None
-    for i in reversed(range(len(schedule.betas))):
+    for i in reversed(range(len(levels))):
         x_0 = denoise(x, i).x_0
-        (_, sigma), (alpha_prev, sigma_prev) = level(schedule, i), level(schedule, i - 1)
-        h = stride(schedule, i)
-        x = sigma_prev / sigma * x - alpha_prev * math.expm1(-h) * extrapolate(schedule, i, x_0, x_0_last)
+        (_, sigma), (alpha_prev, sigma_prev), decay = levels.level(i), levels.level(i - 1), levels.decay(i)
+        x = sigma_prev / sigma * x + alpha_prev * (1.0 - decay) * extrapolate(levels, i, x_0, x_0_last)
         x_0_last = x_0
         yield i, x
 
 
-def dpmpp_2m_sde(schedule: Schedule, denoise: Denoiser, x_T: tf.Tensor, z_at: Noise) -> Chain:  # noqa: N803
-    """DPM-Solver++(2M) on the reverse SDE: twice the way to x_0, and new noise for what that overshoots.
+def dpmpp_2m_sde(levels: Levels, denoise: Denoiser, x_T: tf.Tensor, z_at: Noise) -> Chain:  # noqa: N803
+    """DPM-Solver++(2M) on the reverse SDE: the posterior of x_prev, with x_0 extrapolated half a step.
 
-    x_prev = (sigma_prev / sigma) exp(-h) x_t + alpha_prev (1 - exp(-2h)) D + sigma_prev sqrt(1 - exp(-2h)) z
+    x_prev = (sigma_prev / sigma) exp(-h) x + alpha_prev (1 - exp(-2h)) D + sigma_prev sqrt(1 - exp(-2h)) z
 
     Source: Lu et al. 2022 (arXiv:2211.01095), SDE-DPM-Solver++(2M) of section 5.
     Mirror: ddpm_torch.samplers.dpmpp_2m_sde.
     """
     x, x_0_last = x_T, None
-    for i in reversed(range(len(schedule.betas))):
+    for i in reversed(range(len(levels))):
         x_0 = denoise(x, i).x_0
-        (_, sigma), (alpha_prev, sigma_prev) = level(schedule, i), level(schedule, i - 1)
-        h = stride(schedule, i)
-        change = -math.expm1(-2.0 * h)
-        x = sigma_prev / sigma * math.exp(-h) * x + alpha_prev * change * extrapolate(schedule, i, x_0, x_0_last)
+        x = posterior_mean(levels, x, i, extrapolate(levels, i, x_0, x_0_last))
         if i > 0:
-            x = x + sigma_prev * math.sqrt(change) * z_at(i)
+            x = x + posterior_deviation(levels, i) * z_at(i)
         x_0_last = x_0
         yield i, x
 
@@ -252,33 +264,42 @@ SAMPLERS: dict[str, Callable[..., Chain]] = {
 }
 
 
-def ddim_invert(schedule: Schedule, denoise: Denoiser, x_0: tf.Tensor, iterations: int = 1) -> Chain:
+def ddim_invert(levels: Levels, denoise: Denoiser, x_0: tf.Tensor, iterations: int = 1) -> Chain:
     """From an image to the noise that DDIM would draw it from: its steps undone, from i = 0 up to N - 1.
 
-    x_t = (alpha / alpha_prev) (x_prev - sigma_prev eps(x_t)) + sigma eps(x_t)
+    x = (alpha / alpha_prev) (x_prev - sigma_prev eps(x)) + sigma eps(x)
 
-    x_t stands on both sides: each iteration puts the last x_t in on the right, the first one x_prev.
+    x stands on both sides: each iteration puts the last x in on the right, the first one x_prev.
 
     Args:
-        schedule: of N steps.
-        denoise: asks the network; without a limit of x_0, which cannot be undone.
+        levels: N of them.
+        denoise: evaluates the network; without clipping of x_0, which cannot be undone.
         x_0: [B, H, W, C] images in [-1, 1].
         iterations: 1 or more; one is the common inversion.
 
     Yields:
-        (i, x_t) for i = 0 .. N - 1; the last x_t is the noise.
+        (i, x) for i = 0 .. N - 1; the last x is the noise.
 
     Source: Song et al. 2021 (arXiv:2010.02502), eq. 14; Pan et al. 2023 (arXiv:2309.04907), for the iterations.
     Mirror: ddpm_torch.samplers.ddim_invert.
     """
     x = x_0
-    for i in range(len(schedule.betas)):
+    for i in range(len(levels)):
         x_prev = x
-        (alpha, sigma), (alpha_prev, sigma_prev) = level(schedule, i), level(schedule, i - 1)
+        (alpha, sigma), (alpha_prev, sigma_prev) = levels.level(i), levels.level(i - 1)
         for _ in range(iterations):
             eps = denoise(x, i).eps
             x = alpha / alpha_prev * (x_prev - sigma_prev * eps) + sigma * eps
         yield i, x
+
+
+def last(chain: Chain, on_step: Callable[[int, tf.Tensor], None] = lambda i, x: None) -> tf.Tensor:
+    """The last x of a chain, after on_step(i, x) for each. Mirror: ddpm_torch.samplers.last."""
+    x = None
+    for i, x in chain:
+        on_step(i, x)
+    assert x is not None, "levels are never empty"
+    return x
 
 
 def slerp(x: tf.Tensor, y: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:

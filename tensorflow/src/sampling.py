@@ -1,4 +1,4 @@
-"""Noise in, pixels out, by the weights of a checkpoint and any sampler. Mirror: ddpm_torch.sampling."""
+"""Noise in, pixels out, by a trained network and any sampler. Mirror: ddpm_torch.sampling."""
 
 from collections.abc import Callable
 
@@ -6,174 +6,125 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from ddpm_shared import checkpoint, streams
-from ddpm_shared.checkpoint import Checkpoint
-from ddpm_shared.cli import InversionPlan, NetworkPlan, SamplePlan
+from ddpm_shared import streams
+from ddpm_shared.config.sampling import Draw, Sampling
 from ddpm_shared.errors import UserError
-from ddpm_shared.samplers import Sampling
-from ddpm_shared.sampling import OnStep
 from ddpm_tf import data, utils
 from ddpm_tf.config import Config
-from ddpm_tf.engine import Schedule, make_schedule
-from ddpm_tf.model import UNet, canonical_shape, compiled, from_canonical, named_parameters
-from ddpm_tf.prediction import Network, Predicted, denoise, make_limit
-from ddpm_tf.samplers import SAMPLERS, Denoiser, ddim, ddim_invert, slerp
+from ddpm_tf.engine import make_schedule
+from ddpm_tf.prediction import Network, Predicted, denoise, level_of, make_clipping
+from ddpm_tf.processes import make_levels
+from ddpm_tf.samplers import SAMPLERS, ddim, ddim_invert, last, slerp
 
 
-def make_denoiser(network: Network, config: Config, sampling: Sampling) -> tuple[Schedule, Denoiser]:
-    """What a sampler runs on: the process in as many steps as `sampling` says, and the network asked at these steps.
+class Sampler:
+    """A network wired to its process, and a sampler on some levels of it: all that is the same for every batch.
 
     Args:
         network: on the device and in the precision of `config`.
-        config: its diffusion process is used, and what the network tells of it.
-        sampling: its steps, spacing and limits of x_0 are used.
-
-    Returns:
-        The schedule of N steps, and (x_t, i) -> what the network says of it.
+        config: its diffusion process and image size are used, and what the network predicts.
+        sampling: the sampler, its levels, and the clipping of x_0.
 
     Raises:
         UserError: more steps than the process has.
 
-    Mirror: ddpm_torch.sampling.make_denoiser.
+    Mirror: ddpm_torch.sampling.Sampler.
     """
-    dtype = utils.dtype(config.precision)
-    times = sampling.times(config.diffusion.timesteps)
-    whole = make_schedule(config.diffusion, dtype)  # a network speaks of the process that it was trained on
-    limit = make_limit(sampling.clip_x_0, sampling.dynamic_threshold)
 
-    def ask(x_t: tf.Tensor, i: int) -> Predicted:
-        t = tf.fill([len(x_t)], times[i])
-        return denoise(whole, network, config.diffusion, x_t, t, limit)
+    def __init__(self, network: Network, config: Config, sampling: Sampling) -> None:
+        self.network, self.config, self.sampling, self.codec = network, config, sampling, data.PIXELS
+        self.dtype, self.device = utils.dtype(config.precision), utils.select_device(config.device)
+        self.device_name, self.threads = utils.device_name(self.device), utils.threads()
+        self.times = sampling.times(config.diffusion.timesteps)
+        self.levels = make_levels(config.diffusion, self.times)
+        # The network was trained on the whole process, whatever levels the sampler visits.
+        self.schedule = make_schedule(config.diffusion, self.dtype)
+        self.clipping = make_clipping(sampling.clip_x_0, sampling.dynamic_threshold)
 
-    return make_schedule(config.diffusion, dtype, times), ask
+    def denoise(self, x: tf.Tensor, i: int) -> Predicted:
+        """What the network predicts of x [B, H, W, C] at level i."""
+        t = tf.fill([len(x)], tf.constant(self.times[i], tf.int32))
+        return denoise(level_of(self.schedule, t), self.network, self.config.diffusion, x, t, self.clipping)
+
+    def draw(self, draw: Draw, on_step: Callable[[int, tf.Tensor], None] = lambda i, x: None) -> NDArray[np.uint8]:
+        """Draw a batch of images.
+
+        Args:
+            draw: which images: an image depends on seed and index alone, not on its batch.
+            on_step: called with (i, x_prev [B, H, W, C]) after each step, i = N - 1 .. 0.
+
+        Returns:
+            [B, H, W, C] uint8.
+
+        Raises:
+            UserError: images that are not finite.
+        """
+        sampler = SAMPLERS[self.sampling.sampler]
+        x_T = self._first_noise(draw)  # noqa: N806 (the paper's capital T)
+        chain = sampler(
+            self.levels,
+            self.denoise,
+            x_T,
+            lambda i: self._noise(draw.seed, streams.SAMPLE_Z, self.times[i], draw.first, draw.count),
+            **self.sampling.options,
+        )
+        x_0 = last(chain, on_step)
+        if not bool(tf.reduce_all(tf.math.is_finite(x_0))):
+            raise UserError(
+                f"--sampler {self.sampling.sampler} --steps {len(self.times)}: the images are not finite; take more "
+                "steps, --clip-x-0, another sampler or another checkpoint"
+            )
+        return self.codec.decode(x_0)
+
+    def to_pixels(self, x: tf.Tensor) -> NDArray[np.uint8]:
+        """The images [B, H, W, C] that x stands for: what on_step may want to show."""
+        return self.codec.decode(x)
+
+    def _noise(self, seed: int, stream: str, step: int, first: int, count: int) -> tf.Tensor:
+        size, channels = self.config.model.image_size, self.config.model.image_channels
+        numbers = streams.normal(seed, stream, step, (count, size, size, channels), first)
+        return tf.cast(data.to_tensor(numbers), self.dtype)
+
+    def _first_noise(self, draw: Draw) -> tf.Tensor:
+        """x_T of each image: its own, or, in rows of `columns`, between two on the great circle."""
+        if draw.columns is None:
+            return self._noise(draw.seed, streams.SAMPLE_X_T, 0, draw.first, draw.count)
+        between = []
+        for index in range(draw.first, draw.first + draw.count):
+            row, column = divmod(index, draw.columns)
+            left, right = tf.split(self._noise(draw.seed, streams.SAMPLE_X_T, 0, 2 * row, 2), 2)
+            weight = tf.fill([1], tf.constant(column / (draw.columns - 1), self.dtype))
+            between.append(slerp(left, right, weight))
+        return tf.concat(between, axis=0)
 
 
 def sample(
-    network: Network,
-    config: Config,
-    sampling: Sampling,
-    seed: int,
-    num_images: int,
-    first: int = 0,
-    on_step: Callable[[int, tf.Tensor], None] = lambda i, x: None,
-    columns: int | None = None,
+    network: Network, config: Config, sampling: Sampling, seed: int, num_images: int, first: int = 0
 ) -> NDArray[np.uint8]:
-    """Draw the images first .. first + num_images - 1 of `seed`.
+    """Draw the images first .. first + num_images - 1 of `seed`, [B, H, W, C] uint8: the shortest way to a picture.
 
-    Args:
-        network: on the device and in the precision of `config`.
-        config: its diffusion process and image size are used, and what the network tells.
-        sampling: by which sampler, and how.
-        seed: of x_T and z.
-        num_images: B, drawn at once.
-        first: index of the first image; an image depends on seed and index alone, not on B.
-        on_step: called with (i, x_prev [B, H, W, C]) after each step, i = N - 1 .. 0.
-        columns: instead of noise of their own, each so many images start between two noises, from one to the other.
-
-    Returns:
-        [B, H, W, C] uint8.
-
-    Raises:
-        UserError: more steps than the process has; images that are not finite.
+    Args and Raises: as in Sampler and Draw.
 
     Mirror: ddpm_torch.sampling.sample.
     """
-    dtype = utils.dtype(config.precision)
-    size, channels = config.model.image_size, config.model.image_channels
-    times = sampling.times(config.diffusion.timesteps)
-
-    def noise(stream: str, step: int, first: int = first, count: int = num_images) -> tf.Tensor:
-        drawn = streams.normal(seed, stream, step, (count, size, size, channels), first)
-        return tf.cast(data.to_tensor(drawn), dtype)
-
-    def between(index: int, columns: int) -> tf.Tensor:
-        row, column = divmod(index, columns)
-        left, right = tf.split(noise(streams.SAMPLE_X_T, 0, 2 * row, 2), 2)
-        return slerp(left, right, tf.fill([1], tf.constant(column / (columns - 1), dtype)))
-
-    x_T = noise(streams.SAMPLE_X_T, 0)  # noqa: N806 (the paper's capital T)
-    if columns:
-        x_T = tf.concat([between(index, columns) for index in range(first, first + num_images)], axis=0)  # noqa: N806
-    schedule, ask = make_denoiser(network, config, sampling)
-    sampler = SAMPLERS[sampling.sampler]
-    chain = sampler(schedule, ask, x_T, lambda i: noise(streams.SAMPLE_Z, times[i]), **sampling.options)
-    for i, x_prev in chain:
-        on_step(i, x_prev)
-    if not bool(tf.reduce_all(tf.math.is_finite(x_prev))):
-        raise UserError(
-            f"--sampler {sampling.sampler} --steps {len(times)}: the images are not finite; take more steps, "
-            "--clip-x-0, another sampler or another checkpoint"
-        )
-    return data.to_pixels(x_prev)
+    return Sampler(network, config, sampling).draw(Draw(seed, first, num_images))
 
 
-def load_model(loaded: Checkpoint, prefix: str, config: Config) -> Network:
-    """The network of a checkpoint of either framework, ready to be called as `config` says: where and how.
+class Inverter(Sampler):
+    """DDIM from images to noise and back.
 
     Args:
-        loaded: with the tensors under `prefix`.
-        prefix: "ema" for the averaged weights, "model" for the weights themselves.
-        config: the checkpoint's, with the precision, device, threads and compiling that are wanted.
+        network: as in Sampler.
+        config: as in Sampler.
+        sampling: DDIM, without clipping of x_0.
+        iterations: of each step to the noise.
 
-    Raises:
-        UserError: the tensors do not fit the network.
-
-    Mirror: ddpm_torch.sampling.load_model.
-    """
-    utils.set_threads(config.threads)
-    utils.select_device(config.device)
-    model = UNet(config.model, precision=config.precision, out_channels=config.out_channels)
-    parameters = dict(named_parameters(model))
-    values = checkpoint.select(loaded, prefix, {name: canonical_shape(p) for name, p in parameters.items()})
-    for name, parameter in parameters.items():
-        parameter.assign(from_canonical(values[name]))
-    return compiled(model, config.compile)
-
-
-class Loaded:
-    """The network of a checkpoint and the settings of a command.
-
-    Args:
-        plan: the checked command.
-
-    Raises:
-        UserError: a GPU is asked for where there is none; the tensors do not fit the network.
-
-    Mirror: ddpm_torch.sampling.Loaded.
+    Mirror: ddpm_torch.sampling.Inverter.
     """
 
-    def __init__(self, plan: NetworkPlan) -> None:
-        self.config = plan.config
-        self.device = utils.select_device(plan.config.device)
-        self.device_name, self.threads = utils.device_name(self.device), utils.threads()
-        self.network = load_model(plan.checkpoint, plan.prefix, plan.config)
-
-
-class Sampler(Loaded):
-    """What ddpm_shared.sampling draws with. Mirror: ddpm_torch.sampling.Sampler."""
-
-    def __init__(self, plan: SamplePlan) -> None:
-        super().__init__(plan)
-        self.command = plan.command
-
-    def draw(self, first: int, count: int, on_step: OnStep) -> NDArray[np.uint8]:
-        """The images first .. first + count - 1, [count, H, W, C]; on_step(i, the images at that time) after a step."""
-        command = self.command
-
-        def watch(i: int, x: tf.Tensor) -> None:
-            on_step(i, lambda: data.to_pixels(x))
-
-        return sample(
-            self.network, self.config, command.sampling, command.seed, count, first, watch, command.interpolate
-        )
-
-
-class Inverter(Loaded):
-    """What ddpm_shared.inversion goes from images to noise and back with. Mirror: ddpm_torch.sampling.Inverter."""
-
-    def __init__(self, plan: InversionPlan) -> None:
-        super().__init__(plan)
-        self.sampling, self.iterations = plan.command.sampling, plan.command.iterations
+    def __init__(self, network: Network, config: Config, sampling: Sampling, iterations: int = 1) -> None:
+        super().__init__(network, config, sampling)
+        self.iterations = iterations
 
     def there_and_back(
         self, pixels: NDArray[np.uint8], on_step: Callable[[], None]
@@ -184,10 +135,7 @@ class Inverter(Loaded):
             pixels: [B, H, W, C] uint8.
             on_step: called after each step, there and back.
         """
-        schedule, ask = make_denoiser(self.network, self.config, self.sampling)
-        x_0 = data.to_images(pixels, utils.dtype(self.config.precision))
-        for _, noise in ddim_invert(schedule, ask, x_0, self.iterations):  # noqa: B007 (the last one is wanted)
-            on_step()
-        for _, back in ddim(schedule, ask, noise, lambda i: noise):  # noqa: B007
-            on_step()
+        x_0 = self.codec.encode(pixels, self.dtype)
+        noise = last(ddim_invert(self.levels, self.denoise, x_0, self.iterations), lambda i, x: on_step())
+        back = last(ddim(self.levels, self.denoise, noise, lambda i: noise), lambda i, x: on_step())
         return data.to_array(noise), data.to_array(back)

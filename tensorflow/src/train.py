@@ -1,20 +1,23 @@
-"""Training: `python -m ddpm_tf.train --help`. Mirror: ddpm_torch.train."""
+"""Training: `python -m ddpm_tf.train --help`. Mirror: ddpm_torch.train.
+
+The flags and the plan: ddpm_shared/commands/train.py. The loop: ddpm_shared/commands/training_loop.py. One training
+step: learner.py.
+"""
 
 from collections.abc import Sequence
 
-from ddpm_shared import cli, training
-from ddpm_tf import import_quietly
+from ddpm_shared import command_line
+from ddpm_shared.commands import train
 from ddpm_tf.config import FRAMEWORK
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The training command line. Returns the exit code; raises UserError for bad input."""
-    plan = cli.parse_train(FRAMEWORK, argv)
-    import_quietly()  # not before the flags are read: the framework takes seconds
-    from ddpm_tf.learner import Learner
+    plan = train.parse(FRAMEWORK, argv)
+    from ddpm_tf.learner import Learner  # not before the flags are read: the framework takes seconds
 
-    return training.train(plan, Learner)
+    return train.run(plan, Learner)
 
 
 if __name__ == "__main__":
-    cli.guard(main)
+    command_line.guard(main)

@@ -28,9 +28,11 @@ from crew import Crew
 from results import Row
 from rounds import Call, forward, progress, run, sampling, total_work, training
 
-from ddpm_shared import cli, files, runs
+from ddpm_shared import command_line, files
 from ddpm_shared.config import flag, require
 from ddpm_shared.errors import UserError
+from ddpm_shared.machine import environment
+from ddpm_shared.records import folder as run_folders
 
 SAMPLING_STEPS = 50
 LONG_STEPS, LONG_IMAGES = 1000, 16
@@ -112,7 +114,7 @@ def bench(options: Options) -> int:
         "left_out": lost,
         "machine": machine.describe(),
         "load": {"average_before": load, "before": dataclasses.asdict(before), "after": dataclasses.asdict(after)},
-        "environment": runs.environment("cpu", max(row.facts["threads"] for row in rows)),
+        "environment": environment("cpu", max(row.facts["threads"] for row in rows)),
         "contenders": [record(row) for row in rows],
         "peaks_gflops": peaks,
         "startup": commands,
@@ -120,7 +122,7 @@ def bench(options: Options) -> int:
         "curves": found_curves,
     }
     # Only now: a folder of results that were not reached would be in the way.
-    out = Path(options.out) if options.out else runs.RUNS / "bench" / started.strftime("%Y%m%dT%H%M%SZ")
+    out = Path(options.out) if options.out else run_folders.RUNS / "bench" / started.strftime("%Y%m%dT%H%M%SZ")
     text = document(report, rows, peaks, commands, goals)
     files.write_json(out / "bench.json", report)
     files.write_atomically(out / "bench.md", text.encode())
@@ -226,4 +228,4 @@ def document(
 
 if __name__ == "__main__":
     chosen = tyro.cli(Options, prog="tests/benchmarks/bench.py")
-    cli.guard(lambda: bench(chosen))
+    command_line.guard(lambda: bench(chosen))

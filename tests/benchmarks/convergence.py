@@ -27,7 +27,7 @@ from ddpm_parity.sides import Side
 from ddpm_parity.torch_side import Torch
 from ddpm_shared import images, tables
 from ddpm_shared.config import DiffusionConfig
-from ddpm_shared.samplers import SAMPLERS, times
+from ddpm_shared.config.sampling import SAMPLER_FACTS, times
 
 MEAN, STD = 0.3, 0.5
 
@@ -48,59 +48,59 @@ class Affine(NamedTuple):
     b: NDArray[np.float64]  # [N]
 
 
-def run(side: Side, schedule: Any, sampler: str) -> list[Affine]:
+def run(side: Side, levels: Any, sampler: str) -> list[Affine]:
     """A sampler with the perfect network.
 
     Args:
         side: PyTorch's or TensorFlow's, in float64.
-        schedule: of N steps.
+        levels: N of them.
         sampler: its name.
 
     Returns:
         N of them: the i-th says what x is after step i; the first is the sample.
     """
-    n = len(schedule.betas)
+    n = len(levels)
     unit = np.eye(n + 2)[:, :, None, None, None]  # entry i of the batch has z_i = 1, entry n has x_T = 1, the last none
     nothing = side.tensor(np.zeros((1, 1, 1, 1)))
 
     def denoise(x: Any, i: int) -> Any:
-        alpha, sigma = side.samplers.level(schedule, i)
+        alpha, sigma = levels.level(i)
         eps = sigma / (alpha**2 * STD**2 + sigma**2) * (x - alpha * MEAN)
         return side.prediction.Predicted((x - sigma * eps) / alpha, eps, nothing)
 
-    chain = side.samplers.SAMPLERS[sampler](schedule, denoise, side.tensor(unit[n]), lambda i: side.tensor(unit[i]))
+    chain = side.samplers.SAMPLERS[sampler](levels, denoise, side.tensor(unit[n]), lambda i: side.tensor(unit[i]))
     found = [side.array(x).ravel() for _, x in chain][::-1]
     return [Affine(x[-1], x[n] - x[-1], x[:n] - x[-1]) for x in found]
 
 
-def marginal(side: Side, schedule: Any, i: int) -> tuple[float, float]:
+def marginal(levels: Any, i: int) -> tuple[float, float]:
     """Mean and standard deviation of x_t at step i; of the data at i = -1."""
-    alpha, sigma = side.samplers.level(schedule, i)
+    alpha, sigma = levels.level(i)
     return alpha * MEAN, math.hypot(alpha * STD, sigma)
 
 
-def error(side: Side, schedule: Any, sampler: str, after: int = 0) -> float:
+def error(side: Side, levels: Any, sampler: str, after: int = 0) -> float:
     """How far what is drawn is from what should be, after step `after`, begun where it should: in units of STD.
 
     The Wasserstein-2 distance of two Gaussians is that of their (mean, standard deviation) in the plane.
     """
-    affine = run(side, schedule, sampler)[after]
-    mean, std = marginal(side, schedule, len(schedule.betas) - 1)
+    affine = run(side, levels, sampler)[after]
+    mean, std = marginal(levels, len(levels) - 1)
     drawn = affine.c + affine.a * mean, math.hypot(affine.a * std, *affine.b)
-    return math.dist(drawn, marginal(side, schedule, after - 1)) / STD
+    return math.dist(drawn, marginal(levels, after - 1)) / STD
 
 
 def between(side: Side, sampler: str, steps: int) -> float:
     """The error between two levels of noise, of `steps` equal steps."""
     visited = range(FLOOR, FLOOR + SPAN + 1, SPAN // steps)
-    return error(side, side.engine.make_schedule(FINE, side.dtype, steps=visited), sampler, after=1)
+    return error(side, side.processes.make_levels(FINE, visited), sampler, after=1)
 
 
 def whole(side: Side, sampler: str, steps: int) -> float:
     """The error of the sampling command: the default process and spacing, down to the clean image."""
     config = DiffusionConfig()
     visited = times(config.timesteps, steps, "trailing")
-    return error(side, side.engine.make_schedule(config, side.dtype, steps=visited), sampler)
+    return error(side, side.processes.make_levels(config, visited), sampler)
 
 
 def order(errors: Sequence[float]) -> float:
@@ -121,7 +121,7 @@ def picture(found: dict[str, tuple[list[float], list[float]]]) -> Figure:
     figure = Figure(figsize=(11, 5), layout="constrained")
     left, right = figure.subplots(1, 2)
     for name, (near, far) in found.items():
-        kind, (_, _, colour, marker) = SAMPLERS[name], CONTENDERS[name]
+        kind, (_, _, colour, marker) = SAMPLER_FACTS[name], CONTENDERS[name]
         style = {"color": colour, "marker": marker, "markersize": 5, "linewidth": 1.2}
         left.loglog(BETWEEN_STEPS, near, label=f"{kind.title}: order {order(near):.2f}", **style)
         right.loglog([kind.evaluations * steps for steps in WHOLE_STEPS], far, label=kind.title, **style)
@@ -144,7 +144,7 @@ def main(options: Options) -> None:
     side = Torch("fp64")
     found = {
         name: ([between(side, name, n) for n in BETWEEN_STEPS], [whole(side, name, n) for n in WHOLE_STEPS])
-        for name in SAMPLERS
+        for name in SAMPLER_FACTS
     }
     rows = [["between", *BETWEEN_STEPS, "order"], *([k, *near, order(near)] for k, (near, _) in found.items())]
     print("\n".join(tables.aligned(rows, 3)), "\n")

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 import ddpm_tf.learner
 import ddpm_torch.learner
-from ddpm_shared import datasets, files
+from ddpm_shared import batches, datasets, files
 from ddpm_shared.compare.gaps import relative_gap
 from ddpm_shared.config import Config, Precision, TrainingConfig, with_preset
 
@@ -55,13 +55,13 @@ def losses(name: str, options: Options) -> np.ndarray:
         batch_size=options.batch_size, learning_rate=2e-4, warmup_steps=200, learning_rate_decay="none"
     )
     config = with_preset(Config(precision=chosen, device="cpu", training=training), "base")
-    learner = (ddpm_tf if by == "tf" else ddpm_torch).learner.Learner(config)
+    learner = (ddpm_tf if by == "tf" else ddpm_torch).learner.Learner(config, options.steps)
     if by == "rounded":  # once, at the start, and so are the averages, which begin as a copy
         with torch.no_grad():
             for p in [*learner.parameters, *learner.averages]:
                 p.copy_(p.float().double())
-    pixels = datasets.load("auto")[0].images
-    found = [learner.train_step(pixels, step)[0] for step in tqdm(range(options.steps), desc=name)]
+    batch_of = batches.Prefetcher(datasets.load("auto")[0], config)
+    found = [learner.train_step(batch_of(step), step)[0] for step in tqdm(range(options.steps), desc=name)]
     files.write_json(path, found)
     return np.array(found)
 

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from contenders import Contender
 
-from ddpm_shared import batches, datasets, machine, runs, streams
+from ddpm_shared import batches, datasets, machine, streams
 from ddpm_shared.config import Config, DiffusionConfig, TrainingConfig, with_preset
+from ddpm_shared.records import run as run_folder
 
 HOST_STEPS = 10  # a call, so that a call of some milliseconds is long against the clock
 
@@ -41,7 +42,9 @@ class Ours:
         self.contender, self.config = contender, config_of(contender)
         self.split = datasets.load("fashion-mnist-10k")[0]
         self.make_learner = importlib.import_module(f"{self.tree}.learner").Learner
-        self.learner = self.make_learner(self.config)
+        self.num_steps = self.config.training.num_steps(len(self.split.images))
+        self.learner = self.make_learner(self.config, self.num_steps)
+        self.batch_of = batches.Prefetcher(self.split, self.config)
         self.samplers = {self.config.diffusion.timesteps: self.learner}
         self.step = 0
         rng = np.random.default_rng(0)
@@ -54,26 +57,26 @@ class Ours:
 
     def train(self) -> None:
         """A whole training step, its batch and noise included."""
-        self.learner.train_step(self.split.images, self.step)
+        self.learner.train_step(self.batch_of(self.step), self.step)
         self.step += 1
 
     def sample(self, steps: int, images: int) -> None:
         """Draw `images` images at once in `steps` steps."""
         if steps not in self.samplers:  # in the round that is not kept
-            self.samplers[steps] = self.make_learner(config_of(self.contender, steps))
+            self.samplers[steps] = self.make_learner(config_of(self.contender, steps), self.num_steps)
         self.samplers[steps].sample(images, lambda t: None)
 
     def host(self) -> dict[str, float]:
         """Milliseconds a training step of what happens outside the framework; `noise` is a part of `data`."""
-        pixels, config = self.split.images, self.config
-        shape = (config.training.batch_size, *pixels.shape[1:])
-        arrays = batches.training_arrays(pixels, config, 0)
+        split, config = self.split, self.config
+        batch = batches.training_batch(split, config, 0)
+        shape = batch.eps.shape
         with tempfile.TemporaryDirectory() as folder:
-            run = runs.Run(Path(folder), self.contender.by, config, {}, self.split, self.learner.num_parameters)
+            run = run_folder.Run(Path(folder), self.contender.by, config, {}, self.split, self.learner.num_parameters)
             work: dict[str, Callable[[int], object]] = {
-                "data": lambda step: batches.training_arrays(pixels, config, step),
+                "data": lambda step: batches.training_batch(split, config, step),
                 "noise": lambda step: streams.normal(config.seed, streams.TRAIN_EPS, step, shape),
-                "to_batch": lambda step: self.to_batch(arrays),
+                "to_batch": lambda step: self.to_batch(batch.arrays),
                 "logging": lambda step: run.record_step(
                     {
                         "step": step + 1,
@@ -108,7 +111,7 @@ class InTorch(Ours):
 
         self.torch = torch
         self.tensors = torch.from_numpy(self.x.transpose(0, 3, 1, 2).copy()), torch.from_numpy(self.t)
-        self.batch_of = importlib.import_module("ddpm_torch.data").to_batch
+        self.tensors_of = importlib.import_module("ddpm_torch.data").to_batch
 
     def describe(self) -> dict[str, Any]:
         """As of Ours, with the arithmetic of a forward pass: that of the other tree too, whose network is the same."""
@@ -124,7 +127,7 @@ class InTorch(Ours):
 
     def to_batch(self, arrays: batches.Arrays) -> object:
         """The arrays of a step as tensors."""
-        return self.batch_of(arrays, self.config.precision, self.learner.device)
+        return self.tensors_of(arrays, self.config.precision, self.learner.device)
 
 
 class InTensorFlow(Ours):
@@ -137,7 +140,7 @@ class InTensorFlow(Ours):
         import tensorflow as tf
 
         self.tensors = tf.constant(self.x), tf.constant(self.t)
-        self.batch_of = importlib.import_module("ddpm_tf.data").to_batch
+        self.tensors_of = importlib.import_module("ddpm_tf.data").to_batch
 
     def forward(self) -> None:
         """The averaged network without gradients, as the sampler calls it; numpy() waits for the result."""
@@ -145,4 +148,4 @@ class InTensorFlow(Ours):
 
     def to_batch(self, arrays: batches.Arrays) -> object:
         """The arrays of a step as tensors."""
-        return self.batch_of(arrays, self.config.precision)
+        return self.tensors_of(arrays, self.config.precision)

@@ -24,14 +24,19 @@ import tyro
 from quality_report import CONTENDERS, Name, curves, document, grid, lines, pixels_of
 from tqdm import tqdm
 
-from ddpm_shared import checkpoint, cli, datasets, files, images, runs
+from ddpm_shared import command_line, datasets, files, images
+from ddpm_shared import config as configs
+from ddpm_shared.commands import base
+from ddpm_shared.commands.interruption import Interrupted, StopSignals
 from ddpm_shared.config import Dataset, Device, flag, require
+from ddpm_shared.config.sampling import SAMPLER_FACTS, Sampling, Spacing
 from ddpm_shared.errors import UserError
 from ddpm_shared.evaluation.extractor import DIMENSIONS, Extractor
 from ddpm_shared.evaluation.judge import Judge
 from ddpm_shared.images import Pixels
-from ddpm_shared.interruption import Interrupted, StopSignals
-from ddpm_shared.samplers import SAMPLERS, Sampling, Spacing
+from ddpm_shared.machine import environment
+from ddpm_shared.records import checkpoint
+from ddpm_shared.records import folder as run_folders
 
 Record = dict[str, Any]
 WARM_UP_STEPS = 2
@@ -95,7 +100,7 @@ class Cell:
     @property
     def evaluations_a_step(self) -> int:
         """Of the network; the first or the last step may need another number."""
-        return SAMPLERS[self.sampling.sampler].evaluations
+        return SAMPLER_FACTS[self.sampling.sampler].evaluations
 
 
 # --- Drawing and judging ------------------------------------------------------------------------------------
@@ -108,7 +113,7 @@ def quality(options: Options) -> int:
         UserError: no such checkpoint, more steps than it was trained with, a folder with cells of other settings.
     """
     out = Path(options.out)
-    loaded = checkpoint.load(runs.latest_checkpoint(Path(options.checkpoint)), ("ema",))
+    loaded = checkpoint.load(run_folders.latest_checkpoint(Path(options.checkpoint)), ("ema",))
     # Those of few steps first, so that what an interruption leaves can be compared.
     keys = [(n, spacing, s) for s in sorted(options.steps) for spacing in options.spacings for n in options.samplers]
     cells = [Cell(*key) for key in dict.fromkeys(keys)]
@@ -142,7 +147,7 @@ def opened(out: Path, settings: Record) -> Record:
     if not file.is_file():
         return {"settings": settings, "floor": None, "starts": [], "cells": {}}
     report: Record = json.loads(file.read_text())
-    if found := cli.config_differences(report["settings"], settings):
+    if found := configs.differences(report["settings"], settings):
         told = "; ".join(f"{name} was {old!r}, now {new!r}" for name, (old, new) in found.items())
         raise UserError(f"{file} holds cells of other settings ({told}): choose another --out")
     return report
@@ -158,8 +163,8 @@ def measure(
     where = {"precision": "fp32", "device": options.device, "threads": options.threads, "compile": False}
     config = dataclasses.replace(loaded.config, **where)
     tree = importlib.import_module(f"ddpm_{options.framework}.sampling")
-    ready = tree.Loaded(cli.NetworkPlan(options.framework, cli.NetworkCommand(), loaded, config, "ema", out))
-    report["starts"].append({"warning": busy, "environment": runs.environment(ready.device_name, ready.threads)})
+    ready = tree.Loaded(base.NetworkPlan(options.framework, base.NetworkCommand(), loaded, config, "ema", out))
+    report["starts"].append({"warning": busy, "environment": environment(ready.device_name, ready.threads)})
     report["floor"] = report["floor"] or judge.floor(options.images)
     total = options.images * sum(cell.steps * cell.evaluations_a_step for cell in cells)
     with tqdm(total=total, unit="evaluation", unit_scale=True) as bar:
@@ -217,4 +222,4 @@ def add_distances(report: Record, out: Path) -> None:
 
 
 if __name__ == "__main__":
-    cli.guard(lambda: quality(tyro.cli(Options, prog="tests/benchmarks/quality.py")))
+    command_line.guard(lambda: quality(tyro.cli(Options, prog="tests/benchmarks/quality.py")))

@@ -8,9 +8,9 @@ from matplotlib.ticker import FuncFormatter, LogLocator
 from table import figure, markdown
 
 from ddpm_shared import files, images
+from ddpm_shared.config.sampling import Sampling, Spacing
 from ddpm_shared.errors import UserError
 from ddpm_shared.images import Pixels
-from ddpm_shared.samplers import Sampling, Spacing
 
 Record = dict[str, Any]
 Name = Literal["ancestral", "ddim", "ddim-eta-1", "plms", "dpmpp_2m", "dpmpp_2m_sde", "heun"]

@@ -22,11 +22,13 @@ import tyro
 from matplotlib.figure import Figure
 from table import markdown
 
-from ddpm_shared import cli, datasets, files, images, training
+from ddpm_shared import command_line, datasets, files, images
+from ddpm_shared.commands import train as train_command
 from ddpm_shared.config import flag, require
 from ddpm_shared.errors import choice
 from ddpm_shared.evaluation.extractor import DIMENSIONS
 from ddpm_shared.evaluation.judge import Judge
+from ddpm_shared.pages import BLUE, VERMILION
 
 Record = dict[str, Any]
 
@@ -115,11 +117,11 @@ def speed(options: Options, report: Record) -> int:
     from ddpm_torch.learner import Learner
 
     machine.require_quiet(machine.watch(), anyway=False)
-    pixels = datasets.load("auto")[0].images
+    split = datasets.load("auto")[0]
     for name in options.names:
-        config = cli.parse_train("torch", [*flags(name), "--run-dir", "nowhere"]).config
-        learner = Learner(config)
-        steps = training.lasting(options.minutes, config, learner, pixels).training.max_steps
+        config = train_command.parse("torch", [*flags(name), "--run-dir", "nowhere"]).config
+        learner = Learner(config, config.training.num_steps(len(split.images)))
+        steps = train_command.with_length(options.minutes, config, learner, split).training.max_steps
         report["steps"][name] = {"steps": steps, "minutes": options.minutes, "parameters": learner.num_parameters}
         files.write_json(Path(options.out) / "recipe.json", report)
     return 0
@@ -210,7 +212,7 @@ def chart(report: Record) -> Figure:
     order = ranked(report)
     picture = Figure(figsize=(8, 1.5 + 0.32 * len(order)), layout="constrained")
     axes = picture.subplots()
-    for weights, marker, colour in (("averaged", "o", "#0072b2"), ("raw", "x", "#d55e00")):
+    for weights, marker, colour in (("averaged", "o", BLUE), ("raw", "x", VERMILION)):
         points = [(each[weights]["fid_fashion"], y) for y, (_, found) in enumerate(order) for each in found.values()]
         axes.plot(*zip(*points, strict=True), marker, color=colour, label=f"{weights} weights")
     axes.axvline(report["floor"]["fid_fashion"], color="0.35", linestyle="--", label="floor: real images")
@@ -230,4 +232,4 @@ def run(options: Options) -> int:
 
 
 if __name__ == "__main__":
-    cli.guard(lambda: run(tyro.cli(Options, prog="tests/benchmarks/recipe.py")))
+    command_line.guard(lambda: run(tyro.cli(Options, prog="tests/benchmarks/recipe.py")))

@@ -31,13 +31,15 @@ from others import RECIPES, Name
 from table import figure, markdown
 from tqdm import tqdm
 
-from ddpm_shared import cli, datasets, files, images, runs
+from ddpm_shared import command_line, datasets, files, images
+from ddpm_shared import config as configs
+from ddpm_shared.commands.interruption import Interrupted, StopSignals
 from ddpm_shared.config import Dataset, flag, require
 from ddpm_shared.errors import UserError
 from ddpm_shared.evaluation.extractor import DIMENSIONS, Extractor
 from ddpm_shared.evaluation.judge import Judge
 from ddpm_shared.images import Pixels
-from ddpm_shared.interruption import Interrupted, StopSignals
+from ddpm_shared.machine import environment
 from ddpm_torch import data
 
 Record = dict[str, Any]
@@ -272,7 +274,7 @@ def opened(out: Path, settings: Record) -> Record:
     if not file.is_file():
         return {"settings": settings, "machine": machine.describe(), "floor": None, "yardsticks": {}}
     report: Record = json.loads(file.read_text())
-    if found := cli.config_differences(report["settings"], settings):
+    if found := configs.differences(report["settings"], settings):
         told = "; ".join(f"{name} was {old!r}, now {new!r}" for name, (old, new) in found.items())
         raise UserError(f"{file} holds results of other settings ({told}): choose another --out")
     return report
@@ -299,7 +301,7 @@ def measure(name: Name, options: Options, settings: Record, judge: Judge, stop: 
     files.write_npz(out / name / "samples.npz", images=training.drawn)
     images.write_png(out / name / "grid.png", images.grid(training.drawn[:SHOWN]))
     record |= training.describe() | judge.scores(judge.extractor(training.drawn))
-    keep(record | {"environment": runs.environment("cpu", torch.get_num_threads())})
+    keep(record | {"environment": environment("cpu", torch.get_num_threads())})
 
 
 COLUMNS: tuple[tuple[str, str, str], ...] = (  # title, key, format
@@ -351,4 +353,4 @@ def origin(name: str, record: Record) -> str:
 
 
 if __name__ == "__main__":
-    cli.guard(lambda: yardsticks(tyro.cli(Options, prog="tests/benchmarks/yardsticks.py")))
+    command_line.guard(lambda: yardsticks(tyro.cli(Options, prog="tests/benchmarks/yardsticks.py")))

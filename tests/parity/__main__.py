@@ -11,9 +11,10 @@ from ddpm_parity import report, sampling
 from ddpm_parity.faults import MUTATIONS
 from ddpm_parity.mutations import catch
 from ddpm_parity.suite import PRECISIONS, QUANTITIES, Suite
-from ddpm_shared import cli, files, runs
+from ddpm_shared import command_line, files, machine
 from ddpm_shared.config import Device
 from ddpm_shared.errors import choice
+from ddpm_shared.records import folder as run_folders
 
 SUBJECTS = tuple(dict.fromkeys(quantity.subject for quantity in QUANTITIES))
 
@@ -38,12 +39,12 @@ class Command:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Compare as the flags say. 0: all agree, every planted fault is caught; 1: not so. Raises UserError, OSError."""
-    command = cli.parse(Command, argv, "ddpm_parity")
+    command = command_line.parse_flags(Command, argv, "ddpm_parity")
     for subject in command.subjects:
         choice("subject", subject, SUBJECTS)
     quantities = [q for q in QUANTITIES if q.subject in command.subjects and (command.all or not q.slow)]
     if command.checkpoint:
-        chosen = sampling.quantities(runs.latest_checkpoint(Path(command.checkpoint)))
+        chosen = sampling.quantities(run_folders.latest_checkpoint(Path(command.checkpoint)))
         quantities = [q for q in quantities if q.subject != "sampling"] + chosen
     suite = Suite(command.device)
 
@@ -65,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         caught,
         created_utc=datetime.now(UTC).isoformat(timespec="seconds"),
         device=device,
-        environment=runs.environment(device, side.utils.threads()),
+        environment=machine.environment(device, side.utils.threads()),
     )
     out = Path(command.out)
     files.write_json(out / "parity.json", found)
@@ -75,4 +76,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    cli.guard(main)
+    command_line.guard(main)

@@ -10,9 +10,13 @@ from ddpm_parity.sampling import TRAINED
 from ddpm_parity.schedule import CONFIGS
 from ddpm_parity.sides import Array, Oracle, Side, draw
 from ddpm_parity.tolerances import BITS_PER_DIM, BOUND_TERMS, DECODER, PRIOR, TRAINED_TERMS
-from ddpm_shared import batches, checkpoint, datasets, likelihood, reference, reference_bound
+from ddpm_shared import batches, datasets
+from ddpm_shared.commands import bits_estimate
 from ddpm_shared.config import DiffusionConfig
-from ddpm_shared.reference_model import Network
+from ddpm_shared.oracle import bound as oracle_bound
+from ddpm_shared.oracle import diffusion
+from ddpm_shared.oracle.networks import Network
+from ddpm_shared.records import checkpoint
 
 CONFIG = DiffusionConfig()
 LEVELS = (np.arange(256) / 127.5 - 1).astype(np.float32).astype(np.float64)  # what pixels become, the same in float32
@@ -56,25 +60,25 @@ class OracleBound:
 
     device_name, threads = "cpu", 1
 
-    def __init__(self, side: Oracle, schedule: reference.Schedule, network: Network) -> None:
+    def __init__(self, side: Oracle, schedule: diffusion.Schedule, network: Network) -> None:
         self.side, self.schedule, self.network = side, schedule, network
 
     def prior(self, pixels: Array) -> Array:
         """As in bound.Bound."""
         x_0, _, _ = self.side.batch((pixels, np.empty(0, np.int32), np.empty(0)))
-        return reference_bound.prior_bits_per_dim(self.schedule, x_0)
+        return oracle_bound.prior_bits_per_dim(self.schedule, x_0)
 
     def term(self, arrays: batches.Arrays) -> Array:
         """As in bound.Bound."""
         x_0, t, eps = self.side.batch(arrays)
-        return reference_bound.variational_bound_term(self.schedule, self.network, x_0, t, eps)
+        return oracle_bound.variational_bound_term(self.schedule, self.network, x_0, t, eps)
 
 
 def _of_trained(side: Side) -> tuple[Array, Array]:
     """The prior [STRIDE] and terms [STRIDE, 1000 / STRIDE] of as many test images: each t, at one image."""
     loaded = checkpoint.load(TRAINED, ("ema",))
     config = side.configured(loaded.config)
-    bound: likelihood.Bound
+    bound: bits_estimate.Bound
     if isinstance(side, Oracle):
         values = checkpoint.select(loaded, "ema", side.shapes_of(lambda torch: torch.network(config.model)))
         bound = OracleBound(side, side.schedule(config.diffusion), Network(values, config.model))
@@ -83,14 +87,14 @@ def _of_trained(side: Side) -> tuple[Array, Array]:
         side.assign(network, checkpoint.select(loaded, "ema", side.shapes(network)))
         bound = side.bound.Bound(side.sampler(network), config)
     pixels = datasets.load("fashion-mnist-10k")[1].images[:STRIDE]
-    return bound.prior(pixels), likelihood.terms_of(bound, pixels, 0, SEED, STRIDE, config.diffusion.timesteps)
+    return bound.prior(pixels), bits_estimate.terms_of(bound, pixels, 0, SEED, STRIDE, config.diffusion.timesteps)
 
 
 def _trained(side: Side, part: str) -> Arrays:
     prior, terms = side.keep("bound of the trained network", lambda: _of_trained(side))
     if part == "terms":
         return {"term": terms}
-    found = likelihood.estimate(prior, terms, STRIDE, terms.size)
+    found = bits_estimate.estimate(prior, terms, STRIDE, terms.size)
     return {name: np.array(found[name]) for name in ("bits_per_dim", "prior", "decoder")}
 
 

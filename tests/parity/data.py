@@ -4,14 +4,17 @@ from functools import partial
 
 import numpy as np
 
+from ddpm_parity.network import ZERO_AT_START
 from ddpm_parity.quantities import Arrays, Quantity, absolute, elementwise
 from ddpm_parity.sides import Side
 from ddpm_parity.tolerances import BATCHES, INITIAL_VALUES, PIXELS_BACK
 from ddpm_shared import batches
 from ddpm_shared.config import PRESETS, Config, DataConfig, DiffusionConfig, TrainingConfig
+from ddpm_shared.datasets import Split
 from ddpm_shared.parameters import initial_value
 
 PIXELS = np.random.default_rng(0).integers(0, 256, size=(50, 6, 5, 3), dtype=np.uint8)  # no two axes alike
+SPLIT = Split("noise", "train", PIXELS, np.arange(50, dtype=np.uint8), "")
 CONFIG = Config(
     seed=4,
     data=DataConfig(horizontal_flip=True),
@@ -25,7 +28,7 @@ def _batches(side: Side) -> Arrays:
         f"step {step}: {name}": side.array(tensor)
         for step in (0, 5, 6, 13)  # six steps are an epoch
         for name, tensor in zip(
-            ("x_0", "t", "eps"), side.batch(batches.training_arrays(PIXELS, CONFIG, step)), strict=True
+            ("x_0", "t", "eps"), side.batch(batches.training_batch(SPLIT, CONFIG, step).arrays), strict=True
         )
     }
 
@@ -41,7 +44,7 @@ def _initial_values(side: Side, preset: str) -> Arrays:
     config, seed = PRESETS[preset], 3
     if side.name == "oracle":
         shapes = side.shapes_of(lambda torch: torch.network(config))
-        return {name: initial_value(seed, name, shape) for name, shape in shapes.items()}
+        return {name: initial_value(seed, name, shape, ZERO_AT_START) for name, shape in shapes.items()}
     return side.parameters(side.network(config, seed))
 
 

@@ -8,8 +8,8 @@ import numpy as np
 from ddpm_parity.quantities import Arrays, Quantity, of_the_largest
 from ddpm_parity.sides import Side, draw
 from ddpm_parity.tolerances import ARITHMETIC, EMBEDDING
-from ddpm_shared import reference
 from ddpm_shared.config import DiffusionConfig
+from ddpm_shared.oracle import networks
 
 CONFIG = DiffusionConfig()
 T = np.array([0, 1, 2, 499, 998, 999], np.int32)  # both ends, where faults by one live
@@ -50,8 +50,8 @@ EQUATIONS = {
 
 def _embedding(side: Side) -> Arrays:
     if side.name == "oracle":
-        return {f"dim {dim}": reference.timestep_embedding(T, dim) for dim in (4, 16, 32, 64)}
-    embeddings = {dim: side.model.timestep_embedding(side.times(T), dim) for dim in (4, 16, 32, 64)}
+        return {f"dim {dim}": networks.timestep_embedding(T, dim) for dim in (4, 16, 32, 64)}
+    embeddings = {dim: side.networks.layers.timestep_embedding(side.times(T), dim) for dim in (4, 16, 32, 64)}
     return {f"dim {dim}": side.array(side.cast(value)) for dim, value in embeddings.items()}
 
 

@@ -12,7 +12,7 @@ from ddpm_parity.quantities import Arrays, Quantity, of_the_largest
 from ddpm_parity.sides import Array, Side, draw, random_parameters
 from ddpm_parity.tolerances import LAYERS
 from ddpm_shared.config import ModelConfig
-from ddpm_shared.reference_model import Network, gradients_of
+from ddpm_shared.oracle.networks import Network, gradients_of
 
 CONFIG = ModelConfig(base_channels=8, num_groups=4)  # two channels a group, or more
 D = 4 * CONFIG.base_channels

@@ -9,7 +9,7 @@ from ddpm_parity.quantities import Arrays, Measure, Quantity, of_the_gradient, o
 from ddpm_parity.sides import Side, draw, random_parameters
 from ddpm_parity.tolerances import FORWARD, GRADIENTS, LOSS, Tolerance
 from ddpm_shared.config import PRESETS, ModelConfig
-from ddpm_shared.reference_model import Network, loss_and_gradients
+from ddpm_shared.oracle.networks import Network, loss_and_gradients
 
 ODD = ModelConfig(  # 28 -> 14 -> 7 -> 4 and back, as in `large`, with three image channels
     base_channels=8,
@@ -21,6 +21,8 @@ ODD = ModelConfig(  # 28 -> 14 -> 7 -> 4 and back, as in `large`, with three ima
 )
 NETWORKS = {**PRESETS, "odd": ODD}
 T = np.array([0, 999], np.int32)
+# The last map of every residual branch and of the network, written again beside the trees' UNet.zero_at_start.
+ZERO_AT_START = ("conv_2.weight", "project.weight", "conv_out.weight")
 
 
 def _run(side: Side, network: str) -> dict[str, Arrays]:

@@ -9,8 +9,8 @@ import numpy as np
 from ddpm_parity.quantities import Arrays, Quantity, absolute, elementwise, of_the_largest
 from ddpm_parity.sides import Array, Side, draw
 from ddpm_parity.tolerances import ADAM, CLIPPING, EMA, LEARNING_RATE
-from ddpm_shared import reference
 from ddpm_shared.config import TrainingConfig
+from ddpm_shared.oracle import optimizer
 
 STEPS, DECAY = 30, 0.7
 RATES = TrainingConfig(learning_rate=1e-2, warmup_steps=10, learning_rate_decay="none")
@@ -44,7 +44,7 @@ def _learning_rate(side: Side) -> Arrays:
         "decay during the warm-up": replace(RATES, learning_rate_decay="cosine", decay_start=0.1),
     }
     if side.name == "oracle":
-        return {name: reference.learning_rates(each, STEPS) for name, each in settings.items()}
+        return {name: optimizer.learning_rates(each, STEPS) for name, each in settings.items()}
     rate = side.optimizer.scheduled_learning_rate
     return {name: np.array([rate(k, STEPS, each) for k in range(STEPS)]) for name, each in settings.items()}
 
@@ -54,7 +54,7 @@ def _clipping(side: Side) -> Arrays:
     found: dict[str, Array] = {}
     for max_norm in (1e-3, 1e3):
         if side.name == "oracle":
-            clipped, norm = reference.clip_by_global_norm({str(i): g for i, g in enumerate(_gradients(0))}, max_norm)
+            clipped, norm = optimizer.clip_by_global_norm({str(i): g for i, g in enumerate(_gradients(0))}, max_norm)
             values = list(clipped.values())
         else:
             values, norm = side.optimizer.clip_by_global_norm(side.constants(_gradients(0)), max_norm)
@@ -64,10 +64,10 @@ def _clipping(side: Side) -> Arrays:
 
 
 def _adam(side: Side) -> Arrays:
-    rates = reference.learning_rates(RATES, STEPS).tolist()
+    rates = optimizer.learning_rates(RATES, STEPS).tolist()
     if side.name == "oracle":
         history = [_gradients(k) for k in range(1, STEPS + 1)]
-        return _named(side, [reference.adam(p, [step[i] for step in history], rates) for i, p in enumerate(_start())])
+        return _named(side, [optimizer.adam(p, [step[i] for step in history], rates) for i, p in enumerate(_start())])
     parameters = side.variables(_start())
     adam = side.optimizer.Adam(parameters)
     for k, rate in enumerate(rates, start=1):
@@ -78,7 +78,7 @@ def _adam(side: Side) -> Arrays:
 def _ema(side: Side) -> Arrays:
     values = [_start(), *([draw(*shape, seed=k) for shape in SHAPES] for k in range(1, STEPS + 1))]
     if side.name == "oracle":
-        return _named(side, [reference.ema([value[i] for value in values], DECAY) for i in range(len(SHAPES))])
+        return _named(side, [optimizer.ema([value[i] for value in values], DECAY) for i in range(len(SHAPES))])
     averages = side.variables(values[0])
     for k in range(1, STEPS + 1):
         decay = side.optimizer.warmup_ema_decay(k, DECAY)

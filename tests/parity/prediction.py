@@ -42,27 +42,35 @@ def predicted(
     network = network_of(side, config)
     if isinstance(side, Oracle):
         return side.prediction.denoise(schedule, network, config, x_t, t, clip_x_0, quantile)
-    return side.prediction.denoise(schedule, network, config, x_t, t, side.prediction.make_limit(clip_x_0, quantile))
+    level, clipping = side.prediction.level_of(schedule, t), side.prediction.make_clipping(clip_x_0, quantile)
+    return side.prediction.denoise(level, network, config, x_t, t, clipping)
 
 
 def _conversions(side: Side, call: str) -> Arrays:
     x, output = (side.tensor(draw(*IMAGES, seed=seed)) for seed in range(2))
-    found: dict[str, Array] = {}
+    result: dict[str, Array] = {}
     for prediction in PREDICTIONS:
-        convert = getattr(side.prediction, call)
-        value = convert(side.schedule(config_of(prediction)), prediction, x, side.times(T), output)
-        found |= {f"{prediction}, t = {t}": part for t, part in zip(T, side.array(value), strict=True)}
-    return found
+        convert, schedule, t = getattr(side.prediction, call), side.schedule(config_of(prediction)), side.times(T)
+        if isinstance(side, Oracle):
+            value = convert(schedule, prediction, x, t, output)
+        else:
+            value = convert(side.prediction.level_of(schedule, t), prediction, x, output)
+        result |= {f"{prediction}, t = {t}": part for t, part in zip(T, side.array(value), strict=True)}
+    return result
 
 
 def _targets(side: Side) -> Arrays:
-    x_0, x_t, eps = (side.tensor(draw(*IMAGES, seed=seed)) for seed in range(3))
-    return {
-        prediction: side.array(
-            side.prediction.target(side.schedule(config_of(prediction)), prediction, x_0, x_t, side.times(T), eps)
-        )
-        for prediction in PREDICTIONS
-    }
+    x_0, eps = (side.tensor(draw(*IMAGES, seed=seed)) for seed in range(2))
+    result: dict[str, Array] = {}
+    for prediction in PREDICTIONS:
+        schedule, t = side.schedule(config_of(prediction)), side.times(T)
+        if isinstance(side, Oracle):
+            x_t = side.engine.q_sample(schedule, x_0, t, eps)
+            value = side.prediction.target(schedule, prediction, x_0, x_t, t, eps)
+        else:
+            value = side.prediction.target(side.prediction.level_of(schedule, t), prediction, x_0, eps)
+        result[prediction] = side.array(value)
+    return result
 
 
 def _denoised(side: Side, limit: str) -> Arrays:
@@ -83,12 +91,15 @@ def _log_variances(side: Side) -> Arrays:
 
 
 def _weights(side: Side) -> Arrays:
-    return {
-        prediction: side.array(
-            side.objective.loss_weight(side.schedule(config_of(prediction)), prediction, side.times(T), 5.0)
-        ).ravel()
-        for prediction in PREDICTIONS
-    }
+    result: dict[str, Array] = {}
+    for prediction in PREDICTIONS:
+        schedule, t = side.schedule(config_of(prediction)), side.times(T)
+        if isinstance(side, Oracle):
+            weight = side.objective.loss_weight(schedule, prediction, t, 5.0)
+        else:
+            weight = side.objective.loss_weight(side.prediction.level_of(schedule, t), prediction, 5.0)
+        result[prediction] = side.array(weight).ravel()
+    return result
 
 
 def _loss(side: Side, config: DiffusionConfig, slopes: Any = None) -> Any:

@@ -11,10 +11,14 @@ import numpy as np
 from ddpm_parity.quantities import Arrays, Measure, Quantity, of_the_largest, pixels
 from ddpm_parity.sides import Array, Side
 from ddpm_parity.tolerances import CHAIN, FEW_STEPS, GRID_OF_4, GRID_OF_13, Tolerance
-from ddpm_shared import checkpoint, reference_predictions, reference_samplers, streams
+from ddpm_shared import streams
 from ddpm_shared.config import Config
-from ddpm_shared.reference_model import Network
-from ddpm_shared.samplers import SAMPLERS, Sampling
+from ddpm_shared.config.sampling import SAMPLER_FACTS, Draw, Sampling
+from ddpm_shared.oracle import prediction as oracle_prediction
+from ddpm_shared.oracle import processes as oracle_processes
+from ddpm_shared.oracle import samplers as oracle_samplers
+from ddpm_shared.oracle.networks import Network
+from ddpm_shared.records import checkpoint
 
 # Averaged weights (70,969 numbers) of 5 epochs: make train-torch ARGS="--preset tiny --base-channels 8
 # --channel-mults 1 2 2 --attention-resolutions 7 --num-groups 4 --epochs 5 --batch-size 64 --learning-rate 2e-3
@@ -22,7 +26,7 @@ from ddpm_shared.samplers import SAMPLERS, Sampling
 TRAINED = Path(__file__).with_name("trained.safetensors")
 SEED = 5
 GRIDS = {4: GRID_OF_4, 13: GRID_OF_13}  # images -> tolerance
-FEW = [Sampling(name, 10, spacing="linspace") for name in SAMPLERS] + [Sampling("ddim", 10, eta=0.7)]
+FEW = [Sampling(name, 10, spacing="linspace") for name in SAMPLER_FACTS] + [Sampling("ddim", 10, eta=0.7)]
 
 
 def _oracle_s(side: Side, network: Network, config: Config, images: int, sampling: Sampling) -> Array:
@@ -33,10 +37,10 @@ def _oracle_s(side: Side, network: Network, config: Config, images: int, samplin
 
     def denoise(x: Array, i: int) -> Any:
         t = np.full(images, times[i])
-        return reference_predictions.denoise(whole, network, config.diffusion, x, t, sampling.clip_x_0)
+        return oracle_prediction.denoise(whole, network, config.diffusion, x, t, sampling.clip_x_0)
 
-    chain = getattr(reference_samplers, sampling.sampler)(
-        side.schedule(config.diffusion, times),
+    chain = getattr(oracle_samplers, sampling.sampler)(
+        oracle_processes.make_levels(config.diffusion, times),
         denoise,
         streams.normal(SEED, streams.SAMPLE_X_T, 0, shape),
         lambda i: streams.normal(SEED, streams.SAMPLE_Z, times[i], shape),
@@ -64,7 +68,8 @@ def _drawn(side: Side, path: Path, images: int, sampling: Sampling) -> dict[str,
         x_0 = _oracle_s(side, network, config, images, sampling)
         return {"x_0": x_0, "grid": np.clip(np.rint((x_0 + 1) * 127.5), 0, 255)}
     last: dict[str, Any] = {}
-    grid = side.sampling.sample(network, config, sampling, SEED, images, on_step=lambda i, x: last.update(x_0=x))
+    sampler = side.sampling.Sampler(network, config, sampling)
+    grid = sampler.draw(Draw(SEED, 0, images), lambda i, x: last.update(x_0=x))
     return {"x_0": side.array(last["x_0"]), "grid": grid}
 
 

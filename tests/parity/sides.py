@@ -15,9 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddpm_course import inside
-from ddpm_shared import reference, reference_bound, reference_predictions, reference_samplers
 from ddpm_shared.batches import Arrays
-from ddpm_shared.config import Config, Device, DiffusionConfig, Precision
+from ddpm_shared.config import Config, Device, DiffusionConfig, ModelConfig, Precision
+from ddpm_shared.oracle import bound as oracle_bound
+from ddpm_shared.oracle import diffusion
+from ddpm_shared.oracle import guidance as oracle_guidance
+from ddpm_shared.oracle import prediction as oracle_prediction
+from ddpm_shared.oracle import processes as oracle_processes
+from ddpm_shared.oracle import samplers as oracle_samplers
 
 Array = NDArray[Any]
 Parameters = dict[str, NDArray[np.float64]]
@@ -67,6 +72,14 @@ class Side:
         """`config` in this side's precision on its device."""
         return dataclasses.replace(config, precision=self.precision, device=self.device_name)
 
+    def layer_class(self, kind: str) -> Any:
+        """A class of the tree's networks/, by its name."""
+        return getattr(self.networks.unet if kind == "Stage" else self.networks.layers, kind)
+
+    def network(self, config: ModelConfig, seed: int = 0) -> Any:
+        """The network of these sizes at its initial values."""
+        return self.model.make_network(self.configured(Config(model=config)), seed)
+
     def keep(self, key: Any, compute: Callable[[], Any]) -> Any:
         """compute(), once for this side."""
         if key not in self.kept:
@@ -85,17 +98,19 @@ class Side:
 
 
 class Oracle(Side):
-    """ddpm_shared.reference and reference_model: float64 NumPy, written to be right, not fast.
+    """ddpm_shared.oracle: float64 NumPy, written to be right, not fast.
 
     Args:
         torch: PyTorch's side, whose parameters' names and shapes, never values, are taken over.
     """
 
     name = "oracle"
-    engine = reference
-    prediction = reference_predictions
-    samplers = reference_samplers
-    objective = bound = reference_bound
+    engine = diffusion
+    prediction = oracle_prediction
+    samplers = oracle_samplers
+    processes = oracle_processes
+    guidance = oracle_guidance
+    objective = bound = oracle_bound
 
     def __init__(self, torch: Any) -> None:
         self.precision, self.device_name, self.kept = "fp64", "cpu", {}
@@ -107,7 +122,7 @@ class Oracle(Side):
         return shapes
 
     def schedule(self, config: DiffusionConfig, steps: Sequence[int] | None = None) -> Any:
-        return reference.make_schedule(config, steps)
+        return diffusion.make_schedule(config, steps)
 
     def fields(self, config: DiffusionConfig, steps: Sequence[int] | None = None) -> dict[str, Array]:
         return self.schedule(config, steps)

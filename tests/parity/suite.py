@@ -4,6 +4,7 @@ from ddpm_parity import (
     bound,
     data,
     engine,
+    guidance,
     layers,
     network,
     optimizer,
@@ -17,14 +18,27 @@ from ddpm_parity.quantities import Arrays, Quantity, Verdict, judge
 from ddpm_parity.sides import Oracle, Side
 from ddpm_parity.tf_side import TensorFlow
 from ddpm_parity.torch_side import Torch
-from ddpm_shared.cli import installed
 from ddpm_shared.config import Device, Precision
 from ddpm_shared.errors import UserError
+from ddpm_shared.frameworks import installed
 
 PRECISIONS: tuple[Precision, ...] = ("fp64", "fp32")
 QUANTITIES: list[Quantity] = [
     quantity
-    for subject in (schedule, engine, prediction, samplers, layers, network, data, optimizer, training, sampling, bound)
+    for subject in (
+        schedule,
+        engine,
+        prediction,
+        guidance,
+        samplers,
+        layers,
+        network,
+        data,
+        optimizer,
+        training,
+        sampling,
+        bound,
+    )
     for quantity in subject.QUANTITIES
 ]
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ddpm_parity.sides import Array, Parameters, Side
-from ddpm_shared.config import Device, DiffusionConfig, ModelConfig, Precision
+from ddpm_shared.config import Device, DiffusionConfig, Precision
 
 
 class TensorFlow(Side):
@@ -53,25 +53,27 @@ class TensorFlow(Side):
         return [self.tensor(a) for a in arrays]
 
     def block(self, kind: str, *arguments: Any) -> Any:
-        return getattr(self.model, kind)(*arguments, self.dtype.name)
+        return self.layer_class(kind)(*arguments, self.dtype.name)
 
     def convolution(self, in_channels: int, out_channels: int, kernel: tuple[int, int]) -> Any:
-        layer = self.model.layers.Conv2D(out_channels, kernel, padding="same", dtype=self.dtype.name)
+        layer = self.networks.layers.Conv2D(out_channels, kernel, padding="same", dtype=self.dtype.name)
         layer.build([None, None, None, in_channels])
         return layer
 
-    def network(self, config: ModelConfig, seed: int = 0) -> Any:
-        return self.model.UNet(config, seed, self.precision)
-
     def shapes(self, module: Any) -> dict[str, tuple[int, ...]]:
-        return {name: self.model.canonical_shape(p) for name, p in self.model.named_parameters(module)}
+        layouts = self.model.layouts(module)
+        parameters = self.model.named_parameters(module)
+        return {name: self.model.canonical_shape(p, layouts[name]) for name, p in parameters.items()}
 
     def parameters(self, module: Any) -> Parameters:
-        return {name: self.model.to_canonical(p.numpy()) for name, p in self.model.named_parameters(module)}
+        layouts = self.model.layouts(module)
+        parameters = self.model.named_parameters(module)
+        return {name: self.model.to_canonical(p.numpy(), layouts[name]) for name, p in parameters.items()}
 
     def assign(self, module: Any, values: Parameters) -> None:
-        for name, parameter in self.model.named_parameters(module):
-            parameter.assign(self.model.from_canonical(values[name]))
+        layouts = self.model.layouts(module)
+        for name, parameter in self.model.named_parameters(module).items():
+            parameter.assign(self.model.from_canonical(values[name], layouts[name]))
 
     def value_and_gradients(self, module: Any, inputs: Sequence[Any], loss: Callable[[Any], Any]) -> tuple[Any, ...]:
         wanted = [x for x in inputs if x.dtype.is_floating]
@@ -80,9 +82,11 @@ class TensorFlow(Side):
                 tape.watch(x)
             output = module(*inputs)
             value = loss(output)
-        parameters = dict(self.model.named_parameters(module))
+        parameters, layouts = self.model.named_parameters(module), self.model.layouts(module)
         found = tape.gradient(value, [*parameters.values(), *wanted])
-        gradients = {name: self.model.to_canonical(g.numpy()) for name, g in zip(parameters, found, strict=False)}
+        gradients = {
+            name: self.model.to_canonical(g.numpy(), layouts[name]) for name, g in zip(parameters, found, strict=False)
+        }
         of_inputs = {f"input {i}": self.array(g) for i, g in enumerate(found[len(parameters) :])}
         return self.array(output), float(value), gradients, of_inputs
 

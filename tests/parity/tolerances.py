@@ -26,6 +26,8 @@ class Tolerance:
         return bound * GPU_FACTOR if device == "gpu" else bound
 
 
+# Elementwise, on the host in float64 whatever the precision. 5.5e-14: 1 - alphas_cumprod near t = 0.
+LEVELS = Tolerance(fp64=1e-12, fp32=1e-12)
 # Elementwise. 3.2e-13: 1 - alphas_cumprod loses digits near t = 0, where the oracle takes another route. In float32
 # 5.9e-8: the float64 numbers rounded once.
 SCHEDULE = Tolerance(fp64=1e-12, fp32=1.2e-7)
@@ -40,6 +42,8 @@ LOSSES = Tolerance(fp64=5e-11, fp32=2e-5)
 SLOPES = Tolerance(fp64=2e-10, fp32=5e-5)
 # Seven steps. 7.5e-14 and 7.5e-6.
 TRAJECTORIES = Tolerance(fp64=1e-12, fp32=5e-5)
+# Seven steps. 7.9e-14 and 5.4e-5, of plms on vp, which divides by alpha.
+TRAJECTORIES_OF_PROCESSES = Tolerance(fp64=1e-12, fp32=2e-4)
 # 5.3e-12 and 2.5e-5 of plms and heun, which divide by sqrt(alphas_cumprod).
 TRAJECTORIES_OF_EPS = Tolerance(fp64=5e-11, fp32=2e-4)
 # 2.3e-13, inherited from the schedule; 9.6e-8, a rounding or two of each operation.

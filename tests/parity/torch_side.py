@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ddpm_parity.sides import Array, Parameters, Side
-from ddpm_shared.config import Device, DiffusionConfig, ModelConfig, Precision
+from ddpm_shared.config import Device, DiffusionConfig, Precision
 
 
 class Torch(Side):
@@ -66,18 +66,14 @@ class Torch(Side):
         return self.variables(arrays)
 
     def block(self, kind: str, *arguments: Any) -> Any:
-        """A class of the tree's model.py."""
-        return getattr(self.model, kind)(*arguments).to(self.device, self.dtype)
+        """A layer of the tree's networks/."""
+        return self.layer_class(kind)(*arguments).to(self.device, self.dtype)
 
     def convolution(self, in_channels: int, out_channels: int, kernel: tuple[int, int]) -> Any:
         """A plain layer, for kernels that no block has."""
         padding = (kernel[0] // 2, kernel[1] // 2)
         layer = self.torch.nn.Conv2d(in_channels, out_channels, kernel, padding=padding)
         return layer.to(self.device, self.dtype)
-
-    def network(self, config: ModelConfig, seed: int = 0) -> Any:
-        """The U-Net at its initial values."""
-        return self.model.UNet(config, seed, self.precision).to(self.device)
 
     def shapes(self, module: Any) -> dict[str, tuple[int, ...]]:
         """Canonical shape of each parameter."""

@@ -7,13 +7,16 @@ from pathlib import Path
 
 import numpy as np
 
+from ddpm_parity.network import ZERO_AT_START
 from ddpm_parity.quantities import Arrays, Measure, Quantity, absolute, of_the_gradient, of_the_largest
 from ddpm_parity.sides import Array, Oracle, Side
 from ddpm_parity.tolerances import GRADIENT_NORMS, HISTORY, MOMENTS, WEIGHTS, Tolerance
-from ddpm_shared import batches, checkpoint, datasets, reference
+from ddpm_shared import batches, datasets
 from ddpm_shared.config import Config, ModelConfig, TrainingConfig
+from ddpm_shared.oracle import diffusion, optimizer
+from ddpm_shared.oracle.networks import Network, loss_and_gradients
 from ddpm_shared.parameters import initial_value
-from ddpm_shared.reference_model import Network, loss_and_gradients
+from ddpm_shared.records import checkpoint
 
 STEPS, HALF = 100, 50
 VALIDATION_IMAGES = 36  # the last batch is half a one
@@ -35,6 +38,7 @@ CONFIG = Config(
         warmup_steps=10,
         learning_rate_decay="linear",
         decay_start=0.5,
+        validation_images=VALIDATION_IMAGES,
     ),
 )
 
@@ -50,50 +54,45 @@ class Run:
     tensors: dict[int, dict[str, Array]]  # under the names of a checkpoint, at HALF and at STEPS
 
 
-def _pixels() -> tuple[Array, Array]:
-    train, test = datasets.load("fashion-mnist-10k")
-    return train.images, test.images[:VALIDATION_IMAGES]
-
-
 def run(side: Side, resumed: checkpoint.Checkpoint | None = None) -> Run:
     """Train a tree from the start, or from a checkpoint, up to STEPS."""
-    train_pixels, validation_pixels = _pixels()
-    learner = side.learner.Learner(side.configured(CONFIG))
+    train, test = datasets.load("fashion-mnist-10k")
+    learner = side.learner.Learner(side.configured(CONFIG), STEPS)
     if resumed:
         learner.load(resumed)
     records, tensors = [], {}
     for step in range(resumed.step if resumed else 0, STEPS):
-        records.append(learner.train_step(train_pixels, step))
+        records.append(learner.train_step(batches.training_batch(train, CONFIG, step), step))
         if step + 1 in (HALF, STEPS):  # copies: PyTorch's would go on changing
             tensors[step + 1] = {name: value.copy() for name, value in learner.tensors().items()}
-    validation = [loss for _, loss in learner.validation_losses(validation_pixels)]
+    validation = [loss for _, loss in learner.validation_losses(batches.validation_batches(test, CONFIG))]
     losses, norms, rates = np.array(records).T
     return Run(losses, norms, rates, np.array(validation), tensors)
 
 
 def run_oracle(oracle: Oracle) -> Run:
     """The same run by the oracle: its gradients, all of them kept, and every update from the whole history."""
-    train_pixels, validation_pixels = _pixels()
+    train, test = datasets.load("fashion-mnist-10k")
     settings = CONFIG.training
     schedule = oracle.schedule(CONFIG.diffusion)
     shapes = oracle.shapes_of(lambda torch: torch.network(MODEL))
-    parameters = {name: initial_value(CONFIG.seed, name, shape) for name, shape in shapes.items()}
-    rates = reference.learning_rates(settings, STEPS)
+    parameters = {name: initial_value(CONFIG.seed, name, shape, ZERO_AT_START) for name, shape in shapes.items()}
+    rates = optimizer.learning_rates(settings, STEPS)
     history, vectors, records, tensors = [], [_vector(parameters)], [], {}
     for step in range(STEPS):
-        x_0, t, eps = oracle.batch(batches.training_arrays(train_pixels, CONFIG, step))
-        x_t = reference.q_sample(schedule, x_0, t, eps)
+        x_0, t, eps = oracle.batch(batches.training_batch(train, CONFIG, step).arrays)
+        x_t = diffusion.q_sample(schedule, x_0, t, eps)
         loss, gradients = loss_and_gradients(MODEL, parameters, x_t, t, eps)
-        clipped, norm = reference.clip_by_global_norm(gradients, settings.max_grad_norm)
+        clipped, norm = optimizer.clip_by_global_norm(gradients, settings.max_grad_norm)
         records.append((loss, norm, rates[step]))
         history.append(_vector({name: clipped[name] for name in shapes}))
-        m_hat, v_hat = reference.adam_moments(np.array(history), BETA_1, BETA_2)
+        m_hat, v_hat = optimizer.adam_moments(np.array(history), BETA_1, BETA_2)
         vectors.append(vectors[-1] - rates[step] * m_hat / (np.sqrt(v_hat) + 1e-8))
         parameters = _unpacked(vectors[-1], shapes)
         if step + 1 in (HALF, STEPS):
             states = (
                 vectors[-1],
-                reference.ema(vectors, settings.ema_decay),
+                optimizer.ema(vectors, settings.ema_decay),
                 m_hat * (1 - BETA_1 ** (step + 1)),
                 v_hat * (1 - BETA_2 ** (step + 1)),
             )
@@ -104,10 +103,8 @@ def run_oracle(oracle: Oracle) -> Run:
             }
     network = Network({name: tensors[STEPS][f"ema/{name}"] for name in shapes}, MODEL)
     validation = [
-        reference.diffusion_loss(
-            schedule, network, *oracle.batch(batches.validation_arrays(validation_pixels, CONFIG, first))
-        )
-        for first in range(0, VALIDATION_IMAGES, settings.batch_size)
+        diffusion.diffusion_loss(schedule, network, *oracle.batch(batch.arrays))
+        for batch in batches.validation_batches(test, CONFIG)
     ]
     losses, norms, rates = np.array(records).T
     return Run(losses, norms, rates, np.array(validation), tensors)

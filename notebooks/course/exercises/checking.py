@@ -4,7 +4,7 @@
     def square(answer):
         compare(answer(3.0), 9.0, {"that is twice the number": 6.0})
 
-A check returns a Verdict, which a notebook shows as one line; it never ends in a traceback.
+A check returns a CheckResult, which a notebook shows as one line; it never ends in a traceback.
 """
 
 import functools
@@ -18,7 +18,7 @@ CLOSE = 1e-6  # of the largest number: an answer in float32 is right
 
 
 @dataclass(frozen=True)
-class Verdict:
+class CheckResult:
     """Whether an answer is right, and if not, what is off."""
 
     right: bool
@@ -32,18 +32,18 @@ class Off(Exception):  # noqa: N818 (it is a finding)
     """What is off in an answer."""
 
 
-def exercise(check: Callable[..., None]) -> Callable[..., Verdict]:
+def exercise(check: Callable[..., None]) -> Callable[..., CheckResult]:
     """Make a check of a function that raises Off, or what the answer raises, or nothing."""
 
     @functools.wraps(check)
-    def checked(*arguments: Any) -> Verdict:
+    def checked(*arguments: Any) -> CheckResult:
         try:
             check(*arguments)
         except Off as off:
-            return Verdict(False, str(off))
+            return CheckResult(False, str(off))
         except Exception as error:
-            return Verdict(False, f"your code stops with {type(error).__name__}: {error}")
-        return Verdict(True, "right")
+            return CheckResult(False, f"your code stops with {type(error).__name__}: {error}")
+        return CheckResult(True, "right")
 
     return checked
 

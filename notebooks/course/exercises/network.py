@@ -8,8 +8,9 @@ import numpy as np
 from scipy.special import softmax
 
 from ddpm_course.exercises.checking import Off, compare, exercise
-from ddpm_shared import checkpoint, reference, reference_model
 from ddpm_shared.config import ModelConfig
+from ddpm_shared.oracle import networks
+from ddpm_shared.records import checkpoint
 
 
 @exercise
@@ -18,7 +19,7 @@ def timestep_embedding(answer: Callable[..., Any]) -> None:
     t = np.array([0, 1, 40, 999])
     for dim in (32, 12):
         half = dim // 2
-        right = reference.timestep_embedding(t, dim)
+        right = networks.timestep_embedding(t, dim)
         sines, cosines = right[:, :half], right[:, half:]
 
         def waves(frequencies: Any) -> Any:
@@ -97,7 +98,7 @@ def attention(answer: Callable[..., Any]) -> None:
     parameters |= {"a.norm.weight": np.ones(channels), "a.norm.bias": np.zeros(channels)}
     parameters |= {"a.project.weight": np.eye(channels)}  # so that what is added to x is the answer
     x = rng.standard_normal((images, side, side, channels))
-    oracle = reference_model.Network(parameters, ModelConfig())
+    oracle = networks.Network(parameters, ModelConfig())
     right = (oracle.attention_block("a", x) - x).reshape(images, side * side, channels)
     q, k, v = (oracle.activations[f"a.{role}"] for role in ("query", "key", "value"))
     scores = q @ k.transpose(0, 2, 1)  # [B, N, N]
@@ -125,7 +126,7 @@ def attention(answer: Callable[..., Any]) -> None:
 
     # Scores of a thousand: the largest weight is 1, but exp does not know.
     steep = 1000 * q
-    expected = reference_model.softmax(1000 * scaled) @ v
+    expected = networks.softmax(1000 * scaled) @ v
     with np.errstate(all="ignore"):
         found = answer(steep, k, v)
     if not np.isfinite(np.asarray(found, np.float64)).all():

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 
 from ddpm_course.exercises.checking import column, compare, exercise
-from ddpm_shared import reference
 from ddpm_shared.config import DiffusionConfig
-from ddpm_shared.reference_bound import gaussian_divergence
+from ddpm_shared.oracle import diffusion
+from ddpm_shared.oracle.bound import gaussian_divergence
 
-SCHEDULE = reference.make_schedule(DiffusionConfig())
+SCHEDULE = diffusion.make_schedule(DiffusionConfig())
 BETAS, ALPHAS_CUMPROD = SCHEDULE["betas"], SCHEDULE["alphas_cumprod"]
 
 
@@ -48,7 +48,7 @@ def posterior_mean(answer: Callable[..., Any]) -> None:
     rng = np.random.default_rng(0)
     x_0, x_t = rng.uniform(-1, 1, (4, 3, 5, 1)), rng.standard_normal((4, 3, 5, 1))
     t = np.array([0, 1, 300, 999])
-    right, _, _ = reference.q_posterior(SCHEDULE, x_0, x_t, t)
+    right, _, _ = diffusion.q_posterior(SCHEDULE, x_0, x_t, t)
     betas, now, wrapped = BETAS[t], ALPHAS_CUMPROD[t], ALPHAS_CUMPROD[t - 1]
     prev = np.append(1.0, ALPHAS_CUMPROD)[t]
 

@@ -6,11 +6,14 @@ from typing import Any
 import numpy as np
 
 from ddpm_course.exercises.checking import column, compare, exercise
-from ddpm_shared import reference, reference_samplers, samplers
 from ddpm_shared.config import DiffusionConfig
-from ddpm_shared.reference_predictions import Predicted
+from ddpm_shared.config import sampling as sampling_config
+from ddpm_shared.oracle import diffusion
+from ddpm_shared.oracle import processes as oracle_processes
+from ddpm_shared.oracle import samplers as oracle_samplers
+from ddpm_shared.oracle.prediction import Predicted
 
-SCHEDULE = reference.make_schedule(DiffusionConfig())
+SCHEDULE = diffusion.make_schedule(DiffusionConfig())
 ALPHAS_CUMPROD = SCHEDULE["alphas_cumprod"]
 
 
@@ -18,7 +21,7 @@ ALPHAS_CUMPROD = SCHEDULE["alphas_cumprod"]
 def visited(answer: Callable[..., Any]) -> None:
     """(timesteps, steps) -> the times of trailing spacing, ascending, where steps divides timesteps."""
     for timesteps, steps in ((1000, 4), (1000, 50), (60, 5)):
-        right = np.array(samplers.times(timesteps, steps, "trailing"))
+        right = np.array(sampling_config.times(timesteps, steps, "trailing"))
         compare(
             answer(timesteps, steps),
             right,
@@ -26,10 +29,10 @@ def visited(answer: Callable[..., Any]) -> None:
                 "the end of the chain is asked for first here: return the times ascending": right[::-1],
                 "t is 0-based: the last time is timesteps - 1": right + 1,
                 "these are the first of each part, which is leading: the chain would not begin at pure noise": (
-                    samplers.times(timesteps, steps, "leading")
+                    sampling_config.times(timesteps, steps, "leading")
                 ),
                 "that is linspace, with both ends: trailing takes the last of each of `steps` equal parts": (
-                    samplers.times(timesteps, steps, "linspace")
+                    sampling_config.times(timesteps, steps, "linspace")
                 ),
                 "these are the last times only: each of `steps` equal parts has one": np.arange(
                     timesteps - steps, timesteps
@@ -44,12 +47,12 @@ def p_sample(answer: Callable[..., Any]) -> None:
     rng = np.random.default_rng(0)
     x_0, eps = rng.uniform(-1, 1, (5, 4, 3, 1)), rng.standard_normal((5, 4, 3, 1))
     t = np.array([0, 2, 40, 500, 999])
-    x_t = reference.q_sample(SCHEDULE, x_0, t, eps)
+    x_t = diffusion.q_sample(SCHEDULE, x_0, t, eps)
     eps_pred, z = eps + 0.3 * rng.standard_normal(eps.shape), rng.standard_normal(eps.shape)
     right, free = (
-        reference.p_sample(SCHEDULE, lambda x_t, t: eps_pred, x_t, t, z, clip_x_0) for clip_x_0 in (True, False)
+        diffusion.p_sample(SCHEDULE, lambda x_t, t: eps_pred, x_t, t, z, clip_x_0) for clip_x_0 in (True, False)
     )
-    mean = reference.p_sample(SCHEDULE, lambda x_t, t: eps_pred, x_t, t, np.zeros_like(z))
+    mean = diffusion.p_sample(SCHEDULE, lambda x_t, t: eps_pred, x_t, t, np.zeros_like(z))
     log_variance = SCHEDULE["posterior_log_variance_clipped"]
     later = column(t > 0)
 
@@ -86,18 +89,18 @@ def ddim_step(answer: Callable[..., Any]) -> None:
     x_0, eps = rng.uniform(-1, 1, (2, 4, 3, 1)), rng.standard_normal((2, 4, 3, 1))
     for t, s in ((999, 749), (500, 300), (300, 200), (249, -1)):
         at = np.full(len(x_0), t)
-        x_t = reference.q_sample(SCHEDULE, x_0, at, eps)
+        x_t = diffusion.q_sample(SCHEDULE, x_0, at, eps)
         eps_pred = eps + 0.3 * rng.standard_normal(eps.shape)
         signal, sigma = np.sqrt(ALPHAS_CUMPROD[t]), np.sqrt(1 - ALPHAS_CUMPROD[t])
-        unclipped = reference.predict_x_0(SCHEDULE, x_t, at, eps_pred)
+        unclipped = diffusion.predict_x_0(SCHEDULE, x_t, at, eps_pred)
         clipped = np.clip(unclipped, -1, 1)
         left = (x_t - signal * clipped) / sigma
 
         def ends(x_0: Any = clipped, eps: Any = left, *, t: int = t, s: int = s, x_t: Any = x_t) -> Any:
-            """Where a step of the oracle leads that believes in x_0 and eps."""
-            schedule = reference.make_schedule(DiffusionConfig(), [t] if s < 0 else [s, t])
-            told = Predicted(x_0, eps, np.zeros((1, 1, 1, 1)))
-            return next(reference_samplers.ddim(schedule, lambda x, i: told, x_t, lambda i: x_t))[1]
+            """Where a step of the oracle leads with this x_0 and eps."""
+            levels = oracle_processes.make_levels(DiffusionConfig(), [t] if s < 0 else [s, t])
+            predicted = Predicted(x_0, eps, np.zeros((1, 1, 1, 1)))
+            return next(oracle_samplers.ddim(levels, lambda x, i: predicted, x_t, lambda i: x_t))[1]
 
         now = ALPHAS_CUMPROD[s] if s >= 0 else 1.0
         compare(

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from ddpm_course.exercises.checking import Off, compare, exercise, require_written
-from ddpm_shared import reference
 from ddpm_shared.config import TrainingConfig
+from ddpm_shared.oracle import optimizer
 
 
 @exercise
@@ -17,8 +17,8 @@ def learning_rate(answer: Callable[..., Any]) -> None:
         learning_rate=1e-3, warmup_steps=100, learning_rate_decay="linear", decay_start=0.4, final_learning_rate=0.1
     )
     num_steps, steps = 1000, (0, 49, 99, 300, 400, 700, 999)
-    rates = reference.learning_rates(settings, num_steps)
-    late = reference.learning_rates(settings, num_steps + 1)
+    rates = optimizer.learning_rates(settings, num_steps)
+    late = optimizer.learning_rates(settings, num_steps + 1)
     found = [answer(step, num_steps, 1e-3, 100, 0.4, 0.1) for step in steps]
     require_written(*found)
     warm = [min(1, (step + 1) / 100) for step in steps]
@@ -49,7 +49,7 @@ def adam_step(answer: Callable[..., Any]) -> None:
     rng = np.random.default_rng(0)
     gradients = 1e-3 * rng.standard_normal((3, 5))
     start = rng.standard_normal(5)
-    expected = reference.adam(start, list(gradients), [1e-2] * 3)
+    expected = optimizer.adam(start, list(gradients), [1e-2] * 3)
 
     def after(update: Callable[..., Any]) -> Any:
         return _adam(update, start, gradients, 1e-2)
@@ -104,7 +104,7 @@ def average(answer: Callable[..., Any]) -> None:
 
     compare(
         answer(values, 0.95),
-        float(reference.ema(list(values), 0.95)),
+        float(optimizer.ema(list(values), 0.95)),
         {
             "the warm-up is missing: early on the average forgets faster": moved(lambda k: 0.95),
             "the counting of k: it is 1 at the first update": moved(lambda k: min(0.95, k / (9 + k))),

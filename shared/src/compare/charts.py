@@ -6,7 +6,7 @@ and on top of it.
 
 import io
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,13 +18,14 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 
 from ddpm_shared.compare import gaps, verdict
 from ddpm_shared.compare.gaps import Floats, Steps
-from ddpm_shared.compare.run_records import Run, labels, summary
+from ddpm_shared.compare.records import Event, Rounding
+from ddpm_shared.compare.run_records import RunRecord, labels, summary
+from ddpm_shared.frameworks import FRAMEWORKS
+from ddpm_shared.pages import COLOURS
 
-# Told apart by every kind of colour vision (Okabe and Ito 2008), the baseline's first. report.css has each of them once
-# more for dark pages, under the names of PALETTE.
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+# The names of the colours in report.css, the baseline's first.
 PALETTE = {colour: f"--run-{number}" for number, colour in enumerate(COLOURS)}
-DASHES = ("-", "--", ":")  # tell the seventh run from the second
+DASHES = ("-", "--", ":")  # set the seventh run apart from the second
 INK = "#010203"  # stands for the page's text colour until svg() replaces it
 
 SVG_INCHES = (5.0, 3.6)  # such that its type is readable at a phone's width and not huge at half a desktop's
@@ -43,35 +44,35 @@ class Curve:
 
 @dataclass(frozen=True)
 class Curves:
-    """All that is drawn of a comparison; the gaps are those of every run but the baseline, to the baseline."""
+    """All the curves of a comparison; the gaps are those of every run but the baseline, to the baseline."""
 
     loss: list[Curve]
     loss_gap: list[Curve]
     grad_norm: list[Curve]
     grad_norm_gap: list[Curve]
     validation_loss: list[Curve]
-    rounding: gaps.Record  # of the coarsest precision
+    rounding: Rounding  # of the coarsest precision
 
 
-def curves(compared: Sequence[Run]) -> Curves:
+def curves(compared: Sequence[RunRecord]) -> Curves:
     """The curves of runs, the baseline first."""
     rounding = gaps.rounding_of(*(run.metrics["config"]["precision"] for run in compared))
-    found: dict[str, list[Curve]] = {
+    drawn: dict[str, list[Curve]] = {
         key: [] for key in ("loss", "loss_gap", "grad_norm", "grad_norm_gap", "validation_loss")
     }
     for index, (label, run) in enumerate(zip(labels(len(compared)), compared, strict=True)):
         of = summary(label, run)
-        named = index, label, f"{label}: {verdict.FRAMEWORKS[of['framework']]} {of['version']} on {of['device']}"
+        named = index, label, f"{label}: {FRAMEWORKS[of['framework']].title} {of['version']} on {of['device']}"
         for key in ("loss", "grad_norm"):
-            found[key].append(Curve(*named, *_columns(run.steps, "step", key)))
+            drawn[key].append(Curve(*named, *_columns(run.steps, "step", key)))
             if index:
-                found[f"{key}_gap"].append(Curve(*named, *gaps.step_gaps(compared[0].steps, run.steps, key)))
-        found["validation_loss"].append(Curve(*named, *_columns(run.epochs, "epoch", "validation_loss")))
-    return Curves(**found, rounding=rounding)
+                drawn[f"{key}_gap"].append(Curve(*named, *gaps.step_gaps(compared[0].steps, run.steps, key)))
+        drawn["validation_loss"].append(Curve(*named, *_columns(run.epochs, "epoch", "validation_loss")))
+    return Curves(**drawn, rounding=rounding)
 
 
-def _columns(records: Sequence[Mapping[str, float]], over: str, key: str) -> tuple[Steps, Floats]:
-    return np.array([record[over] for record in records], np.int64), np.array([record[key] for record in records])
+def _columns(records: Sequence[Event], x: str, key: str) -> tuple[Steps, Floats]:
+    return np.array([record[x] for record in records], np.int64), np.array([record[key] for record in records])
 
 
 def style(run: int) -> tuple[str, str]:
@@ -127,7 +128,7 @@ def draw_values(axes: Axes, curves: Sequence[Curve], title: str, ylabel: str) ->
     _finish(axes, title, ylabel)
 
 
-def draw_gaps(axes: Axes, curves: Sequence[Curve], rounding: gaps.Record, title: str) -> None:
+def draw_gaps(axes: Axes, curves: Sequence[Curve], rounding: Rounding, title: str) -> None:
     """Each pair's gaps on a logarithmic axis; equal values, which have no place there, are ticks at the bottom.
 
     Many steps are on a logarithmic axis as well, since rounding grows early on, and neighbours there share a mark: a
@@ -254,6 +255,6 @@ def svg(draw: Callable[[Axes], None], name: str, title: str) -> str:
     return re.sub(r"\n\s*", "\n", text)
 
 
-def _font(found: "re.Match[str]") -> str:
-    weight = f"font-weight: {found[1]}; " if found[1] else ""
-    return f"{weight}font-size: {found[2]}px"
+def _font(match: "re.Match[str]") -> str:
+    weight = f"font-weight: {match[1]}; " if match[1] else ""
+    return f"{weight}font-size: {match[2]}px"

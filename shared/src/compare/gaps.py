@@ -7,12 +7,12 @@ there at once, or jumps, has another cause.
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-Record = dict[str, Any]
+from ddpm_shared.compare.records import EpochGaps, Event, Gaps, Jump, OddValidation, Rounding
+
 Floats = NDArray[np.float64]
 Steps = NDArray[np.int64]
 
@@ -45,22 +45,22 @@ def relative_gap(a: ArrayLike, b: ArrayLike) -> Floats:
     return gaps
 
 
-def step_gaps(a: Sequence[Record], b: Sequence[Record], key: str) -> tuple[Steps, Floats]:
+def step_gaps(a: Sequence[Event], b: Sequence[Event], key: str) -> tuple[Steps, Floats]:
     """The steps that both histories hold, [n] ascending, and the gap of `key` at each, [n]."""
     old, new = ({step["step"]: step[key] for step in steps} for steps in (a, b))
     steps = sorted(old.keys() & new.keys())
     return np.array(steps, np.int64), relative_gap([old[step] for step in steps], [new[step] for step in steps])
 
 
-def rounding_of(*precisions: str) -> Record:
+def rounding_of(*precisions: str) -> Rounding:
     """What counts as rounding between runs: their coarser precision, its unit, how many of these, and their product."""
     precision = max(precisions, key=lambda name: ROUNDING[name])
     unit, roundings = ROUNDING[precision], ROUNDINGS[precision]
     return {"precision": precision, "unit": unit, "roundings": roundings, "limit": roundings * unit}
 
 
-def gap_statistics(steps: Steps, gaps: Floats, rounding: Record) -> Record:
-    """What the gaps come to.
+def gap_statistics(steps: Steps, gaps: Floats, rounding: Rounding) -> Gaps:
+    """The gaps of one quantity, summed up.
 
     Args:
         steps: [n] ascending, n >= 1.
@@ -88,7 +88,7 @@ def gap_statistics(steps: Steps, gaps: Floats, rounding: Record) -> Record:
     }
 
 
-def first_jump(steps: Steps, gaps: Floats, unit: float) -> Record | None:
+def first_jump(steps: Steps, gaps: Floats, unit: float) -> Jump | None:
     """The first step whose gap is more than JUMP_FACTOR times the largest before it, counted as one rounding at least.
 
     A single gap says little, since it may be 0 by chance between large ones; the largest so far only ever grows.
@@ -98,36 +98,52 @@ def first_jump(steps: Steps, gaps: Floats, unit: float) -> Record | None:
     """
     before = np.maximum.accumulate(np.concatenate([[0.0], gaps[:-1]]))
     factors = gaps / np.maximum(before, unit)
-    found = np.flatnonzero(factors > JUMP_FACTOR)
-    if not len(found):
+    jumps = np.flatnonzero(factors > JUMP_FACTOR)
+    if not len(jumps):
         return None
-    at = found[0]
+    first = jumps[0]
     return {
-        "step": int(steps[at]),
-        "gap": float(gaps[at]),
-        "largest_before": float(before[at]),
-        "factor": float(factors[at]),
+        "step": int(steps[first]),
+        "gap": float(gaps[first]),
+        "largest_before": float(before[first]),
+        "factor": float(factors[first]),
     }
 
 
-def epoch_gaps(a: Sequence[Record], b: Sequence[Record]) -> list[Record]:
+def epoch_gaps(a: Sequence[Event], b: Sequence[Event]) -> list[EpochGaps]:
     """For each step at which a run ended an epoch: {kind}_a, {kind}_b and {kind}_gap, None where one did not.
 
     The records are matched by step, since --max-steps may have cut an epoch short in one run only.
     """
     old, new = ({epoch["step"]: epoch for epoch in epochs} for epochs in (a, b))
-    rows = []
-    for step in sorted(old.keys() | new.keys()):
-        row = {"epoch": (old.get(step) or new[step])["epoch"], "step": step}
-        for kind in ("train_loss", "validation_loss"):
-            x, y = (ended[step][kind] if step in ended else None for ended in (old, new))
-            gap = None if x is None or y is None else float(relative_gap(x, y))
-            row |= {f"{kind}_a": x, f"{kind}_b": y, f"{kind}_gap": gap}
-        rows.append(row)
-    return rows
+    return [_epoch_gaps(old.get(step), new.get(step)) for step in sorted(old.keys() | new.keys())]
 
 
-def odd_validation(epochs: Sequence[Record], steps: Steps, loss_gaps: Floats, rounding: Record) -> Record | None:
+def _epoch_gaps(a: Event | None, b: Event | None) -> EpochGaps:
+    ended = a or b
+    assert ended is not None  # at this step, one of the two ended an epoch
+    train_a, train_b, train_gap = _losses(a, b, "train_loss")
+    validation_a, validation_b, validation_gap = _losses(a, b, "validation_loss")
+    return {
+        "epoch": ended["epoch"],
+        "step": ended["step"],
+        "train_loss_a": train_a,
+        "train_loss_b": train_b,
+        "train_loss_gap": train_gap,
+        "validation_loss_a": validation_a,
+        "validation_loss_b": validation_b,
+        "validation_loss_gap": validation_gap,
+    }
+
+
+def _losses(a: Event | None, b: Event | None, key: str) -> tuple[float | None, float | None, float | None]:
+    x, y = (None if epoch is None else epoch[key] for epoch in (a, b))
+    return x, y, None if x is None or y is None else float(relative_gap(x, y))
+
+
+def odd_validation(
+    epochs: Sequence[EpochGaps], steps: Steps, loss_gaps: Floats, rounding: Rounding
+) -> OddValidation | None:
     """The first epoch whose validation losses are further apart than rounding and than any loss up to there.
 
     A validation loss is a mean over many batches, so where only the weights' rounding differs it is closer than the

@@ -2,14 +2,13 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jsonschema
 
+from ddpm_shared.compare.records import Parity, ParityRow
 from ddpm_shared.compare.run_records import finite
 from ddpm_shared.errors import UserError
-
-Record = dict[str, Any]
 
 DEFAULT = Path("runs/parity/parity.json")
 
@@ -25,7 +24,7 @@ _ROW = {
     "passed": {"type": "boolean"},
 }
 # Only what the report needs: the file may hold more.
-SCHEMA: Record = {
+SCHEMA: dict[str, Any] = {
     "type": "object",
     "required": ["schema_version", "created_utc", "device", "rows"],
     "properties": {
@@ -38,8 +37,8 @@ SCHEMA: Record = {
 }
 
 
-def read(path: Path) -> Record:
-    """What comparison.json says of a parity.json.
+def read(path: Path) -> Parity:
+    """A parity.json, as comparison.json states it.
 
     Returns:
         JSON types: path, created_utc, device; rows, each with the keys of _ROW, null being what was not computed;
@@ -50,21 +49,21 @@ def read(path: Path) -> Record:
         UserError: no such file, not JSON, or not as SCHEMA says.
     """
     try:
-        found = json.loads(path.read_bytes(), parse_float=finite, parse_constant=finite)
+        parity = json.loads(path.read_bytes(), parse_float=finite, parse_constant=finite)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}; --parity names a parity.json") from None
     except ValueError as error:
         raise UserError(f"{path} is not JSON with finite numbers: {error}; --parity names a parity.json") from None
-    wrong = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(SCHEMA).iter_errors(found))
+    wrong = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(SCHEMA).iter_errors(parity))
     if wrong is not None:
         where = wrong.json_path.removeprefix("$").removeprefix(".") or "its top level"
         raise UserError(f"{path} is not a parity.json: at {where}, {wrong.message[:200]}")
-    rows = [{key: row[key] for key in _ROW} for row in found["rows"]]
-    planted = found.get("mutations")
+    rows = cast("list[ParityRow]", [{key: row[key] for key in _ROW} for row in parity["rows"]])
+    planted = parity.get("mutations")
     return {
         "path": str(path),
-        "created_utc": found["created_utc"],
-        "device": found["device"],
+        "created_utc": parity["created_utc"],
+        "device": parity["device"],
         "quantities": len(rows),
         "agreeing": sum(row["passed"] for row in rows),
         "planted_faults": None if planted is None else len(planted),

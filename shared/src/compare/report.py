@@ -1,19 +1,16 @@
 """report.html: a comparison as one self-contained page that opens from disk, without scripts or a network."""
 
-import base64
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Literal, TypedDict
 
-import jinja2
 from markupsafe import Markup
 
-from ddpm_shared import images
+from ddpm_shared import pages
 from ddpm_shared.compare import charts, verdict
 from ddpm_shared.compare.charts import Curves
 from ddpm_shared.compare.gaps import FORMATS
+from ddpm_shared.compare.records import Comparison, Pair
 from ddpm_shared.images import Pixels
-
-Record = dict[str, Any]
 
 # A verdict's colour, beside its words: nothing is wrong, look closer, something is wrong.
 TONES = {
@@ -27,7 +24,7 @@ TONES = {
 }
 
 
-def render(comparison: Record, drawn: Curves, pictures: Sequence[Mapping[str, Pixels]]) -> str:
+def render(comparison: Comparison, drawn: Curves, pictures: Sequence[Mapping[str, Pixels]]) -> str:
     """The page.
 
     Args:
@@ -36,14 +33,13 @@ def render(comparison: Record, drawn: Curves, pictures: Sequence[Mapping[str, Pi
         pictures: of each pair, as sample_grids.compare gives them.
     """
     return (
-        environment()
+        pages.templates("ddpm_shared.compare", gap=verdict.gap)
         .get_template("report.html.j2")
         .render(
             comparison=comparison,
             figures=figures(comparison, drawn),
-            pictures=[{name: data_uri(pixels) for name, pixels in of_pair.items()} for of_pair in pictures],
+            pictures=[{name: pages.png_uri(pixels) for name, pixels in of_pair.items()} for of_pair in pictures],
             epochs=epochs(comparison["pairs"]),
-            frameworks=verdict.FRAMEWORKS,
             formats=FORMATS,
             kinds=verdict.KINDS,
             tones=TONES,
@@ -52,48 +48,54 @@ def render(comparison: Record, drawn: Curves, pictures: Sequence[Mapping[str, Pi
     )
 
 
-def environment(*packages: str) -> jinja2.Environment:
-    """What fills the templates of this package and, looked through first, those of `packages`."""
-    found = jinja2.Environment(
-        loader=jinja2.ChoiceLoader([jinja2.PackageLoader(package) for package in (*packages, "ddpm_shared.compare")]),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    found.filters |= {"shown": shown, "gap": verdict.gap, "duration": duration}
-    return found
+class EpochRow(TypedDict):
+    """The validation losses of all runs at a step that ended an epoch; None where a run did not end one there."""
+
+    epoch: int
+    step: int
+    baseline: float | None
+    others: list[tuple[float | None, float | None]]  # each run's, and its gap
 
 
-def epochs(pairs: Sequence[Record]) -> list[Record]:
-    """The validation losses of all runs by the step that ended an epoch, None where a run did not end one there."""
-    by_step: dict[int, Record] = {}
+def epochs(pairs: Sequence[Pair]) -> list[EpochRow]:
+    """The validation losses of all runs, by the step that ended an epoch."""
+    by_step: dict[int, EpochRow] = {}
     for index, pair in enumerate(pairs):
-        for found in pair["epochs"]:
-            nothing = {"epoch": found["epoch"], "step": found["step"], "others": [(None, None)] * len(pairs)}
-            row = by_step.setdefault(found["step"], nothing)
-            row["baseline"] = found["validation_loss_a"]
-            row["others"][index] = found["validation_loss_b"], found["validation_loss_gap"]
+        for ended in pair["epochs"]:
+            row = by_step.setdefault(
+                ended["step"],
+                {
+                    "epoch": ended["epoch"],
+                    "step": ended["step"],
+                    "baseline": None,
+                    "others": [(None, None)] * len(pairs),
+                },
+            )
+            row["baseline"] = ended["validation_loss_a"]
+            row["others"][index] = ended["validation_loss_b"], ended["validation_loss_gap"]
     return [by_step[step] for step in sorted(by_step)]
 
 
-def figures(comparison: Record, drawn: Curves) -> dict[str, Markup]:
+def figures(comparison: Comparison, drawn: Curves) -> dict[str, Markup]:
     """The page's figures as SVG, by name; without one of the validation losses where there are none."""
     runs, pairs = comparison["runs"], comparison["pairs"]
     names = ", ".join(run["label"] for run in runs)
 
-    def ends(first: str, last: str) -> str:
-        told = [(run["label"], run[first], run[last]) for run in runs if run[first] is not None]
-        return "; ".join(f"{label} from {a:.4g} to {b:.4g}" for label, a, b in told)
+    ends = "; ".join(
+        f"{run['label']} from {run['first_loss']:.4g} to {run['last_loss']:.4g}"
+        for run in runs
+        if run["first_loss"] is not None and run["last_loss"] is not None
+    )
 
-    def largest(key: str) -> str:
-        told = (f"{pair['b']} {verdict.gap(pair[key]['max'])} (step {pair[key]['max_at_step']})" for pair in pairs)
-        return ", ".join(told)
+    def largest(key: Literal["loss", "grad_norm"]) -> str:
+        return ", ".join(
+            f"{pair['b']} {verdict.gap(pair[key]['max'])} (step {pair[key]['max_at_step']})" for pair in pairs
+        )
 
     drawings = {
         "loss": (
             lambda axes: charts.draw_values(axes, drawn.loss, "Training loss", "loss (mean squared error)"),
-            f"Line chart: the training losses of runs {names} over the steps; {ends('first_loss', 'last_loss')}.",
+            f"Line chart: the training losses of runs {names} over the steps; {ends}.",
         ),
         "loss_gap": (
             lambda axes: charts.draw_gaps(axes, drawn.loss_gap, drawn.rounding, "Gap of the losses"),
@@ -115,29 +117,5 @@ def figures(comparison: Record, drawn: Curves) -> dict[str, Markup]:
             ),
             f"Line chart: the validation losses of runs {names} by epoch; the table beside it has the values.",
         )
-    # svg() escapes what is told; the rest is drawn here.
-    return {name: Markup(charts.svg(draw, name.replace("_", "-"), told)) for name, (draw, told) in drawings.items()}
-
-
-def data_uri(pixels: Pixels) -> str:
-    """A picture as the address of an <img> that needs no file."""
-    return "data:image/png;base64," + base64.b64encode(images.png(pixels)).decode()
-
-
-def shown(value: Any) -> str:
-    """A value of JSON as a table shows it; a dash where there is none."""
-    if value is None:
-        return "–"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int):
-        return f"{value:,}"
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    return ", ".join(map(shown, value)) if isinstance(value, list | tuple) else str(value)
-
-
-def duration(seconds: float) -> str:
-    """Seconds as hours, minutes and seconds, e.g. "1:02:03"."""
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
+    # svg() escapes the title; the rest is drawn here.
+    return {name: Markup(charts.svg(draw, name.replace("_", "-"), title)) for name, (draw, title) in drawings.items()}

@@ -13,17 +13,16 @@ from typing import Any
 import jsonschema
 
 from ddpm_shared.compare import gaps
+from ddpm_shared.compare.records import Event, Metrics, RunSummary
 from ddpm_shared.errors import UserError
-
-Record = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Run:
+class RunRecord:
     """A run that was read: where from, and its checked metrics.json."""
 
     path: Path
-    metrics: Record
+    metrics: Metrics
 
     @property
     def folder(self) -> Path:
@@ -31,23 +30,23 @@ class Run:
         return self.path if self.path.is_dir() else self.path.parent
 
     @property
-    def steps(self) -> list[Record]:
+    def steps(self) -> list[Event]:
         """The records of its training steps."""
         return list(self.metrics["history"]["steps"])
 
     @property
-    def epochs(self) -> list[Record]:
+    def epochs(self) -> list[Event]:
         """The records of its epochs."""
         return list(self.metrics["history"]["epochs"])
 
 
-def schema(document: str = "metrics") -> Record:
+def schema(document: str = "metrics") -> dict[str, Any]:
     """The JSON Schema of metrics.json or, by the name "comparison", of comparison.json."""
     text = resources.files("ddpm_shared").joinpath(f"{document}.schema.json").read_text()
     return dict(json.loads(text))
 
 
-def read_run(path: str | Path) -> Run:
+def read_run(path: str | Path) -> RunRecord:
     """Read and check a run's metrics.json.
 
     Args:
@@ -75,7 +74,7 @@ def read_run(path: str | Path) -> Run:
         raise UserError(
             f"{file}: unknown config.precision {metrics['config']['precision']!r}: runs have one of {known}"
         )
-    return Run(Path(path), metrics)
+    return RunRecord(Path(path), metrics)
 
 
 def finite(text: str) -> float:
@@ -95,7 +94,7 @@ def labels(count: int) -> list[str]:
     return list(itertools.islice(names, count))
 
 
-def summary(label: str, run: Run) -> Record:
+def summary(label: str, run: RunRecord) -> RunSummary:
     """What one run was and came to, as in the first table."""
     metrics, environment, final = run.metrics, run.metrics["environment"], run.metrics["final"]
     evaluation = metrics["evaluation"]  # {} where the run was not judged
@@ -123,7 +122,7 @@ def summary(label: str, run: Run) -> Record:
     }
 
 
-def images_per_s(run: Run) -> float | None:
+def images_per_s(run: RunRecord) -> float | None:
     """Training images a second: the batch size over the median time of a step; None where no step was timed alone.
 
     A step is timed from the end of the one before. The first step, which warms up, and those after a validation are

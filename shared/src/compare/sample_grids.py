@@ -13,20 +13,19 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ddpm_shared import images
+from ddpm_shared.compare.records import GridDifference, PixelDifference
 from ddpm_shared.images import Pixels
-
-Record = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Grids:
     """A comparison of grids: its record in comparison.json, and the pictures by name: "a", "b", "difference"."""
 
-    record: Record
+    record: GridDifference
     pictures: Mapping[str, Pixels]
 
 
-def compare(a: Path, b: Path, labels: tuple[str, str], config: Record) -> Grids:
+def compare(a: Path, b: Path, labels: tuple[str, str], config: Mapping[str, Any]) -> Grids:
     """Compare the newest grid that both run folders hold under one name.
 
     Args:
@@ -40,7 +39,7 @@ def compare(a: Path, b: Path, labels: tuple[str, str], config: Record) -> Grids:
         differ, by how many of 255 grey levels at most, and how many times the difference is amplified in its picture.
     """
     names = [{file.name for file in (folder / "samples").glob("step_*.png")} for folder in (a, b)]
-    without = [label for label, found in zip(labels, names, strict=True) if not found]
+    without = [label for label, of_run in zip(labels, names, strict=True) if not of_run]
     if without:
         return _absent(f"{' and '.join(without)} left no grid of samples")
     common = names[0] & names[1]
@@ -54,10 +53,10 @@ def compare(a: Path, b: Path, labels: tuple[str, str], config: Record) -> Grids:
     if first.shape != second.shape:
         return _absent(f"the grids {name} have different shapes, {_shape(first)} and {_shape(second)} pixels")
     record, amplified = difference(first, second, _inside(first.shape, config))
-    return Grids({"absent": None, "file": name} | record, {"a": first, "b": second, "difference": amplified})
+    return Grids({"absent": None, "file": name, **record}, {"a": first, "b": second, "difference": amplified})
 
 
-def difference(a: Pixels, b: Pixels, counted: NDArray[np.bool_] | None = None) -> tuple[Record, Pixels]:
+def difference(a: Pixels, b: Pixels, counted: NDArray[np.bool_] | None = None) -> tuple[PixelDifference, Pixels]:
     """How far apart pictures are, value by value.
 
     Args:
@@ -70,15 +69,15 @@ def difference(a: Pixels, b: Pixels, counted: NDArray[np.bool_] | None = None) -
         times the difference is amplified in its picture. The picture: |a - b|, amplified, of the same shape.
     """
     apart = np.abs(a.astype(np.int16) - b).astype(np.uint8)
-    found = apart if counted is None else apart[counted]
-    largest = int(found.max(initial=0))
+    differences = apart if counted is None else apart[counted]
+    largest = int(differences.max(initial=0))
     # So that nearly all can be seen: where a few pixels differ much and most by little, the few may turn plain white.
-    usual = int(np.percentile(found[found > 0], 95)) if largest else 255
+    usual = int(np.percentile(differences[differences > 0], 95)) if largest else 255
     amplification = 255 // usual
     amplified = np.minimum(apart.astype(np.int32) * amplification, 255).astype(np.uint8)
-    record = {
-        "pixels": found.size,
-        "differing_pixels": int(np.count_nonzero(found)),
+    record: PixelDifference = {
+        "pixels": differences.size,
+        "differing_pixels": int(np.count_nonzero(differences)),
         "largest_difference": largest,
         "amplification": amplification,
     }
@@ -86,8 +85,15 @@ def difference(a: Pixels, b: Pixels, counted: NDArray[np.bool_] | None = None) -
 
 
 def _absent(reason: str) -> Grids:
-    nothing = dict.fromkeys(("file", "pixels", "differing_pixels", "largest_difference", "amplification"))
-    return Grids({"absent": reason} | nothing, {})
+    record: GridDifference = {
+        "absent": reason,
+        "file": None,
+        "pixels": None,
+        "differing_pixels": None,
+        "largest_difference": None,
+        "amplification": None,
+    }
+    return Grids(record, {})
 
 
 def _read(path: Path) -> Pixels:
@@ -100,7 +106,7 @@ def _shape(pixels: Pixels) -> str:
     return f"{pixels.shape[1]} x {pixels.shape[0]}"
 
 
-def _inside(shape: tuple[int, ...], config: Record) -> NDArray[np.bool_]:
+def _inside(shape: tuple[int, ...], config: Mapping[str, Any]) -> NDArray[np.bool_]:
     """Which values of a grid of `shape` to count: one for each pixel of its images, none of the white between them.
 
     A grid is larger than its images: images.grid draws each pixel several times over. A picture that is no such grid
@@ -113,8 +119,7 @@ def _inside(shape: tuple[int, ...], config: Record) -> NDArray[np.bool_]:
     black = images.grid(np.zeros((count, size, size, channels), np.uint8))
     if black.shape != shape:
         return np.ones(shape, np.bool_)
-    scale = 2  # of images.grid; margins and images have even sizes there, so each first copy is at an even place
     first_copies = np.zeros(shape, np.bool_)
-    first_copies[::scale, ::scale] = True
+    first_copies[:: images.SCALE, :: images.SCALE] = True  # GAP is a multiple of SCALE
     inside: NDArray[np.bool_] = (black == 0) & first_copies
     return inside

@@ -5,25 +5,26 @@ from typing import Any
 
 from ddpm_shared.compare import verdict
 from ddpm_shared.compare.gaps import FIRST_STEPS, THRESHOLD
+from ddpm_shared.compare.records import Comparison
 from ddpm_shared.tables import aligned
-
-Record = dict[str, Any]
 
 DIGITS = 6
 
 
-def text(comparison: Record) -> str:
+def text(comparison: Comparison) -> str:
     """The comparison as aligned tables and the verdicts."""
     summaries, pairs = comparison["runs"], comparison["pairs"]
-    each_run = [["run", *(run["label"] for run in summaries)]]
+    each_run: list[list[object]] = [["run", *(run["label"] for run in summaries)]]
     shown = [key for key in summaries[0] if key not in ("label", "message")]
-    each_run += [[key.replace("_per_", "/").replace("_", " "), *(run[key] for run in summaries)] for key in shown]
+    values: Sequence[Mapping[str, object]] = summaries
+    each_run += [[key.replace("_per_", "/").replace("_", " "), *(run[key] for run in values)] for key in shown]
     tables = [*aligned(each_run, DIGITS), ""]
     for pair in pairs:
         heads = (f"{kind} {of}" for kind in ("train", "validation") for of in (pair["a"], pair["b"], "gap"))
         tables += [*aligned([["epoch", "step", *heads], *(list(row.values()) for row in pair["epochs"])], DIGITS), ""]
     heads = (f"{kind} {pair['b']}" for pair in pairs for kind in ("loss", "gradient norm"))
-    step_by_step = [["gap, step by step", *heads]]
+    step_by_step: list[list[object]] = [["gap, step by step", *heads]]
+    gaps: list[Mapping[str, object]] = [each for pair in pairs for each in (pair["loss"], pair["grad_norm"])]
     for name, key in {
         "largest": "max",
         "  at step": "max_at_step",
@@ -34,15 +35,15 @@ def text(comparison: Record) -> str:
         "steps within rounding": "steps_within_rounding",
         "  before the first beyond": "leading_steps_within_rounding",
     }.items():
-        step_by_step.append([name, *(pair[kind][key] for pair in pairs for kind in ("loss", "grad_norm"))])
+        step_by_step.append([name, *(each[key] for each in gaps)])
     tables += [*aligned(step_by_step, DIGITS), ""]
     for pair in pairs:
         if pair["differences"]:
-            tables += [f"set up differently: {differences_told(pair['differences'], (pair['a'], pair['b']))}", ""]
+            tables += [f"set up differently: {describe_differences(pair['differences'], (pair['a'], pair['b']))}", ""]
     return "\n".join([*tables, "\n\n".join(map(verdict.words, pairs))])
 
 
-def differences_told(differences: Mapping[str, Sequence[Any]], labels: tuple[str, str]) -> str:
+def describe_differences(differences: Mapping[str, Sequence[Any]], labels: tuple[str, str]) -> str:
     """Each dotted key with both runs' values, in one line."""
     a, b = labels
     return ", ".join(f"{key} is {old!r} in {a} and {new!r} in {b}" for key, (old, new) in differences.items())

@@ -1,13 +1,11 @@
 """What a pair of runs shows, in words. Every number in them is a field of comparison.json."""
 
 import re
-from typing import Any
 
 from ddpm_shared.compare.gaps import FIRST_STEPS, FORMATS, START_STEPS, THRESHOLD
+from ddpm_shared.compare.records import Jump, Pair, PairNumbers, PairVerdict, RunSummary
+from ddpm_shared.frameworks import FRAMEWORKS
 
-Record = dict[str, Any]
-
-FRAMEWORKS = {"torch": "PyTorch", "tensorflow": "TensorFlow"}
 # The kinds of verdict, each with the few words that stand beside it.
 KINDS = {
     "identical": "equal to the last bit",
@@ -20,9 +18,9 @@ KINDS = {
 }
 
 
-def name(run: Record) -> str:
+def name(run: RunSummary) -> str:
     """A run's name in a sentence, e.g. "TensorFlow (B)"."""
-    return f"{FRAMEWORKS[run['framework']]} ({run['label']})"
+    return f"{FRAMEWORKS[run['framework']].title} ({run['label']})"
 
 
 def gap(value: float) -> str:
@@ -47,10 +45,10 @@ def _plain(value: float) -> str:
 
 
 def _scientific(value: float) -> str:
-    return re.sub(r"e([+-])0?", lambda found: "e-" if found[1] == "-" else "e", f"{value:.1e}")
+    return re.sub(r"e([+-])0?", lambda match: "e-" if match[1] == "-" else "e", f"{value:.1e}")
 
 
-def judge(pair: Record, a: Record, b: Record) -> Record:
+def judge(pair: PairNumbers, a: RunSummary, b: RunSummary) -> PairVerdict:
     """The verdict on a pair.
 
     Args:
@@ -68,15 +66,15 @@ def judge(pair: Record, a: Record, b: Record) -> Record:
     return {"kind": kind, "lead": lead, "details": " ".join(filter(None, parts))}
 
 
-def words(pair: Record) -> str:
+def words(pair: Pair) -> str:
     """A pair's whole verdict."""
     return f"{pair['verdict']['lead']} {pair['verdict']['details']}".strip()
 
 
-def kind_of(pair: Record) -> str:
+def kind_of(pair: PairNumbers) -> str:
     """Which of KINDS the numbers are."""
     losses, gradients = pair["loss"], pair["grad_norm"]
-    jumps = [found["step"] for found in (losses["jump"], gradients["jump"]) if found]
+    jumps = [jump["step"] for jump in (losses["jump"], gradients["jump"]) if jump]
     beyond = losses["beyond_rounding"]
     if losses["max"] == gradients["max"] == 0 and not any(row["validation_loss_gap"] for row in pair["epochs"]):
         return "identical"
@@ -91,7 +89,7 @@ def kind_of(pair: Record) -> str:
     return "amplified" if beyond else "rounding"
 
 
-def _opening(kind: str, pair: Record, both: str) -> str:
+def _opening(kind: str, pair: PairNumbers, both: str) -> str:
     losses, steps, alike = pair["loss"], pair["common_steps"], pair["loss"]["leading_steps_within_rounding"]
     rounding = f"{FORMATS[pair['rounding']['precision']]} rounding"
     most = f"{gap(losses['max'])} at most (step {losses['max_at_step']})"
@@ -106,10 +104,10 @@ def _opening(kind: str, pair: Record, both: str) -> str:
                 f"{', and the validation losses,' if validated else ''} are equal."
             )
         case "rounding" | "validation":
-            found = "the losses are equal to the last bit" if losses["max"] == 0 else f"the losses differ by {most}"
+            gaps = "the losses are equal to the last bit" if losses["max"] == 0 else f"the losses differ by {most}"
             more = "" if losses["max"] == 0 or not losses["equal_steps"] else f", and {equal}"
             computed = "computed the same" if kind == "rounding" else "trained alike"
-            return f"{both} {computed}, to {rounding}: over {steps} common {plural} {found}{more}."
+            return f"{both} {computed}, to {rounding}: over {steps} common {plural} {gaps}{more}."
         case "amplified":
             first = losses["first_step_above_threshold"]
             passes = f"never passes {gap(THRESHOLD)}" if first is None else f"passes {gap(THRESHOLD)} at step {first}"
@@ -132,17 +130,18 @@ def _opening(kind: str, pair: Record, both: str) -> str:
     )
 
 
-def _apart(pair: Record) -> str:
+def _apart(pair: PairNumbers) -> str:
     beyond, jump = pair["loss"]["beyond_rounding"], pair["grad_norm"]["jump"]
     if beyond and beyond["step"] == pair["first_common_step"]:
         before = ", before any update" if beyond["step"] == 1 else ", the first that both have on record"
         return f"the losses differ by {gap(beyond['gap'])} at step {beyond['step']} already{before}."
     if jump and not (beyond and beyond["step"] < jump["step"]):
         return f"the gradient norms differ by {gap(jump['gap'])} at step {jump['step']} already."
+    assert beyond is not None  # or they would not be apart
     return f"the losses agree at first but differ by {gap(beyond['gap'])} at step {beyond['step']} already."
 
 
-def _cause(kind: str, pair: Record) -> str:
+def _cause(kind: str, pair: PairNumbers) -> str:
     most = f"The losses differ by {gap(pair['loss']['max'])} at most (step {pair['loss']['max_at_step']})."
     if kind == "jump":
         return (
@@ -160,13 +159,13 @@ def _cause(kind: str, pair: Record) -> str:
     )
 
 
-def _first_jump(pair: Record) -> tuple[str, Record]:
+def _first_jump(pair: PairNumbers) -> tuple[str, Jump]:
     jumps = [(pair["loss"]["jump"], "losses"), (pair["grad_norm"]["jump"], "gradient norms")]
-    found, what = min(((jump, what) for jump, what in jumps if jump), key=lambda item: int(item[0]["step"]))
-    return what, found
+    jump, what = min(((jump, what) for jump, what in jumps if jump), key=lambda item: item[0]["step"])
+    return what, jump
 
 
-def _gradients(kind: str, pair: Record) -> str:
+def _gradients(kind: str, pair: PairNumbers) -> str:
     largest = pair["grad_norm"]
     if kind == "identical":
         return ""
@@ -174,26 +173,30 @@ def _gradients(kind: str, pair: Record) -> str:
     return f"The gradient norms {likewise} {gap(largest['max'])} at most (step {largest['max_at_step']})."
 
 
-def _validation(kind: str, pair: Record) -> str:
-    common = [row for row in pair["epochs"] if row["validation_loss_gap"] is not None]
+def _validation(kind: str, pair: PairNumbers) -> str:
+    common = [
+        (row["step"], a, b, apart)
+        for row in pair["epochs"]
+        if (a := row["validation_loss_a"]) is not None
+        and (b := row["validation_loss_b"]) is not None
+        and (apart := row["validation_loss_gap"]) is not None
+    ]
     if kind == "identical" or not common:
         return ""
-    last = common[-1]
-    values = f"{loss(last['validation_loss_a'])} and {loss(last['validation_loss_b'])}"
-    told = f"The validation losses after step {last['step']}, {values}, differ by {gap(last['validation_loss_gap'])}."
-    if last["validation_loss_gap"] == 0:
-        told = f"The validation losses after step {last['step']}, {values}, are equal to the last bit."
+    step, a, b, apart = common[-1]
+    losses = f"The validation losses after step {step}, {loss(a)} and {loss(b)},"
+    sentence = f"{losses} are equal to the last bit." if apart == 0 else f"{losses} differ by {gap(apart)}."
     odd = pair["odd_validation"]
-    if kind != "validation":
-        return told
+    if odd is None or kind != "validation":
+        return sentence
     return (
-        f"{told} But after step {odd['step']} they differ by {gap(odd['gap'])}, more than any loss up to there "
-        f"({gap(odd['largest_loss_gap'])}): look at what training does not see, the averaged weights and the "
+        f"{sentence} But after step {odd['step']} they differ by {gap(odd['gap'])}, more than any loss up to there "
+        f"({gap(odd['largest_loss_gap'])}): look at what training does not use, the averaged weights and the "
         f"validation itself."
     )
 
 
-def _lengths(pair: Record, a: Record, b: Record) -> str:
+def _lengths(pair: PairNumbers, a: RunSummary, b: RunSummary) -> str:
     if a["steps"] == b["steps"] == pair["common_steps"]:
         return ""
     return (
@@ -202,22 +205,22 @@ def _lengths(pair: Record, a: Record, b: Record) -> str:
     )
 
 
-def _status(run: Record) -> str:
-    told = {
+def _status(run: RunSummary) -> str:
+    sentences = {
         "failed": f"{name(run)} failed at step {run['steps']}.",
         "interrupted": f"{name(run)} was interrupted at step {run['steps']}.",
         "running": f"{name(run)} had not ended when it was read, at step {run['steps']}: it goes on, or was killed.",
     }
-    return told.get(run["status"], "")
+    return sentences.get(run["status"], "")
 
 
-def _shortness(kind: str, pair: Record) -> str:
+def _shortness(kind: str, pair: PairNumbers) -> str:
     if kind not in ("identical", "rounding") or pair["common_steps"] >= FIRST_STEPS:
         return ""
     return f"Fewer than {FIRST_STEPS} steps show that two programs start alike, but not how rounding grows."
 
 
-def _set_up(kind: str, pair: Record) -> str:
+def _set_up(kind: str, pair: PairNumbers) -> str:
     if not pair["decisive_differences"]:
         return ""
     blame = ", which may be why they part" if kind in ("apart", "jump", "validation", "amplified") else ""

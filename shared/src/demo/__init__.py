@@ -1,34 +1,7 @@
-"""What `make demo` shows: demo.html, one self-contained page on everything that its commands left in a folder.
+"""The page of `make demo`: demo.html, self-contained, on everything that its commands left in a folder.
 
     python -m ddpm_shared.demo runs/demo/<utc>
 
-folder.py reads what lies there and checks that it belongs together; page.py lays it out. Nothing is computed here that
-the commands compute, and nothing is said that their files do not say.
+folder.py reads the files there and checks that they belong together; page.py lays them out; command.py is the command
+line. Nothing is computed here that the commands compute, and every number comes from their files.
 """
-
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated
-
-import tyro
-
-from ddpm_shared import cli, files
-from ddpm_shared.demo import folder, page
-
-
-@dataclass(frozen=True)
-class Command:
-    """Write demo.html, the page on what `make demo` did, from the files in its folder."""
-
-    folder: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="FOLDER")]
-    """The folder, runs/demo/<utc>."""
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Write the page and print its path. Returns 0; raises UserError where a piece is missing or does not fit."""
-    where = Path(cli.parse(Command, argv, "ddpm_shared.demo").folder)
-    written = where / "demo.html"
-    files.write_atomically(written, page.render(folder.read(where)).encode())
-    print(written)
-    return 0

@@ -1,4 +1,4 @@
-"""What the commands of `make demo` left in a folder, read and checked to belong together."""
+"""The files that the commands of `make demo` left in a folder, read and checked to belong together."""
 
 import hashlib
 import json
@@ -8,38 +8,39 @@ from typing import Any
 
 from PIL import Image, ImageSequence
 
-from ddpm_shared import cli, compare, evaluation
-from ddpm_shared.compare.run_records import Run, read_run
-from ddpm_shared.compare.tables import differences_told
-from ddpm_shared.compare.verdict import FRAMEWORKS
+from ddpm_shared import config as configs
+from ddpm_shared.compare.comparison import compare
+from ddpm_shared.compare.records import Comparison
+from ddpm_shared.compare.run_records import RunRecord, read_run
+from ddpm_shared.compare.tables import describe_differences
+from ddpm_shared.config.sampling import SAMPLER_FACTS
 from ddpm_shared.errors import UserError
 from ddpm_shared.evaluation import samples
+from ddpm_shared.evaluation.records import SCHEMA_VERSION, Evaluation
+from ddpm_shared.frameworks import FRAMEWORKS
 from ddpm_shared.images import Pixels
-from ddpm_shared.samplers import SAMPLERS
-
-Record = dict[str, Any]
 
 REPORT = "compare/report.html"  # from the demo's folder
 
 
 @dataclass(frozen=True)
 class Drawings:
-    """The same drawn by both frameworks."""
+    """The same images, drawn by both frameworks."""
 
     torch: Pixels  # [N, 28, 28, 1]
     tensorflow: Pixels
-    origin: Record  # of PyTorch's, as ddpm_shared.sampling writes it
+    origin: dict[str, Any]  # of PyTorch's, as ddpm_shared.commands.sample writes it
 
 
 @dataclass(frozen=True)
 class Demo:
-    """All that the page tells of."""
+    """All that the page shows."""
 
     boxed: Drawings  # by one trained model
     gif: bytes  # of PyTorch's
-    evaluation: Record  # of PyTorch's
-    runs: tuple[Run, Run]  # PyTorch's and TensorFlow's
-    comparison: Record  # of the runs, as in comparison.json
+    evaluation: Evaluation  # of PyTorch's
+    runs: tuple[RunRecord, RunRecord]  # PyTorch's and TensorFlow's
+    comparison: Comparison  # of the runs, as in comparison.json
     trained: Drawings  # by the models of the two runs, each in its own framework
 
 
@@ -54,8 +55,8 @@ def read(folder: Path) -> Demo:
         raise UserError(f"there is no folder {folder}: make demo makes one and prints the path of its page")
     boxed = _drawings(folder, "boxed")
     torch, tensorflow = (
-        read_run(_piece(folder, f"{framework}/metrics.json", f"{tree}.train").parent)
-        for framework, tree in cli.TREES.items()
+        read_run(_piece(folder, f"{name}/metrics.json", f"{framework.tree}.train").parent)
+        for name, framework in FRAMEWORKS.items()
     )
     _piece(folder, REPORT, "ddpm_shared.compare")
     return Demo(
@@ -63,7 +64,7 @@ def read(folder: Path) -> Demo:
         gif=_gif(folder),
         evaluation=_evaluation(folder),
         runs=(torch, tensorflow),
-        comparison=compare.compare([torch, tensorflow]),
+        comparison=compare([torch, tensorflow]),
         trained=_drawings(folder, "samples"),
     )
 
@@ -80,28 +81,26 @@ def _remedy(folder: Path, module: str) -> str:
 
 
 def _drawings(folder: Path, name: str) -> Drawings:
-    """What both frameworks drew into the folders <name>-torch and <name>-tensorflow, with the same flags.
+    """The images that both frameworks drew into the folders <name>-torch and <name>-tensorflow, with the same flags.
 
     The checkpoints may differ only where each framework draws from its own run.
     """
-    found = {}
-    for framework, tree in cli.TREES.items():
+    drawn = {}
+    for framework, (title, tree) in FRAMEWORKS.items():
         file = _piece(folder, f"{name}-{framework}/samples.npz", f"{tree}.inference")
-        found[framework] = samples.read(file)
-        _, made = found[framework]
-        if made.get("framework") != framework or made.get("sampler") not in SAMPLERS:
-            what = f"{file} does not say how {FRAMEWORKS[framework]} drew it"
-            raise UserError(f"{what}: {_remedy(folder, f'{tree}.inference')}")
-    (torch, origin), (tensorflow, other) = found["torch"], found["tensorflow"]
-    differences = cli.config_differences(
+        _, made = drawn[framework] = samples.read(file)
+        if made.get("framework") != framework or made.get("sampler") not in SAMPLER_FACTS:
+            raise UserError(f"{file} does not say how {title} drew it: {_remedy(folder, f'{tree}.inference')}")
+    (torch, origin), (tensorflow, other) = drawn["torch"], drawn["tensorflow"]
+    differences = configs.differences(
         origin | {"framework": None, "num_images": len(torch)},
         other | {"framework": None, "num_images": len(tensorflow)},
     )
     if name == "samples":
         differences.pop("checkpoint", None)
     if differences:
-        told = differences_told(differences, (f"{name}-torch", f"{name}-tensorflow"))
-        raise UserError(f"in {folder}, {told}: draw both with the flags that `make -n demo DEMO={folder}` shows")
+        unlike = describe_differences(differences, (f"{name}-torch", f"{name}-tensorflow"))
+        raise UserError(f"in {folder}, {unlike}: draw both with the flags that `make -n demo DEMO={folder}` shows")
     return Drawings(torch, tensorflow, origin)
 
 
@@ -116,17 +115,17 @@ def _gif(folder: Path) -> bytes:
     return file.read_bytes()
 
 
-def _evaluation(folder: Path) -> Record:
-    """The judgement on PyTorch's drawing."""
+def _evaluation(folder: Path) -> Evaluation:
+    """The evaluation of PyTorch's images."""
     file = _piece(folder, "boxed-torch/evaluation/evaluation.json", "ddpm_shared.evaluation")
     remedy = _remedy(folder, "ddpm_shared.evaluation")
     try:
-        found: Record = json.loads(file.read_bytes())
-        version, judged = found["schema_version"], found["samples"]["sha256"]
+        evaluation: Evaluation = json.loads(file.read_bytes())
+        version, judged = evaluation["schema_version"], evaluation["samples"]["sha256"]
     except (ValueError, KeyError, TypeError):
         raise UserError(f"{file} is not an evaluation.json: {remedy}") from None
-    if version != evaluation.SCHEMA_VERSION:
-        raise UserError(f"{file} is of version {version}, not {evaluation.SCHEMA_VERSION}: {remedy}")
+    if version != SCHEMA_VERSION:
+        raise UserError(f"{file} is of version {version}, not {SCHEMA_VERSION}: {remedy}")
     if judged != hashlib.sha256((folder / "boxed-torch" / "samples.npz").read_bytes()).hexdigest():
         raise UserError(f"{file} judges other images than those of {folder / 'boxed-torch'}: {remedy}")
-    return found
+    return evaluation

@@ -1,22 +1,21 @@
 """demo.html: one self-contained page that opens from disk, in the style of compare's report.html."""
 
-import base64
 import io
 from datetime import UTC, datetime
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 from PIL import Image, ImageFilter, ImageSequence
 
-from ddpm_shared import images
+from ddpm_shared import images, pages
+from ddpm_shared.commands.sample import GRID_IMAGES
 from ddpm_shared.compare import charts, report, sample_grids, verdict
+from ddpm_shared.compare.records import PixelDifference
+from ddpm_shared.config.sampling import SAMPLER_FACTS
 from ddpm_shared.demo.folder import REPORT, Demo
-from ddpm_shared.evaluation import picture
+from ddpm_shared.evaluation.picture import ROWS, Score
+from ddpm_shared.evaluation.records import Evaluation
 from ddpm_shared.images import Pixels
-from ddpm_shared.samplers import SAMPLERS
-from ddpm_shared.sampling import GRID_IMAGES
-
-Record = dict[str, Any]
 
 # The largest difference, in grey levels of 255, of images that are called the same: a value half-way between two
 # levels is rounded up in one framework and down in the other. And of almost the same: hardly to be seen.
@@ -26,8 +25,8 @@ FEW = 16  # images of the grids of what was trained here
 DOT = 9  # screen pixels: what differs is to be seen on a telephone
 STRIP_FRAMES, STRIP_ROWS = 8, 4
 
-# What each number of the judge asks; docs/evaluation.md tells more.
-ASKS = {
+# The question that each number of the judge answers; docs/evaluation.md explains more.
+QUESTIONS: dict[Score, str] = {
     "fid_fashion": "Are mean and spread of the features those of real images? Small sets are never at 0.",
     "kid_fashion": "The same, more finely, and fair to small sets: real images are at about 0.",
     "inception_score_fashion": "Is the classifier sure of each image, and are all ten classes there?",
@@ -36,6 +35,24 @@ ASKS = {
     "density": "As precision, but counting how many real neighbours an image has; 1 is usual.",
     "coverage": "The share of the real images with a drawn one close by.",
 }
+
+
+class Sameness(TypedDict):
+    """How alike two sets of images are, in words."""
+
+    tone: str
+    kind: str
+    title: str
+
+
+class ScoreRow(TypedDict):
+    """A row of the judge's table."""
+
+    name: str
+    value: float
+    floor: float
+    better: str
+    question: str
 
 
 def render(demo: Demo) -> str:
@@ -55,7 +72,7 @@ def render(demo: Demo) -> str:
         "trained_torch": images.grid(trained.torch[:FEW]),
         "trained_tensorflow": images.grid(trained.tensorflow[:FEW]),
     }
-    template = report.environment("ddpm_shared.demo").get_template("demo.html.j2")
+    template = pages.templates("ddpm_shared.demo", "ddpm_shared.compare", gap=verdict.gap).get_template("demo.html.j2")
     return template.render(
         now=datetime.now(UTC).isoformat(timespec="seconds"),
         sameness=sameness(apart),
@@ -67,9 +84,9 @@ def render(demo: Demo) -> str:
         count_trained=len(trained.torch),
         few=FEW,
         origin=boxed.origin,
-        sampler=SAMPLERS[boxed.origin["sampler"]].title,
-        pictures={name: report.data_uri(pixels) for name, pixels in pictures.items()},
-        gif="data:image/gif;base64," + base64.b64encode(demo.gif).decode(),
+        sampler=SAMPLER_FACTS[boxed.origin["sampler"]].title,
+        pictures={name: pages.png_uri(pixels) for name, pixels in pictures.items()},
+        gif=pages.data_uri(demo.gif, "gif"),
         frames=len(frames),
         strip=(STRIP_ROWS, STRIP_FRAMES),
         judged=demo.evaluation,
@@ -79,15 +96,14 @@ def render(demo: Demo) -> str:
         figures=report.figures(demo.comparison, charts.curves(demo.runs)),
         environments=[run.metrics["environment"] for run in demo.runs],
         report=REPORT,
-        frameworks=verdict.FRAMEWORKS,
         kinds=verdict.KINDS,
         tones=report.TONES,
         fastest=max(run["images_per_s"] or 0.0 for run in demo.comparison["runs"]),
     )
 
 
-def sameness(apart: Record) -> Record:
-    """What the pixels that differ come to: {"tone", "kind", "title"}."""
+def sameness(apart: PixelDifference) -> Sameness:
+    """How alike images are whose pixels differ so much, in words."""
     largest = apart["largest_difference"]
     if largest == 0:
         return {"tone": "good", "kind": "equal to the last pixel", "title": "the very same images"}
@@ -98,13 +114,13 @@ def sameness(apart: Record) -> Record:
     return {"tone": "bad", "kind": "more than rounding", "title": "but not the same images"}
 
 
-def scores(evaluation: Record) -> list[Record]:
+def scores(evaluation: Evaluation) -> list[ScoreRow]:
     """The rows of the judge's table."""
     floor = evaluation["floor"]
     return [
-        {"name": name, "value": evaluation[key], "floor": floor[key], "better": better, "asks": ASKS[key]}
-        for key, name, better in picture.ROWS
-        if key in ASKS
+        {"name": name, "value": evaluation[key], "floor": floor[key], "better": better, "question": QUESTIONS[key]}
+        for key, name, better in ROWS
+        if key in QUESTIONS
     ]
 
 
@@ -128,7 +144,7 @@ def strip(frames: list[Pixels], width: int) -> Pixels:
         width: of a grid of one image, its margins included.
     """
     chosen = ((len(frames) - 1) * np.sqrt(np.linspace(0, 1, STRIP_FRAMES))).round().astype(int)
-    margin = 2  # of images.grid, shared by neighbours
-    rows = STRIP_ROWS * (width - margin) + margin
-    columns = [frames[index][:rows, : width - margin] for index in chosen]
-    return np.concatenate([*columns, frames[-1][:rows, :margin]], axis=1)
+    inner = width - images.GAP  # neighbours share a margin
+    rows = STRIP_ROWS * inner + images.GAP
+    columns = [frames[index][:rows, :inner] for index in chosen]
+    return np.concatenate([*columns, frames[-1][:rows, : images.GAP]], axis=1)

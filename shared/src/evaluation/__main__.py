@@ -1,6 +1,7 @@
 """`make evaluate`: the command line of ddpm_shared.evaluation."""
 
-from ddpm_shared import cli, evaluation
+from ddpm_shared import command_line
+from ddpm_shared.evaluation.command import main
 
 if __name__ == "__main__":
-    cli.guard(evaluation.main)
+    command_line.guard(main)

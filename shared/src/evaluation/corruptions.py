@@ -1,4 +1,4 @@
-"""What each number sees and misses, on real images that were spoilt in known ways: the table of docs/evaluation.md.
+"""What each number detects and misses, on images corrupted in known ways: the table of docs/evaluation.md.
 
 python -m ddpm_shared.evaluation.corruptions [--num-images 2000] [--out DIR]
 """
@@ -6,23 +6,22 @@ python -m ddpm_shared.evaluation.corruptions [--num-images 2000] [--out DIR]
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image, ImageFilter
 
-from ddpm_shared import cli, datasets, files, images, runs, streams
+from ddpm_shared import command_line, datasets, files, images, streams
 from ddpm_shared.config import Dataset, require
-from ddpm_shared.datasets import CLASS_NAMES, Split
+from ddpm_shared.datasets import Split
 from ddpm_shared.evaluation.judge import Judge, require_enough
 from ddpm_shared.evaluation.picture import ROWS
+from ddpm_shared.evaluation.records import CorruptionRow
 from ddpm_shared.images import Pixels
-
-Record = dict[str, Any]
+from ddpm_shared.records import folder
 
 BLUR = 1.0  # pixels, standard deviation
 NOISE = 20.0  # grey levels, standard deviation
-MISSING = CLASS_NAMES.index("Trouser")
+MISSING = "Trouser"  # the class left out
 REPEATS = 10
 SHIFT = 2  # pixels
 SHOWN = 10  # images of each in the picture
@@ -53,16 +52,16 @@ def mirrored(pixels: Pixels) -> Pixels:
     return np.ascontiguousarray(pixels[:, :, ::-1])
 
 
-def spoilt(train: Split, test: Split, count: int) -> dict[str, Pixels]:
-    """Sets of `count` images by what was done to them, the first being real test images as they are."""
+def corrupted(train: Split, test: Split, count: int) -> dict[str, Pixels]:
+    """Sets of `count` images by what was done to them; the first set is of real test images as they are."""
     order = _random(1).permutation(len(test.images))
     real = test.images[order[:count]]
-    kept = order[test.labels[order] != MISSING]
+    without = order[test.labels[order] != test.class_names.index(MISSING)]
     return {
         "test images": real,
         f"blurred by {BLUR:g} pixel": blurred(real),
         f"noise of {NOISE:g} grey levels": noisy(real),
-        f"no {CLASS_NAMES[MISSING].lower()}s": test.images[kept[:count]],
+        f"no {MISSING.lower()}s": test.images[without[:count]],
         f"each image {REPEATS} times": real[np.arange(count) // REPEATS],
         "copied training images": train.images[_random(2).permutation(len(train.images))[:count]],
         "mirrored": mirrored(real),
@@ -70,16 +69,17 @@ def spoilt(train: Split, test: Split, count: int) -> dict[str, Pixels]:
     }
 
 
-def table(judge: Judge, sets: dict[str, Pixels]) -> dict[str, Record]:
+def table(judge: Judge, sets: dict[str, Pixels]) -> dict[str, CorruptionRow]:
     """The scores of each set, and the share of its images that are closer to training images than real ones are."""
-    rows = {}
+    rows: dict[str, CorruptionRow] = {}
     for name, pixels in sets.items():
         _, distances = judge.nearest(pixels, f"nearest, {name}")
-        rows[name] = judge.scores(judge.extractor(pixels, f"features, {name}")) | judge.memorised(pixels, distances)
+        scores = judge.scores(judge.extractor(pixels, f"features, {name}"))
+        rows[name] = {**scores, **judge.memorised(pixels, distances)}
     return rows
 
 
-def markdown(rows: dict[str, Record]) -> str:
+def markdown(rows: dict[str, CorruptionRow]) -> str:
     """The table as Markdown."""
     shown = [(key, name) for key, name, better in ROWS if better]
     heads = [*(name for _, name in shown), "closer than real", "copies"]
@@ -94,7 +94,7 @@ def markdown(rows: dict[str, Record]) -> str:
 
 @dataclass(frozen=True)
 class Command:
-    """Judge real images that were spoilt in known ways: print a table, write corruptions.json and corruptions.png."""
+    """Judge real images corrupted in known ways: print a table, write corruptions.json and corruptions.png."""
 
     num_images: int = 2000
     """Images of each kind."""
@@ -107,17 +107,17 @@ class Command:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Spoil and judge as the flags say. Returns 0; raises UserError on bad input."""
-    command = cli.parse(Command, argv, "ddpm_shared.evaluation.corruptions")
+    """Corrupt and judge as the flags say. Returns 0; raises UserError on bad input."""
+    command = command_line.parse_flags(Command, argv, "ddpm_shared.evaluation.corruptions")
     require_enough(command.num_images)
     train, test = datasets.load(command.dataset, command.data_dir)
-    most = int(np.count_nonzero(test.labels != MISSING))
+    most = int(np.count_nonzero(test.labels != test.class_names.index(MISSING)))
     require(
         command.num_images <= most, "--num-images", command.num_images, f"there are {most} without the class left out"
     )
-    sets = spoilt(train, test, command.num_images)
+    sets = corrupted(train, test, command.num_images)
     rows = table(Judge(train, test), sets)
-    out = Path(command.out) if command.out else runs.new_folder("corruptions", train.name)
+    out = Path(command.out) if command.out else folder.new_folder("corruptions", train.name)
     files.write_json(out / "corruptions.json", {"reference": train.name, "rows": rows})
     shown = np.concatenate([pixels[:: len(pixels) // SHOWN][:SHOWN] for pixels in sets.values()])
     images.write_png(out / "corruptions.png", images.grid(shown, columns=SHOWN))
@@ -126,4 +126,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    cli.guard(main)
+    command_line.guard(main)

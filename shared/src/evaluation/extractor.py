@@ -1,4 +1,4 @@
-"""What the judge sees with: a small classifier of Fashion-MNIST, as ONNX, run by onnxruntime.
+"""The judge's feature extractor: a small classifier of Fashion-MNIST, as ONNX, run by onnxruntime.
 
 One network outside both frameworks, so that the same pixels get the same features, and every number made of them is the
 same to the last digit, whatever drew the images. pytorch/tools/train_fashion_classifier.py made the file.
@@ -18,14 +18,14 @@ from ddpm_shared.images import Pixels
 
 SPACE = "128 features of a classifier of Fashion-MNIST, each of variance 1 (not those of Inception on ImageNet)"
 SHIPPED = Path(__file__).with_name("classifier.onnx")
-DIMENSIONS = 128
-EXPECTED = {"images": [28, 28, 1], "features": [DIMENSIONS], "logits": [10]}  # inputs and outputs, of each image
+DIMENSIONS, CLASSES = 128, 10
+EXPECTED = {"images": [28, 28, 1], "features": [DIMENSIONS], "logits": [CLASSES]}  # inputs and outputs, of each image
 BATCH = 250
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What the classifier sees in N images: the inputs of its last layer, and the classes it takes them for."""
+class Extracted:
+    """What the classifier makes of N images: the inputs of its last layer, and the probability of every class."""
 
     features: NDArray[np.float32]  # [N, 128], each of mean 0 and variance 1 over the training images
     probabilities: NDArray[np.float32]  # [N, 10]
@@ -33,9 +33,9 @@ class Seen:
     def __len__(self) -> int:
         return len(self.features)
 
-    def take(self, chosen: NDArray[np.int64] | slice) -> "Seen":
+    def take(self, chosen: NDArray[np.int64] | slice) -> "Extracted":
         """Some of the images."""
-        return Seen(self.features[chosen], self.probabilities[chosen])
+        return Extracted(self.features[chosen], self.probabilities[chosen])
 
 
 class Extractor:
@@ -60,25 +60,25 @@ class Extractor:
         except Exception as error:  # onnxruntime's own kinds, for what is not ONNX or asks for more than it has
             reason = str(error).strip().splitlines()[-1]
             raise UserError(f"{path} is not a feature extractor ({reason}): {way_out}") from None
-        found = {value.name: value.shape[1:] for value in [*self.session.get_inputs(), *self.session.get_outputs()]}
-        if found != EXPECTED:
-            raise UserError(f"{path} is not a feature extractor (it has {found}, not {EXPECTED}): {way_out}")
+        ends = {value.name: value.shape[1:] for value in [*self.session.get_inputs(), *self.session.get_outputs()]}
+        if ends != EXPECTED:
+            raise UserError(f"{path} is not a feature extractor (it has {ends}, not {EXPECTED}): {way_out}")
         self.sha256 = hashlib.sha256(data).hexdigest()
 
-    def __call__(self, pixels: Pixels, description: str = "features") -> Seen:
-        """Look at [N, 28, 28, 1] uint8 images, under a progress bar of that name.
+    def __call__(self, pixels: Pixels, description: str = "features") -> Extracted:
+        """Features and classes of images [N, 28, 28, 1] uint8, under a progress bar of that name.
 
         An image's features depend on nothing but the image: batches have one size, the last one being filled up.
         """
-        features, logits = np.empty((len(pixels), DIMENSIONS), np.float32), np.empty((len(pixels), 10), np.float32)
+        features, logits = (np.empty((len(pixels), size), np.float32) for size in (DIMENSIONS, CLASSES))
         batch = np.zeros((BATCH, *pixels.shape[1:]), np.uint8)
         with tqdm(total=len(pixels), desc=description, unit="img", leave=False) as bar:
             for first in range(0, len(pixels), BATCH):
-                given = pixels[first : first + BATCH]
-                batch[: len(given)] = given
-                found = self.session.run(["features", "logits"], {"images": batch})
-                rows = slice(first, first + len(given))
-                features[rows], logits[rows] = (values[: len(given)] for values in found)
-                bar.update(len(given))
+                part = pixels[first : first + BATCH]
+                batch[: len(part)] = part
+                outputs = self.session.run(["features", "logits"], {"images": batch})
+                rows = slice(first, first + len(part))
+                features[rows], logits[rows] = (values[: len(part)] for values in outputs)
+                bar.update(len(part))
         exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return Seen(features, exponentials / exponentials.sum(axis=1, keepdims=True))
+        return Extracted(features, exponentials / exponentials.sum(axis=1, keepdims=True))

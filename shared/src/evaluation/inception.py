@@ -1,11 +1,11 @@
-"""Features of the Inception network that published FIDs are computed with, for who has its weights.
+"""Features of the Inception network that published FIDs are computed with, for those who have its weights.
 
     network = load(weights, len(samples))
     a, b = (moments(features(network, images)) for images in (samples, test_images))
     fid = frechet_distance(a, b)
 
 The network is torch-fidelity's (Obukhov et al. 2020), an optional package; its weights are a file of 95 MB. This
-module imports PyTorch only when asked for features, and only by name: ddpm_shared knows no framework.
+module imports PyTorch only to compute features, and only by name: ddpm_shared knows no framework.
 """
 
 import contextlib
@@ -23,9 +23,10 @@ from tqdm import tqdm
 
 from ddpm_shared.datasets import Split
 from ddpm_shared.errors import UserError
+from ddpm_shared.evaluation.cache import Arrays, cached
 from ddpm_shared.evaluation.judge import Judge
-from ddpm_shared.evaluation.kept import Arrays, kept
 from ddpm_shared.evaluation.metrics import Moments, frechet_distance, moments
+from ddpm_shared.evaluation.records import InceptionRecord
 from ddpm_shared.images import Pixels
 
 URL = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
@@ -33,7 +34,7 @@ SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"  # o
 FEATURES = 2048
 AT_LEAST = FEATURES  # images; fewer leave the covariance singular
 BATCH = 32
-PART = 1000  # images whose features are kept together
+PART = 1000  # images whose features are cached together
 RULE = (
     "grey repeated into three channels, resized from 28 x 28 to 299 x 299 by the bilinear interpolation of TensorFlow "
     "1 (corners not aligned, no half pixel), scaled to [-1, 1) as (x - 128) / 128; the 2048 features of the last "
@@ -89,11 +90,11 @@ def load(weights: Path, num_images: int) -> Any:
         )
     try:
         with weights.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise UserError(f"cannot read the Inception weights {weights} ({error.strerror}): download {URL}") from None
-    if found != SHA256:  # also because torch-fidelity unpickles the file, which can run any code
-        raise UserError(f"{weights} has SHA-256 {found}, not {SHA256} of the Inception weights: download {URL}")
+    if digest != SHA256:  # also because torch-fidelity unpickles the file, which can run any code
+        raise UserError(f"{weights} has SHA-256 {digest}, not {SHA256} of the Inception weights: download {URL}")
     try:
         with bare_package("torch_fidelity"):
             network = importlib.import_module("torch_fidelity.feature_extractor_inceptionv3")
@@ -111,27 +112,27 @@ def features(network: Any, pixels: Pixels, on_batch: Callable[[int], object] = l
     Args:
         network: of load().
         pixels: [N, 28, 28, 1] uint8.
-        on_batch: told how many images are done since it was last told; for a progress bar.
+        on_batch: called with the number of images of each batch, for a progress bar.
 
     Returns:
         [N, 2048], computed in float32.
     """
     torch = importlib.import_module("torch")
-    found = np.empty((len(pixels), FEATURES))
+    values = np.empty((len(pixels), FEATURES))
     with torch.inference_mode():
         for start in range(0, len(pixels), BATCH):
             batch = pixels[start : start + BATCH].transpose(0, 3, 1, 2).repeat(3, axis=1)  # [B, 3, 28, 28]
             (pooled,) = network(torch.from_numpy(batch))
-            found[start : start + BATCH] = pooled.numpy()
+            values[start : start + BATCH] = pooled.numpy()
             on_batch(len(batch))
-    return found
+    return values
 
 
-def fid(judge: Judge, pixels: Pixels, network: Any) -> dict[str, Any]:
+def fid(judge: Judge, pixels: Pixels, network: Any) -> InceptionRecord:
     """FID by Inception of images against the judge's reference, and its floor.
 
-    It takes an hour for 20,000 images on two cores. The features of the reference are kept part by part, so that what
-    was interrupted goes on, and the next time is shorter.
+    It takes an hour for 20,000 images on two cores. The features of the reference are cached part by part, so that an
+    interrupted run goes on where it was, and the next one is shorter.
 
     Args:
         judge: the real images.
@@ -152,17 +153,17 @@ def fid(judge: Judge, pixels: Pixels, network: Any) -> dict[str, Any]:
                 def compute(part: Pixels = part) -> Arrays:
                     return {"features": features(network, part, bar.update)}
 
-                parts.append(kept("inception", (split.sha256, SHA256, str(first)), compute)["features"])
-                bar.update(min(first + len(part), count) - bar.n)  # of what was kept
+                parts.append(cached("inception", (split.sha256, SHA256, str(first)), compute)["features"])
+                bar.update(min(first + len(part), count) - bar.n)  # of a cached part
         return moments(np.concatenate(parts)[:count])
 
     with tqdm(total=len(pixels), desc="Inception, images", unit="img", leave=False) as bar:
-        seen = moments(features(network, pixels, bar.update))
+        of_images = moments(features(network, pixels, bar.update))
     real = of_split(judge.reference, len(judge.reference.images))
     floor_images = min(len(pixels), len(judge.other.images))
     enough = floor_images >= AT_LEAST
     return {
-        "fid": frechet_distance(seen, real),
+        "fid": frechet_distance(of_images, real),
         "fid_floor": frechet_distance(of_split(judge.other, floor_images), real) if enough else None,
         "floor_images": floor_images,
         "weights_sha256": SHA256,

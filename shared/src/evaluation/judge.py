@@ -5,34 +5,35 @@ the same number for as many real images of the other split, which nothing that l
 beat.
 """
 
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ddpm_shared import streams
-from ddpm_shared.datasets import CLASS_NAMES, Split
+from ddpm_shared.datasets import Split
 from ddpm_shared.errors import UserError
 from ddpm_shared.evaluation import metrics, neighbours
-from ddpm_shared.evaluation.extractor import DIMENSIONS, SPACE, Extractor, Seen
-from ddpm_shared.evaluation.kept import Arrays, kept
+from ddpm_shared.evaluation.cache import Arrays, cached
+from ddpm_shared.evaluation.extractor import CLASSES, DIMENSIONS, SPACE, Extracted, Extractor
+from ddpm_shared.evaluation.records import Judgement, Memorised
 from ddpm_shared.images import Pixels
+from ddpm_shared.records.types import Scores
 
-Record = dict[str, Any]
 SplitName = Literal["train", "test"]
 
 NEIGHBOUR_IMAGES = 10_000  # at most so many of each set in precision, recall, density and coverage
 
 
 class Judge:
-    """Real images to hold others against, looked at once.
+    """Real images to compare others with; their features are computed once.
 
     Args:
         train: the training images.
         test: the test images.
         reference: which of the two others are compared with; the remaining one makes the floor.
-        extractor: the eyes (default: the classifier in the package).
+        extractor: makes features of images (default: the classifier in the package).
 
     Raises:
         UserError: no extractor.
@@ -44,42 +45,43 @@ class Judge:
         self.extractor = extractor or Extractor()
         self.train, self.test = train, test
         self.reference, self.other = (train, test) if reference == "train" else (test, train)
-        self.reference_seen, self.other_seen = self._look_at(self.reference), self._look_at(self.other)
-        self.moments = metrics.moments(self.reference_seen.features)
+        self.reference_extracted, self.other_extracted = self._extract(self.reference), self._extract(self.other)
+        self.moments = metrics.moments(self.reference_extracted.features)
 
-    def _look_at(self, split: Split) -> Seen:
+    def _extract(self, split: Split) -> Extracted:
         def compute() -> Arrays:
             return vars(self.extractor(split.images, f"features, {split.split}"))
 
-        return Seen(**kept("features", (split.sha256, str(len(split.images)), self.extractor.sha256), compute))
+        return Extracted(**cached("features", (split.sha256, str(len(split.images)), self.extractor.sha256), compute))
 
-    def scores(self, seen: Seen) -> Record:
-        """Every number that the features give, for images that `self.extractor` has seen.
+    def scores(self, extracted: Extracted) -> Scores:
+        """Every number that the features of images give, as `self.extractor` makes them.
 
         Raises:
             UserError: fewer images than features.
         """
-        require_enough(count := len(seen))
-        matched = min(count, len(self.reference_seen), NEIGHBOUR_IMAGES)
-        real = self.reference_seen.take(_chosen(len(self.reference_seen), matched))
-        near = metrics.neighbour_metrics(real.features, seen.features[:matched])
-        kid = metrics.kernel_distance(seen.features, self.reference_seen.features)
+        require_enough(count := len(extracted))
+        matched = min(count, len(self.reference_extracted), NEIGHBOUR_IMAGES)
+        real = self.reference_extracted.take(_chosen(len(self.reference_extracted), matched))
+        near = metrics.neighbour_metrics(real.features, extracted.features[:matched])
+        kid = metrics.kernel_distance(extracted.features, self.reference_extracted.features)
         return {
             "num_images": count,
-            "fid_fashion": metrics.frechet_distance(metrics.moments(seen.features), self.moments),
+            "fid_fashion": metrics.frechet_distance(metrics.moments(extracted.features), self.moments),
             "kid_fashion": kid.mean,
             "kid_fashion_std": kid.std,
-            "inception_score_fashion": metrics.inception_score(seen.probabilities),
+            "inception_score_fashion": metrics.inception_score(extracted.probabilities),
             "precision": near.precision,
             "recall": near.recall,
             "density": near.density,
             "coverage": near.coverage,
-            "class_histogram": np.bincount(seen.probabilities.argmax(1), minlength=len(CLASS_NAMES)).tolist(),
+            "class_histogram": np.bincount(extracted.probabilities.argmax(1), minlength=CLASSES).tolist(),
         }
 
-    def floor(self, count: int) -> Record:
+    def floor(self, count: int) -> Scores:
         """The scores of `count` real images of the other split, or of all of it where it has fewer."""
-        return self.scores(self.other_seen.take(_chosen(len(self.other_seen), min(count, len(self.other_seen)))))
+        available = len(self.other_extracted)
+        return self.scores(self.other_extracted.take(_chosen(available, min(count, available))))
 
     def nearest(
         self, pixels: Pixels, description: str = "nearest training images"
@@ -95,10 +97,10 @@ class Judge:
             return {"distance": self.nearest(self.test.images, "nearest, test images")[1]}
 
         hashes = [text for split in (self.train, self.test) for text in (split.sha256, str(len(split.images)))]
-        return kept("nearest", tuple(hashes), compute)["distance"]
+        return cached("nearest", tuple(hashes), compute)["distance"]
 
-    def evaluate(self, pixels: Pixels, distances: NDArray[np.float64]) -> Record:
-        """All that is said of images in evaluation.json; arguments and errors as in `scores` and `memorised`."""
+    def evaluate(self, pixels: Pixels, distances: NDArray[np.float64]) -> Judgement:
+        """All that evaluation.json states of images; arguments and errors as in `scores` and `memorised`."""
         scores, floor = self.scores(self.extractor(pixels)), self.floor(len(pixels))
         memorised = self.memorised(pixels, distances)
         return {
@@ -107,12 +109,12 @@ class Judge:
             "reference": self.reference.record,
             **scores,
             "fid_floor": floor["fid_fashion"],
-            "floor": floor | {"split": self.other.split},
+            "floor": {**floor, "split": self.other.split},
             "memorised": memorised,
             "notes": notes(len(pixels), memorised, floor),
         }
 
-    def memorised(self, pixels: Pixels, distance: NDArray[np.float64]) -> Record:
+    def memorised(self, pixels: Pixels, distance: NDArray[np.float64]) -> Memorised:
         """Whether images are copies: of training images, nearly or exactly, or of each other.
 
         Args:
@@ -130,30 +132,31 @@ class Judge:
         }
 
 
-def require_enough(count: int) -> None:
-    """Raise UserError if there are fewer images than features."""
+def require_enough(count: int, flag: str = "--num-images") -> None:
+    """Raise UserError if there are fewer images than features; `flag` sets how many are drawn."""
     if count < DIMENSIONS:
         raise UserError(
             f"{count} images are too few for a judgement: the covariance of {DIMENSIONS} features needs {DIMENSIONS} "
-            "images, and numbers worth comparing need 2,000: draw more with --num-images"
+            f"images, and numbers worth comparing need 2,000: draw more with {flag}"
         )
 
 
-def notes(count: int, memorised: Record, floor: Record) -> list[str]:
+def notes(count: int, memorised: Memorised, floor: Scores) -> list[str]:
     """What a reader of the numbers of `count` images must know before believing them, in sentences."""
-    said = []
-    for split in ("training", "test"):
-        if copies := memorised[f"copies_of_{split}_images"]:
+    sentences = []
+    of_split = {"training": memorised["copies_of_training_images"], "test": memorised["copies_of_test_images"]}
+    for split, copies in of_split.items():
+        if copies:
             which = "All" if copies == count else f"{copies:,} of the {count:,}"
-            said.append(f"{which} images are {split} images, copied exactly: what is judged here was not drawn.")
+            sentences.append(f"{which} images are {split} images, copied exactly: what is judged here was not drawn.")
     if repeated := memorised["copies_of_each_other"]:
-        said.append(f"{repeated:,} of the {count:,} images repeat another one exactly.")
+        sentences.append(f"{repeated:,} of the {count:,} images repeat another one exactly.")
     if floor["num_images"] < count:
-        said.append(
+        sentences.append(
             f"The floor is that of {floor['num_images']:,} real images, all there are, and so a little higher than "
             f"that of {count:,} would be."
         )
-    return said
+    return sentences
 
 
 def _chosen(available: int, count: int) -> NDArray[np.int64]:

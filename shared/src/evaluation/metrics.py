@@ -1,4 +1,4 @@
-"""What two sets of features [N, D] say about the images behind them. NumPy alone, float64, the same on every call.
+"""How far apart two sets of images are, by their features [N, D]. NumPy alone, float64, the same on every call.
 
 Features are what a classifier's last hidden layer makes of an image. All numbers here depend on the classifier, on how
 the images were shown to it and on how many there are: compare only what was computed alike.

@@ -1,6 +1,6 @@
 """evaluation.png: the samples, real images, every number beside its floor, and the nearest training images."""
 
-from typing import Any
+from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -8,16 +8,26 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from ddpm_shared import images
-from ddpm_shared.datasets import CLASS_NAMES, Split
+from ddpm_shared.datasets import Split
+from ddpm_shared.evaluation.records import Evaluation
 from ddpm_shared.images import Pixels
+from ddpm_shared.pages import BLUE, VERMILION
 
-Record = dict[str, Any]
-
-SAMPLE, REAL = "#d55e00", "#0072b2"  # told apart by every kind of colour vision (Okabe and Ito 2008)
+SAMPLE, REAL = VERMILION, BLUE
 SHOWN = 64  # images of a grid
 
-# What is in the table: key, name, which way is better.
-ROWS = (
+Score = Literal[
+    "fid_fashion",
+    "kid_fashion",
+    "kid_fashion_std",
+    "inception_score_fashion",
+    "precision",
+    "recall",
+    "density",
+    "coverage",
+]
+# The rows of the table: key, name, which way is better.
+ROWS: tuple[tuple[Score, str, str], ...] = (
     ("fid_fashion", "Fréchet distance (FID)", "lower"),
     ("kid_fashion", "kernel distance (KID)", "lower"),
     ("kid_fashion_std", "    its spread", ""),
@@ -30,7 +40,7 @@ ROWS = (
 
 
 def draw(
-    evaluation: Record,
+    evaluation: Evaluation,
     samples: Pixels,
     real: Split,
     distances: tuple[NDArray[np.float64], NDArray[np.float64]],
@@ -41,7 +51,7 @@ def draw(
     Args:
         evaluation: as in evaluation.json.
         samples: [N, 28, 28, 1] uint8.
-        real: what they were judged against.
+        real: the images that they were compared with.
         distances: [N] and [K], of the samples and of the test images to their nearest training images.
         nearest: [N, 28, 28, 1], those training images.
     """
@@ -55,7 +65,7 @@ def draw(
     _grid(axes[0, 0], samples[:SHOWN], "the images", SAMPLE)
     _grid(axes[0, 1], real.images[:SHOWN], f"real images, {real.split} split", REAL)
     _table(axes[0, 2], evaluation)
-    _classes(axes[1, 0], evaluation, real.labels)
+    _classes(axes[1, 0], evaluation, real)
     _distances(axes[1, 1], *distances)
     _pairs(axes[1, 2], samples, nearest, distances[0])
     if evaluation["notes"]:
@@ -73,7 +83,7 @@ def _grid(axes: Axes, pixels: Pixels, title: str, colour: str) -> None:
     axes.set_title(title, color=colour)
 
 
-def _table(axes: Axes, evaluation: Record) -> None:
+def _table(axes: Axes, evaluation: Evaluation) -> None:
     floor = evaluation["floor"]
     cells = [[name, f"{evaluation[key]:.3g}", f"{floor[key]:.3g}", better] for key, name, better in ROWS]
     heads = ["", "these", f"{floor['num_images']:,} real", "better"]
@@ -90,15 +100,15 @@ def _table(axes: Axes, evaluation: Record) -> None:
     axes.set_title("the numbers, and their floor")
 
 
-def _classes(axes: Axes, evaluation: Record, real_labels: NDArray[np.uint8]) -> None:
-    place = np.arange(len(CLASS_NAMES))
+def _classes(axes: Axes, evaluation: Evaluation, real: Split) -> None:
+    place = np.arange(len(real.class_names))
     shares = (
         (np.array(evaluation["class_histogram"]) / evaluation["num_images"], SAMPLE, "these, as classified", -0.2),
-        (np.bincount(real_labels, minlength=len(place)) / len(real_labels), REAL, "real, as labelled", 0.2),
+        (np.bincount(real.labels, minlength=len(place)) / len(real.labels), REAL, "real, as labelled", 0.2),
     )
     for share, colour, label, offset in shares:
         axes.barh(place + offset, 100 * share, 0.38, color=colour, label=label)
-    axes.set_yticks(place, CLASS_NAMES)
+    axes.set_yticks(place, real.class_names)
     axes.invert_yaxis()
     axes.set_xlabel("% of the images")
     axes.set_title("classes")

@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 
 from ddpm_shared import files
+from ddpm_shared.datasets.fashion_mnist import SHAPE
 from ddpm_shared.errors import UserError
-from ddpm_shared.images import Pixels
-
-SHAPE = (28, 28, 1)
+from ddpm_shared.images import Pixels, to_pixels
 
 
 def find(path: str | Path) -> Path:
@@ -34,7 +33,7 @@ def find(path: str | Path) -> Path:
 
 
 def read(path: Path) -> tuple[Pixels, dict[str, Any]]:
-    """The images of a .npz file, and what they came from, as ddpm_shared.sampling wrote it ({} where it did not).
+    """The images of a .npz file and their origin, as commands.sample wrote it ({} where there is none).
 
     Returns:
         [N, 28, 28, 1] uint8; floats in [-1, 1] are scaled to 0 .. 255 and rounded, as samples are.
@@ -43,16 +42,16 @@ def read(path: Path) -> tuple[Pixels, dict[str, Any]]:
         UserError: not a .npz file, no array `images`, or one of the wrong shape, kind or range.
     """
     try:
-        with path.open("rb") as file, np.load(file) as found:
-            images = found["images"]
-            origin = json.loads(str(found["origin"])) if "origin" in found else {}
+        with path.open("rb") as file, np.load(file) as arrays:
+            images = arrays["images"]
+            origin = json.loads(str(arrays["origin"])) if "origin" in arrays else {}
     except KeyError:
         raise UserError(f"{path} holds no array `images`: write one with np.savez(file, images=...)") from None
     except files.BROKEN_NPZ:
         raise UserError(f"{path} is not a whole .npz file: write it again with np.savez(file, images=...)") from None
     if images.ndim != 4 or images.shape[1:] != SHAPE:
         raise UserError(
-            f"{path}: images has shape {list(images.shape)}, but must have [N, 28, 28, 1]: "
+            f"{path}: images has shape {list(images.shape)}, but must have [N, {', '.join(map(str, SHAPE))}]: "
             "the judge knows Fashion-MNIST only, channels last"
         )
     if images.dtype == np.uint8:
@@ -69,4 +68,4 @@ def read(path: Path) -> tuple[Pixels, dict[str, Any]]:
         raise UserError(
             f"{path}: images is {images.dtype} from 0 to {high:.4g}, but -1 is black here: scale from [0, 1] by 2 x - 1"
         )
-    return np.rint((images + 1) * 127.5).astype(np.uint8), origin
+    return to_pixels(images), origin

@@ -1,0 +1,121 @@
+"""The layers that networks are made of, and the embedding of t. Mirror: ddpm_tf.networks.layers.
+
+Letters in the shape comments: B images, C channels, H and W height and width, D = 4 * base_channels.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 (the field's name for it)
+
+from ddpm_torch.config import ModelConfig
+
+GROUP_NORM_EPS = 1e-5  # Keras would take 1e-3
+
+
+def timestep_embedding(t: Tensor, dim: int) -> Tensor:
+    """The sinusoidal embedding of the diffusion time.
+
+    emb[i] = sin(t * w_i), emb[half + i] = cos(t * w_i), w_i = 10000 ** (-i / (half - 1)), half = dim / 2
+
+    Args:
+        t: [B] integer, 0 .. T - 1.
+        dim: even, 4 or more.
+
+    Returns:
+        [B, dim] float64, to be rounded by the caller.
+
+    Source: Vaswani et al. 2017 (arXiv:1706.03762), section 3.5, in Ho et al.'s arrangement.
+    Mirror: ddpm_tf.networks.layers.timestep_embedding.
+    """
+    half = dim // 2
+    exponents = torch.arange(half, dtype=torch.float64, device=t.device) / (half - 1)
+    frequencies = torch.exp(-math.log(10000.0) * exponents)  # [half]
+    angles = t.double()[:, None] * frequencies[None, :]  # [B] -> [B, half]
+    return torch.cat([torch.sin(angles), torch.cos(angles)], dim=1)
+
+
+class ResidualBlock(nn.Module):
+    """h = conv_1(silu(norm_1(x))) + time(emb);  y = skip(x) + conv_2(silu(norm_2(h))).
+
+    Args:
+        in_channels: C of x.
+        out_channels: C of y; where it differs from C of x, skip is a 1x1 convolution, else the identity.
+        config: the network's.
+
+    Source: Ho et al. 2020 (arXiv:2006.11239), appendix B.
+    Mirror: ddpm_tf.networks.layers.ResidualBlock.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, config: ModelConfig) -> None:
+        super().__init__()
+        self.norm_1 = nn.GroupNorm(config.num_groups, in_channels, eps=GROUP_NORM_EPS)
+        self.conv_1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        self.time = nn.Linear(4 * config.base_channels, out_channels)
+        self.norm_2 = nn.GroupNorm(config.num_groups, out_channels, eps=GROUP_NORM_EPS)
+        self.conv_2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
+        self.skip = nn.Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else None
+
+    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
+        """[B, C_in, H, W], [B, D] -> [B, C_out, H, W]."""
+        h = self.conv_1(F.silu(self.norm_1(x)))
+        h = h + self.time(emb)[:, :, None, None]  # [B, C_out] over all pixels
+        h = self.conv_2(F.silu(self.norm_2(h)))
+        return h + (x if self.skip is None else self.skip(x))
+
+
+class AttentionBlock(nn.Module):
+    """Every pixel looks at every other: y = x + project(softmax(q k^T / sqrt(C)) v), q, k, v linear in norm(x).
+
+    The key has no bias: softmax does not see it, so its gradient is rounding noise, which Adam would amplify.
+
+    Source: Vaswani et al. 2017 (arXiv:1706.03762), eq. 1, with one head.
+    Mirror: ddpm_tf.networks.layers.AttentionBlock.
+    """
+
+    def __init__(self, channels: int, config: ModelConfig) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(config.num_groups, channels, eps=GROUP_NORM_EPS)
+        self.query = nn.Linear(channels, channels)
+        self.key = nn.Linear(channels, channels, bias=False)
+        self.value = nn.Linear(channels, channels)
+        self.project = nn.Linear(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] -> [B, C, H, W]."""
+        _, channels, height, width = x.shape
+        tokens = self.norm(x).flatten(2).transpose(1, 2)  # [B, C, H, W] -> [B, H*W, C]
+        q, k, v = self.query(tokens), self.key(tokens), self.value(tokens)
+        weights = torch.softmax(q @ k.transpose(1, 2) / math.sqrt(channels), dim=-1)  # [B, H*W, H*W]
+        tokens = self.project(weights @ v)
+        return x + tokens.transpose(1, 2).unflatten(2, (height, width))  # [B, H*W, C] -> [B, C, H, W]
+
+
+class Downsample(nn.Module):
+    """Half the size, odd sizes rounded up, by a strided convolution. Mirror: ddpm_tf.networks.layers.Downsample."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] -> [B, C, ceil(H/2), ceil(W/2)]."""
+        return self.conv(x)
+
+
+class Upsample(nn.Module):
+    """Twice the size by repeating pixels, cut to `size`, then a convolution.
+
+    Mirror: ddpm_tf.networks.layers.Upsample.
+    """
+
+    def __init__(self, channels: int, size: int) -> None:
+        super().__init__()
+        self.size = size  # 2H, or 2H - 1 where the way down rounded up
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] -> [B, C, size, size]."""
+        x = F.interpolate(x, scale_factor=2, mode="nearest")
+        return self.conv(x[:, :, : self.size, : self.size])

@@ -1,0 +1,120 @@
+"""What the commands share: the flags of a trained network and of its data, and how both are loaded."""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from ddpm_shared import datasets
+from ddpm_shared.config import Config, Dataset, Device, Precision, flag, require
+from ddpm_shared.config.help import default_is
+from ddpm_shared.datasets import Split
+from ddpm_shared.errors import UserError
+from ddpm_shared.records import checkpoint, folder
+from ddpm_shared.records.checkpoint import Checkpoint
+
+
+@dataclass(frozen=True)
+class NetworkCommand:
+    """The flags of every command that evaluates a trained network."""
+
+    checkpoint: str = "boxed"
+    """Weights: a .safetensors file, a run folder, latest (this framework's newest run), or boxed (in the package)."""
+    num_images: int = 64
+    """Number of images."""
+    seed: int = 0
+    """Seed of the noise. Image i of a seed gets the same noise in any batch and in both frameworks."""
+    batch_size: int = 64
+    """Images in a batch."""
+    out: Annotated[str | None, default_is("runs/<kind>/<utc>-<framework>")] = None
+    """Folder to write to."""
+    overwrite: bool = False
+    """Replace the results in --out."""
+    raw: bool = False
+    """Use the weights of the last step instead of their moving average."""
+    precision: Precision = "fp32"
+    """Number format of the network's arithmetic."""
+    device: Device = "auto"
+    """Device to compute on. auto takes the GPU if there is one."""
+    threads: Annotated[int | None, default_is("one for each core")] = None
+    """CPU threads that one operation may use."""
+    compile: bool = False
+    """Compile the network with torch.compile or XLA. It pays off only for many images, if at all."""
+
+    def __post_init__(self) -> None:
+        for name in ("num_images", "batch_size"):
+            require(getattr(self, name) >= 1, flag(name), getattr(self, name), "must be 1 or more")
+        require(self.seed >= 0, "--seed", self.seed, "must be 0 or more")
+        require(self.threads is None or self.threads >= 1, "--threads", self.threads, "must be 1 or more")
+
+
+@dataclass(frozen=True)
+class DataCommand(NetworkCommand):
+    """The flags of every command that evaluates a trained network on test images."""
+
+    dataset: Annotated[Dataset | None, default_is("that of the run")] = None
+    """Data set of the test images."""
+    data_dir: Annotated[str | None, default_is("that of the run")] = None
+    """Folder with the four IDX files of the full set."""
+
+
+@dataclass(frozen=True)
+class NetworkPlan:
+    """A checked NetworkCommand."""
+
+    framework: str
+    command: NetworkCommand
+    checkpoint: Checkpoint
+    config: Config  # the checkpoint's, with the precision and device of the command
+    prefix: str  # of the weights to use: "model", or "ema" for their moving average
+    out: Path
+
+    def origin(self, **more: Any) -> str:
+        """Everything that the network's outputs depend on, as JSON. They do not depend on the batch size."""
+        return json.dumps(
+            {
+                "checkpoint": self.checkpoint.sha256,
+                "weights": self.prefix,
+                "seed": self.command.seed,
+                "precision": self.command.precision,
+                "compile": self.command.compile,
+                "framework": self.framework,
+            }
+            | more
+        )
+
+
+def load_network(framework: str, command: NetworkCommand) -> tuple[Checkpoint, Config, str]:
+    """The checkpoint that a command names, the settings to use it with, and the prefix of the weights to use.
+
+    Raises:
+        UserError: no such checkpoint, or a damaged one.
+    """
+    prefix = "model" if command.raw else "ema"
+    boxed = command.checkpoint == "boxed"
+    file = checkpoint.BOXED if boxed else folder.checkpoint_file(command.checkpoint, framework)
+    loaded = checkpoint.load(file, (prefix,))
+    arithmetic = {name: getattr(command, name) for name in ("precision", "device", "threads", "compile")}
+    return loaded, dataclasses.replace(loaded.config, **arithmetic), prefix
+
+
+def load_data(command: DataCommand, config: Config) -> tuple[Split, Split]:
+    """The training and the test images of a command, by default those of the run.
+
+    Raises:
+        UserError: no such data, or fewer test images than --num-images.
+    """
+    number = command.num_images
+    train, test = datasets.load(command.dataset or config.data.dataset, command.data_dir or config.data.data_dir)
+    require(number <= len(test.images), "--num-images", number, f"{test.name} has {len(test.images)} test images")
+    return train, test
+
+
+def results_folder(framework: str, command: NetworkCommand, kind: str, result: str) -> Path:
+    """The folder to write to, new or given by --out. Raises UserError if it already has the file `result`."""
+    out = Path(command.out) if command.out else folder.new_folder(kind, framework)
+    if (out / result).exists() and not command.overwrite:
+        what = kind.replace("-", " ")
+        raise UserError(f"{out} already holds {what}: choose another --out, or replace them with --overwrite")
+    return out

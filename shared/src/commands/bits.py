@@ -1,0 +1,166 @@
+"""Bits per dimension: the flags, the plan, and the loop over batches. Which image at which t: bits_estimate.py."""
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+from tqdm import tqdm
+
+from ddpm_shared import files, images, machine
+from ddpm_shared.command_line import parse_flags
+from ddpm_shared.commands.base import DataCommand, NetworkPlan, load_data, load_network, results_folder
+from ddpm_shared.commands.bits_estimate import BitsRecord, Bound, Floats, estimate, headline, picture, terms_of
+from ddpm_shared.commands.interruption import Interrupted, StopSignals
+from ddpm_shared.config import require
+from ddpm_shared.config.help import default_is
+from ddpm_shared.datasets import Split
+from ddpm_shared.frameworks import FRAMEWORKS
+
+PARTIAL = "bits_per_dim.partial.npz"
+
+
+@dataclass(frozen=True)
+class BitsCommand(DataCommand):
+    """Compute bits per dimension: an upper bound on the mean -log2 p(x_0) of test images under a trained network.
+
+    The training loss weighs the terms of the bound differently, for better pictures, so training does not minimise this
+    number. Writes bits_per_dim.json, and bits_per_dim.png, which shows the terms over t.
+    """
+
+    num_images: int = 500
+    """Number of images: the first of the test set. A multiple of --stride."""
+    clip_x_0: bool = True
+    """Clip the predicted x_0 to [-1, 1] at every step."""
+    stride: int = 10
+    """Evaluate image i only at t = i mod stride, then every stride-th t. 1 uses every t: exact, and slow."""
+    out: Annotated[str | None, default_is("runs/bits-per-dim/<utc>-<framework>")] = None
+    """Folder to write to."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.stride >= 1, "--stride", self.stride, "must be 1 or more")
+
+
+@dataclass(frozen=True)
+class BitsPlan(NetworkPlan):
+    """A checked BitsCommand."""
+
+    command: BitsCommand
+    test: Split
+    other_data: bool  # whether the network was trained on another data set than that of `test`
+
+
+def parse(framework: str, argv: Sequence[str] | None) -> BitsPlan:
+    """Read the flags of bits per dimension of the tree of `framework`, and load the weights and images that they name.
+
+    Raises:
+        UserError: a value that is wrong or does not fit the checkpoint or the data.
+    """
+    command = parse_flags(BitsCommand, argv, f"{FRAMEWORKS[framework].tree}.bits")
+    number, stride = command.num_images, command.stride
+    require(number % stride == 0, "--num-images", number, f"must be a multiple of --stride {stride}")
+    loaded, config, prefix = load_network(framework, command)
+    timesteps = config.diffusion.timesteps
+    require(stride <= timesteps, "--stride", stride, f"{loaded.path} was trained with {timesteps} steps only")
+    out = results_folder(framework, command, "bits-per-dim", "bits_per_dim.json")
+    train, test = load_data(command, config)
+    other_data = train.sha256 != loaded.dataset_sha256
+    return BitsPlan(framework, command, loaded, config, prefix, out, test, other_data)
+
+
+@dataclass(frozen=True)
+class Terms:
+    """The terms of the first n images, in bits per dimension."""
+
+    prior: Floats  # [n]
+    terms: Floats  # [n, ceil(T / stride)], as terms_of returns them
+    seconds: float
+
+
+def run(plan: BitsPlan, bound: Bound) -> int:
+    """Evaluate all terms batch by batch and write bits_per_dim.json and bits_per_dim.png.
+
+    Finished images are saved in bits_per_dim.partial.npz; the same command with --out continues from there.
+
+    Args:
+        plan: which images, and at which stride.
+        bound: the tree's.
+
+    Returns:
+        The exit code: 0, or 130 or 143 if interrupted.
+
+    Raises:
+        UserError: a term is not finite.
+    """
+    command, path = plan.command, plan.checkpoint.path
+    timesteps = plan.config.diffusion.timesteps
+    environment = machine.environment(bound.device_name, bound.threads)
+    plan.out.mkdir(parents=True, exist_ok=True)  # a folder that cannot be written to is reported before the work
+    version = environment["packages"][plan.framework]
+    print(f"{plan.framework} {version} on {bound.device_name} | {plan.test.name}, {command.num_images:,} test images")
+    if plan.other_data:
+        print(f"{path} was trained on another training set than that of {plan.test.name}")
+    partial = plan.out / PARTIAL
+    origin = plan.origin(clip_x_0=command.clip_x_0, stride=command.stride, images=plan.test.sha256)
+    done = _finished(partial, plan, origin)
+    evaluations = timesteps / command.stride  # of the network for an image, on average
+    total, initial = (round(number * evaluations) for number in (command.num_images, len(done.prior)))
+    bar = tqdm(total=total, initial=initial, unit="term", unit_scale=True)
+    try:
+        with StopSignals() as stop, bar:
+
+            def on_terms(count: int) -> None:
+                bar.update(count)
+                stop.check()
+
+            while (first := len(done.prior)) < command.num_images:
+                began = time.perf_counter()
+                pixels = plan.test.images[first : min(first + command.batch_size, command.num_images)]
+                terms = terms_of(bound, pixels, first, command.seed, command.stride, timesteps, on_terms)
+                done = Terms(
+                    np.concatenate([done.prior, bound.prior(pixels)]),
+                    np.concatenate([done.terms, terms]),
+                    done.seconds + time.perf_counter() - began,
+                )
+                if len(done.prior) < command.num_images:
+                    files.write_npz(partial, origin=origin, **vars(done))
+    except Interrupted:
+        saved = f"interrupted; {len(done.prior)} finished images are saved"
+        print(f"{saved}: the same command with --out {plan.out} continues", file=sys.stderr)
+        return stop.exit_code
+    result: BitsRecord = {
+        "framework": plan.framework,
+        "checkpoint": {"path": str(path), "sha256": plan.checkpoint.sha256, "step": plan.checkpoint.step},
+        "weights": plan.prefix,
+        "num_images": command.num_images,
+        "stride": command.stride,
+        "seed": command.seed,
+        "precision": command.precision,
+        "clip_x_0": command.clip_x_0,
+        "dataset": {"name": plan.test.name, "split": plan.test.split, "sha256": plan.test.sha256},
+        **estimate(done.prior, done.terms, command.stride, timesteps),
+        "seconds": done.seconds,
+        "environment": environment,
+    }
+    files.write_json(plan.out / "bits_per_dim.json", result)
+    images.write_figure(plan.out / "bits_per_dim.png", picture(result))
+    partial.unlink(missing_ok=True)
+    print(f"{headline(result)}: {plan.out / 'bits_per_dim.json'}, {plan.out / 'bits_per_dim.png'}")
+    return 0
+
+
+def _finished(partial: Path, plan: BitsPlan, origin: str) -> Terms:
+    """The terms that an interrupted run of the same command saved; none if there was none."""
+    blocks = -(-plan.config.diffusion.timesteps // plan.command.stride)
+    nothing = Terms(np.empty(0), np.empty((0, blocks)), 0.0)
+    saved = files.read_npz(partial)
+    if saved is None or str(saved.get("origin")) != origin:
+        return nothing
+    done = Terms(saved["prior"], saved["terms"], float(saved["seconds"]))
+    print(f"continuing after the {len(done.prior)} images in {partial}")
+    count = plan.command.num_images
+    return Terms(done.prior[:count], done.terms[:count], done.seconds)

@@ -1,0 +1,156 @@
+"""Drawing images: the flags, the plan, and the loop over batches, with progress and interruption."""
+
+import dataclasses
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any, Protocol
+
+import numpy as np
+from tqdm import tqdm
+
+from ddpm_shared import files, images
+from ddpm_shared.command_line import parse_flags
+from ddpm_shared.commands.base import NetworkCommand, NetworkPlan, load_network, results_folder
+from ddpm_shared.commands.interruption import Interrupted, StopSignals
+from ddpm_shared.config import require
+from ddpm_shared.config.help import default_is
+from ddpm_shared.config.sampling import SAMPLER_FACTS, Draw, Sampling, deterministic
+from ddpm_shared.frameworks import FRAMEWORKS
+from ddpm_shared.images import Pixels
+
+GRID_IMAGES = 64  # at most so many in grid.png
+GIF_IMAGES = 16
+GIF_FRAMES = 50
+PARTIAL = "samples.partial.npz"
+
+
+@dataclass(frozen=True)
+class SampleCommand(NetworkCommand):
+    """Draw images with a trained network of either framework.
+
+    Writes samples.npz (`images`, uint8 [N, H, W, C]) and grid.png.
+    """
+
+    out: Annotated[str | None, default_is("runs/samples/<utc>-<framework>")] = None
+    """Folder to write to."""
+    sampling: Sampling = field(default_factory=Sampling)
+    interpolate: Annotated[int | None, default_is("off")] = None
+    """Images in a row, each row going from one noise to another along the great circle between the two."""
+    gif: bool = False
+    """Write denoising.gif as well, which shows the first images at each step."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        columns, sampler = self.interpolate, self.sampling.sampler
+        require(columns is None or columns >= 2, "--interpolate", columns, "must be 2 or more")
+        require(
+            columns is None or not self.sampling.noisy,
+            "--interpolate with --sampler",
+            sampler if self.sampling.eta == 0 else f"{sampler} --eta {self.sampling.eta}",
+            f"it draws noise on the way, which hides the noise at the start; take one of {', '.join(deterministic())}",
+        )
+
+
+@dataclass(frozen=True)
+class SamplePlan(NetworkPlan):
+    """A checked SampleCommand."""
+
+    command: SampleCommand
+
+
+def parse(framework: str, argv: Sequence[str] | None) -> SamplePlan:
+    """Read the sampling flags of the tree of `framework` and load the weights that they name.
+
+    Raises:
+        UserError: a value that is wrong or does not fit the checkpoint.
+    """
+    command = parse_flags(SampleCommand, argv, f"{FRAMEWORKS[framework].tree}.inference")
+    loaded, config, prefix = load_network(framework, command)
+    command = dataclasses.replace(command, sampling=command.sampling.resolved(config.diffusion.timesteps))
+    out = results_folder(framework, command, "samples", "samples.npz")
+    return SamplePlan(framework, command, loaded, config, prefix, out)
+
+
+class Sampler(Protocol):
+    """What a tree provides: a network on a device that draws images."""
+
+    device_name: str
+
+    def draw(self, draw: Draw, on_step: Callable[[int, Any], None]) -> Pixels:
+        """The images [B, H, W, C]; after each step, on_step(steps that are left, the images as the tree has them)."""
+
+    def to_pixels(self, x: Any) -> Pixels:
+        """Images as the tree has them, as pixels [B, H, W, C]."""
+
+
+def run(plan: SamplePlan, sampler: Sampler) -> int:
+    """Draw all images batch by batch and write samples.npz, grid.png and, with --gif, denoising.gif.
+
+    Finished images are saved in samples.partial.npz; the same command with --out continues from there, since an image
+    depends on its seed and index alone.
+
+    Args:
+        plan: what to draw.
+        sampler: the tree's.
+
+    Returns:
+        The exit code: 0, or 130 or 143 if interrupted.
+    """
+    command = plan.command
+    facts = SAMPLER_FACTS[command.sampling.sampler]
+    print(
+        f"{plan.framework} {version(plan.framework)} on {sampler.device_name} | "
+        f"{facts.title}, {command.sampling.steps} steps | {plan.checkpoint.path}"
+    )
+    steps = command.sampling.steps or 0  # filled in by the plan
+    plan.out.mkdir(parents=True, exist_ok=True)  # a folder that cannot be written to is reported before the drawing
+    partial = plan.out / PARTIAL
+    origin = plan.origin(**dataclasses.asdict(command.sampling), interpolate=command.interpolate)
+    pixels = _finished(partial, plan, origin)
+    frames: list[Pixels] = []
+    shown = {round(k * (steps - 1) / (GIF_FRAMES - 1)) for k in range(GIF_FRAMES)}
+    bar = tqdm(total=command.num_images * steps, initial=len(pixels) * steps, unit="step", unit_scale=True)
+    try:
+        with StopSignals() as stop, bar:
+            while len(pixels) < command.num_images:
+                first = len(pixels)
+                count = min(command.batch_size, command.num_images - first)
+
+                def on_step(left: int, x: Any, first: int = first, count: int = count) -> None:
+                    if command.gif and first == 0 and left in shown:
+                        frames.append(images.grid(sampler.to_pixels(x)[:GIF_IMAGES]))
+                    bar.update(count)
+                    stop.check()
+
+                draw = Draw(command.seed, first, count, command.interpolate)
+                pixels = np.concatenate([pixels, sampler.draw(draw, on_step)])
+                if len(pixels) < command.num_images:
+                    files.write_npz(partial, images=pixels, origin=origin)
+    except Interrupted:
+        done = f"interrupted; {len(pixels)} finished images are saved"
+        print(f"{done}: the same command with --out {plan.out} continues", file=sys.stderr)
+        return stop.exit_code
+    files.write_npz(plan.out / "samples.npz", images=pixels, origin=origin)
+    partial.unlink(missing_ok=True)
+    images.write_png(plan.out / "grid.png", images.grid(pixels[:GRID_IMAGES], command.interpolate))
+    if frames:
+        images.write_gif(plan.out / "denoising.gif", frames)
+    elif command.gif:
+        print("no denoising.gif: its images were drawn before the interruption; run again with --overwrite to get it")
+    print(f"{len(pixels)} images: {plan.out / 'samples.npz'}, {plan.out / 'grid.png'}")
+    return 0
+
+
+def _finished(partial: Path, plan: SamplePlan, origin: str) -> Pixels:
+    """The images that an interrupted run of the same command saved, [n, H, W, C]; n = 0 if there was none."""
+    size, channels = plan.checkpoint.config.model.image_size, plan.checkpoint.config.model.image_channels
+    nothing = np.empty((0, size, size, channels), np.uint8)
+    saved = files.read_npz(partial)
+    if saved is None or str(saved.get("origin")) != origin:
+        return nothing
+    pixels = saved["images"]
+    print(f"continuing after the {len(pixels)} images in {partial}")
+    return pixels[: plan.command.num_images]

@@ -1,0 +1,213 @@
+"""Training: the flags, the plan, and the command of both trees. The loop is training_loop.py."""
+
+import argparse
+import dataclasses
+import math
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+from tqdm import tqdm
+
+from ddpm_shared import config as configs
+from ddpm_shared import datasets, machine
+from ddpm_shared.batches import Prefetcher
+from ddpm_shared.command_line import parse_flags
+from ddpm_shared.commands.epoch_end import make_judge
+from ddpm_shared.commands.learner import Learner
+from ddpm_shared.commands.training_loop import TrainingLoop
+from ddpm_shared.config import CHANGEABLE, Config, flag, require
+from ddpm_shared.config.help import default_is
+from ddpm_shared.datasets import Split
+from ddpm_shared.errors import UserError
+from ddpm_shared.frameworks import FRAMEWORKS
+from ddpm_shared.records import checkpoint
+from ddpm_shared.records import folder as folders
+from ddpm_shared.records.checkpoint import Checkpoint
+from ddpm_shared.records.run import Run
+
+WARM_UP_STEPS, TIMED_STEPS = 5, 20  # for --minutes
+
+
+@dataclass(frozen=True)
+class TrainCommand:
+    """Train a DDPM. A flag wins over --preset, --preset over --config, and --config over the defaults."""
+
+    config: Annotated[str | None, default_is("none")] = None
+    """JSON file of settings, in the form of a run's config.json."""
+    run_dir: Annotated[str | None, default_is("runs/<framework>/<utc>-<preset>")] = None
+    """Folder to write the run to."""
+    resume: Annotated[str | None, default_is("a new run")] = None
+    """Run to continue: its folder, or a checkpoint file (then in a new folder); without a value, the newest run."""
+    minutes: Annotated[float | None, default_is("set by --epochs and --max-steps")] = None
+    """Length of the training in minutes. Some steps are timed first, to set --epochs and --max-steps."""
+    stop_after: Annotated[float | None, default_is("never")] = None
+    """Minutes after which to stop, to continue later with --resume. The numbers stay those of the whole run."""
+    settings: Config = field(default_factory=Config)
+
+    def __post_init__(self) -> None:
+        for name in ("minutes", "stop_after"):
+            value = getattr(self, name)
+            require(value is None or 0 < value < float("inf"), flag(name), value, "must be positive")
+
+
+@dataclass(frozen=True)
+class TrainPlan:
+    """A checked TrainCommand: what to run, where, and from which checkpoint."""
+
+    framework: str
+    config: Config
+    folder: Path
+    resumed: Checkpoint | None
+    minutes: float | None = None
+    stop_after: float | None = None
+
+
+def parse(framework: str, argv: Sequence[str] | None) -> TrainPlan:
+    """Read the training flags of the tree of `framework`, "torch" or "tensorflow".
+
+    Raises:
+        UserError: a value that is wrong or does not fit the others or the resumed run.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    # The values that the flags override come from files that flags name, so these flags are read first.
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--preset")
+    first.add_argument("--config")
+    first.add_argument("--run-dir", "--run_dir")  # tyro takes either spelling
+    first.add_argument("--resume", nargs="?", const="latest")
+    known, _ = first.parse_known_args(arguments)
+    for index, argument in enumerate(arguments):
+        if argument == "--resume" and (index + 1 == len(arguments) or arguments[index + 1].startswith("--")):
+            arguments[index] = "--resume=latest"
+
+    resumed = None
+    if known.resume:
+        resumed = checkpoint.load(folders.checkpoint_file(known.resume, framework, known.run_dir))
+    settings = resumed.config if resumed else configs.read(known.config) if known.config else Config()
+    if resumed and known.config:
+        raise UserError("--resume takes the settings of the run: leave out --config")
+    if known.preset and not (resumed and known.preset == settings.preset):
+        settings = configs.with_preset(settings, known.preset)
+    module = f"{FRAMEWORKS[framework].tree}.train"
+    command = parse_flags(TrainCommand, arguments, module, default=TrainCommand(settings=settings))
+    if resumed:
+        _require_same(resumed, command.settings)
+        require(
+            command.minutes is None,
+            "--minutes",
+            command.minutes,
+            "a resumed run has its length already; stop it earlier with --stop-after, or lengthen it with --max-steps",
+        )
+
+    folder = _folder(command, framework, resumed)
+    if resumed is None or folder != _run_folder(resumed):
+        folders.require_free(folder)
+    return TrainPlan(framework, command.settings, folder, resumed, command.minutes, command.stop_after)
+
+
+def _run_folder(resumed: Checkpoint) -> Path:
+    return resumed.path.parent.parent
+
+
+def _folder(command: TrainCommand, framework: str, resumed: Checkpoint | None) -> Path:
+    if command.run_dir:
+        return Path(command.run_dir)
+    # A run continues in its own folder, unless another framework or an explicit file makes it a branch.
+    if resumed and resumed.framework == framework and not Path(command.resume or "").is_file():
+        return _run_folder(resumed)
+    return folders.new_folder(framework, command.settings.preset)
+
+
+def _require_same(resumed: Checkpoint, settings: Config) -> None:
+    differences = configs.differences(configs.to_dict(resumed.config), configs.to_dict(settings))
+    changed = [f"{key} was {old!r}, now {new!r}" for key, (old, new) in differences.items() if key not in CHANGEABLE]
+    if changed:
+        raise UserError(
+            f"a resumed run must keep its settings, but {'; '.join(changed)}. "
+            "Leave these flags out, or start a new run without --resume"
+        )
+
+
+def run(plan: TrainPlan, make_learner: Callable[[Config, int], Learner]) -> int:
+    """The train command of both trees.
+
+    Args:
+        plan: the checked command.
+        make_learner: (config, steps of the whole run) -> the tree's Learner, in its state before the first step.
+
+    Returns:
+        The exit code, as TrainingLoop.run returns it.
+
+    Raises:
+        UserError: bad input.
+        OSError: e.g. a full disk; the last checkpoint is whole.
+    """
+    framework, config = plan.framework, plan.config
+    train_split, test_split = datasets.load(config.data.dataset, config.data.data_dir)
+    config = configs.fitted(config, train_split.images.shape[1:])
+    if plan.resumed and plan.resumed.dataset_sha256 != train_split.sha256:
+        raise UserError(
+            f"{plan.resumed.path} was trained on data with SHA-256 {plan.resumed.dataset_sha256[:12]}..., but "
+            f"{train_split.name} has {train_split.sha256[:12]}...: choose that data with --dataset or --data-dir"
+        )
+    require(
+        config.training.batch_size <= len(train_split.images),
+        "--batch-size",
+        config.training.batch_size,
+        f"is more than the {len(train_split.images)} training images: choose a smaller one",
+    )
+    if plan.minutes:
+        learner = make_learner(config, config.training.num_steps(len(train_split.images)))
+        config = with_length(plan.minutes, config, learner, train_split)
+    settings, num_images = config.training, len(train_split.images)
+    # The judge comes first: it computes features of all real images, which takes a while, and may refuse.
+    judge = make_judge(train_split, test_split, settings.evaluate_images) if settings.evaluate_every else None
+    learner = make_learner(config, settings.num_steps(num_images))
+    if plan.resumed:
+        learner.load(plan.resumed)
+        if note := _new_end(plan.resumed, config, num_images):
+            print(note)
+    environment = machine.environment(learner.device_name, learner.threads)
+    records = Run(plan.folder, framework, config, environment, train_split, learner.num_parameters, plan.resumed)
+    print(
+        f"{framework} {environment['packages'][framework]} on {learner.device_name}, {learner.threads} threads, "
+        f"{config.precision} | {config.preset}, {learner.num_parameters:,} parameters | {train_split.name}, "
+        f"{num_images:,} images | {settings.num_steps(num_images):,} steps of {settings.batch_size} | {plan.folder}"
+    )
+    step = plan.resumed.step if plan.resumed else 0
+    return TrainingLoop(config, train_split, test_split, learner, records, judge, step, plan.stop_after).run()
+
+
+def with_length(minutes: float, config: Config, learner: Learner, split: Split) -> Config:
+    """`config` with as many steps as `learner` makes in that many minutes.
+
+    The time between the steps, for validation and pictures, is not counted. The steps change `learner`.
+    """
+    settings, batch_of, seconds = config.training, Prefetcher(split, config), []
+    for step in tqdm(range(WARM_UP_STEPS + TIMED_STEPS), desc="timing", unit="step", leave=False):
+        began = time.perf_counter()
+        learner.train_step(batch_of(step), step)
+        seconds.append(time.perf_counter() - began)
+    each = statistics.median(seconds[WARM_UP_STEPS:])
+    steps = max(1, round(60 * minutes / each))
+    epochs = math.ceil(steps / (len(split.images) // settings.batch_size))
+    speed = settings.batch_size / each
+    print(f"{speed:,.0f} images/s: --epochs {epochs} --max-steps {steps} takes {minutes:g} minutes")
+    return dataclasses.replace(config, training=dataclasses.replace(settings, epochs=epochs, max_steps=steps))
+
+
+def _new_end(resumed: Checkpoint, config: Config, num_images: int) -> str | None:
+    """A note for the user if the learning rate was falling already and the run gets another end."""
+    old, new = (each.training.num_steps(num_images) for each in (resumed.config, config))
+    falls = config.training.learning_rate_decay != "none" and old != new
+    if not falls or resumed.step <= config.training.decay_start * min(old, new):
+        return None
+    return (
+        f"note: the learning rate was falling towards step {old:,} and from here on falls towards step {new:,}: "
+        f"a run of {new:,} steps in one go computes something else"
+    )

@@ -1,0 +1,148 @@
+"""The training loop: steps, checkpoints and interruption. The end of an epoch is epoch_end.py.
+
+Both trees give it their Learner, so that a run leaves the same records whatever computes it.
+"""
+
+import contextlib
+import math
+import sys
+import time
+from typing import NoReturn
+
+from tqdm import tqdm
+
+from ddpm_shared.batches import Prefetcher
+from ddpm_shared.commands.epoch_end import EpochEnd, JudgeSamples
+from ddpm_shared.commands.interruption import Interrupted, StopSignals
+from ddpm_shared.commands.learner import Learner, finite_state, require_finite
+from ddpm_shared.config import Config
+from ddpm_shared.datasets import Split
+from ddpm_shared.records.run import Run
+from ddpm_shared.records.types import Status
+
+
+class TrainingLoop:
+    """The steps of a run, from one of them to the end.
+
+    Args:
+        config: all settings.
+        train_split: the images to learn from.
+        test_split: the images of the validation loss.
+        learner: the tree's, in the state after `step` steps.
+        records: the run folder to write to.
+        judge: evaluates samples; None if they are not evaluated.
+        step: training steps already made.
+        minutes: time limit, after which the run stops as if interrupted; None for no limit.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        train_split: Split,
+        test_split: Split,
+        learner: Learner,
+        records: Run,
+        judge: JudgeSamples | None = None,
+        step: int = 0,
+        minutes: float | None = None,
+    ) -> None:
+        self.settings, self.learner, self.records = config.training, learner, records
+        self.batch_of = Prefetcher(train_split, config)
+        self.steps_per_epoch = len(train_split.images) // self.settings.batch_size
+        self.num_steps = self.settings.num_steps(len(train_split.images))
+        self.step, self.minutes, self.stop = step, minutes, StopSignals(minutes)
+        self.end_epoch = EpochEnd(config, learner, records, test_split, self.num_steps, judge, self.stop.check)
+        # The step of the newest checkpoint in the folder; a run that continues in a new folder has none there yet.
+        self.saved = step if (records.folder / "checkpoints" / "latest").is_file() else None
+
+    @property
+    def epoch(self) -> int:
+        """The 1-based epoch of the step just made."""
+        return (self.step - 1) // self.steps_per_epoch + 1
+
+    def run(self) -> int:
+        """Train to the end, or until a signal or the time limit.
+
+        Returns:
+            The exit code: 0 completed or stopped by the time limit, 1 a number that is not finite, 130 or 143
+            interrupted.
+        """
+        records = self.records
+        try:
+            with self.stop, self._bar() as bar:
+                try:
+                    self._steps(bar)
+                except Interrupted:
+                    self._save()
+                    raise
+        except Interrupted:
+            records.finish("interrupted", self.step)
+            what = "interrupted" if self.stop.received else f"stopped after {self.minutes:g} minutes"
+            where = f"step {self.step} of {self.num_steps}"
+            print(f"{what} at {where}; continue with --resume {records.folder}", file=sys.stderr)
+            return self.stop.exit_code
+        except FloatingPointError as error:
+            last = f"the checkpoint of step {self.saved} is whole" if self.saved else "there was no checkpoint yet"
+            records.finish("failed", self.step, f"{error}; {last}")
+            print(f"error: {error}; {last}", file=sys.stderr)
+            return 1
+        except BaseException as error:
+            with contextlib.suppress(OSError):  # a full disk, perhaps: what matters is already written
+                status: Status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+                records.finish(status, self.step, f"{type(error).__name__}: {error}")
+            raise
+        records.finish("completed", self.step)
+        print(f"done: {records.folder / 'metrics.json'}")
+        return 0
+
+    def _steps(self, bar: "tqdm[NoReturn]") -> None:
+        # Ends of epochs and checkpoints come before the next step, so that a run resumed just there still makes them.
+        batch_size = self.settings.batch_size
+        seconds = images_since = 0.0
+        while True:
+            last = self.step == self.num_steps
+            if self._epoch_is_open(last):
+                self.end_epoch(self.step, self.epoch, images_since / seconds if seconds else None)
+                seconds = images_since = 0.0
+            if self.step > 0 and (last or self.step % self.settings.checkpoint_every == 0):
+                self._save()
+            if self.step >= self.num_steps:
+                return
+            began = time.perf_counter()
+            batch = self.batch_of(self.step)  # and the next one begins to be drawn, while this step is computed
+            loss, grad_norm, learning_rate = self.learner.train_step(batch, self.step)
+            seconds += time.perf_counter() - began
+            images_since += batch_size
+            finite = math.isfinite(loss) and math.isfinite(grad_norm)
+            require_finite(finite, "loss or its gradient", self.step + 1, self.settings)
+            self.step += 1
+            self.records.record_step(
+                {
+                    "step": self.step,
+                    "epoch": self.epoch,
+                    "images_seen": self.step * batch_size,
+                    "loss": loss,
+                    "grad_norm": grad_norm,
+                    "learning_rate": learning_rate,
+                }
+            )
+            bar.set_postfix(loss=f"{loss:.4f}", epoch=self.epoch, refresh=False)
+            bar.update(batch_size)
+            self.stop.check()
+
+    def _epoch_is_open(self, last: bool) -> bool:
+        """Whether an epoch ended with this step and is not recorded yet."""
+        history = self.records.history
+        ended = self.step > 0 and (last or self.step % self.steps_per_epoch == 0)
+        # A checkpoint that was taken out of its run folder comes without the losses of its epoch.
+        known = any(record["step"] == self.step for record in history["steps"])
+        return ended and known and self.step not in [epoch["step"] for epoch in history["epochs"]]
+
+    def _save(self) -> None:
+        if self.step and self.step != self.saved:
+            self.records.save_checkpoint(self.step, finite_state(self.learner, self.step, self.settings))
+            self.saved = self.step
+
+    def _bar(self) -> "tqdm[NoReturn]":
+        batch_size, framework = self.settings.batch_size, self.records.framework
+        return tqdm(total=self.num_steps * batch_size, initial=self.step * batch_size, desc=framework, unit="img")

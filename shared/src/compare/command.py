@@ -1,0 +1,63 @@
+"""The command line of a comparison: read the runs, compare them, write the files, print the tables."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import jsonschema
+import tyro
+
+from ddpm_shared import command_line, files, images
+from ddpm_shared.compare import charts, parity_table, report, sample_grids, tables
+from ddpm_shared.compare.comparison import compare
+from ddpm_shared.compare.run_records import RunRecord, read_run, schema
+from ddpm_shared.errors import UserError
+from ddpm_shared.records import folder
+
+
+@dataclass(frozen=True)
+class Command:
+    """Compare training runs: print a table, write report.html, comparison.json and loss.png."""
+
+    runs: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="A B [C ...]")] = ()
+    """Two or more run folders or metrics.json files; the first is the baseline."""
+    out: str | None = None
+    """Where to write (default: runs/compare/<utc>-<frameworks>)."""
+    allow_different: bool = False
+    """Compare runs whose data, seed or configuration differ, too."""
+    parity: str | None = None
+    """A parity.json to show in the report (default: runs/parity/parity.json, if it is there)."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Compare as the flags say; 0, however large the gaps. Raises UserError on bad input, OSError on a full disk."""
+    command = command_line.parse_flags(Command, argv, "ddpm_shared.compare")
+    if len(command.runs) < 2:
+        raise UserError(f"there are two runs to a comparison or more, not {len(command.runs)}: name the run folders")
+    compared = [read_run(path) for path in command.runs]
+    comparison = compare(compared, command.allow_different)
+    if command.parity or parity_table.DEFAULT.is_file():
+        comparison["parity"] = parity_table.read(Path(command.parity or parity_table.DEFAULT))
+    grids = []
+    for pair, run in zip(comparison["pairs"], compared[1:], strict=True):
+        folders = compared[0].folder, run.folder
+        grids.append(sample_grids.compare(*folders, (pair["a"], pair["b"]), run.metrics["config"]))
+        pair["samples"] = grids[-1].record
+    wrong = jsonschema.exceptions.best_match(
+        jsonschema.Draft202012Validator(schema("comparison")).iter_errors(comparison)
+    )
+    assert wrong is None, wrong.message  # what we publish is what we say we publish
+
+    out = Path(command.out) if command.out else folder.new_folder("compare", _frameworks(compared))
+    files.write_json(out / "comparison.json", comparison)
+    drawn = charts.curves(compared)
+    page = report.render(comparison, drawn, [grid.pictures for grid in grids])
+    files.write_atomically(out / "report.html", page.encode())
+    images.write_figure(out / "loss.png", charts.overview(drawn))
+    print(f"{tables.text(comparison)}\n\n{out / 'report.html'}, {out / 'comparison.json'}, {out / 'loss.png'}")
+    return 0
+
+
+def _frameworks(compared: Sequence[RunRecord]) -> str:
+    return "-".join(dict.fromkeys(run.metrics["framework"] for run in compared))

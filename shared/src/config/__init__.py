@@ -1,0 +1,193 @@
+"""Every setting of a run: frozen dataclasses, the presets, validation, and JSON both ways.
+
+One file a subject: data, model, diffusion, training, sampling. The field docstrings are what `--help` prints.
+"""
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import dacite
+
+from ddpm_shared.config.checks import flag, require
+from ddpm_shared.config.data import DataConfig, Dataset
+from ddpm_shared.config.diffusion import (
+    DIFFUSION_CHOICES,
+    DiffusionConfig,
+    LossWeighting,
+    Prediction,
+    ScheduleName,
+    Variance,
+)
+from ddpm_shared.config.help import default_is
+from ddpm_shared.config.model import PRESETS, ModelConfig, Preset
+from ddpm_shared.config.training import LearningRateDecay, TrainingConfig
+from ddpm_shared.errors import UserError, choice
+
+__all__ = [
+    "CHANGEABLE",
+    "DIFFUSION_CHOICES",
+    "PRESETS",
+    "Config",
+    "DataConfig",
+    "Dataset",
+    "Device",
+    "DiffusionConfig",
+    "LearningRateDecay",
+    "LossWeighting",
+    "ModelConfig",
+    "Precision",
+    "Prediction",
+    "Preset",
+    "ScheduleName",
+    "TrainingConfig",
+    "Variance",
+    "differences",
+    "fitted",
+    "flag",
+    "from_dict",
+    "read",
+    "require",
+    "to_dict",
+    "with_preset",
+]
+
+Precision = Literal["fp32", "bf16", "fp64"]
+Device = Literal["auto", "cpu", "gpu"]
+
+# What a resumed run may change: how far and where it runs, never what it computes.
+CHANGEABLE = {
+    "device",
+    "threads",
+    "compile",
+    "data.dataset",  # its hash is compared instead
+    "data.data_dir",
+    "training.epochs",
+    "training.max_steps",
+    "training.sample_every",
+    "training.sample_images",
+    "training.evaluate_every",
+    "training.evaluate_images",
+    "training.checkpoint_every",
+    "training.keep_checkpoints",
+}
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that decides what a run computes."""
+
+    preset: Preset = "small"
+    """Size of the network. The flags under `settings.model options` change it further."""
+    seed: int = 0
+    """Seed of every random draw: initial weights, batches, t and noise."""
+    precision: Precision = "fp32"
+    """Number format of the network's arithmetic. fp64 is for comparing the frameworks."""
+    device: Device = "auto"
+    """Device to compute on. auto takes the GPU if there is one."""
+    threads: Annotated[int | None, default_is("one for each core")] = None
+    """CPU threads that one operation may use."""
+    compile: bool = False
+    """Compile the network with torch.compile or XLA. It pays off only in long runs, if at all."""
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+
+    def __post_init__(self) -> None:
+        choice("preset", self.preset, get_args(Preset))
+        choice("precision", self.precision, get_args(Precision))
+        choice("device", self.device, get_args(Device))
+        require(self.seed >= 0, "--seed", self.seed, "must be 0 or more")
+        require(self.threads is None or self.threads >= 1, "--threads", self.threads, "must be 1 or more")
+
+    @property
+    def out_channels(self) -> int:
+        """Channels of the network's output: those of an image, and as many again for a learned variance."""
+        return self.model.image_channels * (2 if self.diffusion.variance == "learned_range" else 1)
+
+
+def with_preset(config: Config, preset: str) -> Config:
+    """`config` with the network of `preset`. Raises UserError for an unknown one."""
+    choice("preset", preset, tuple(PRESETS))
+    return dataclasses.replace(config, preset=preset, model=PRESETS[preset])  # type: ignore[arg-type]
+
+
+def fitted(config: Config, image_shape: tuple[int, ...]) -> Config:
+    """`config` for images of this shape, (height, width, channels), which comes from the data, never from the user.
+
+    Raises:
+        UserError: images that are not square, or of a size at which this network has no attention.
+    """
+    height, width, channels = image_shape
+    require(height == width, "--dataset", config.data.dataset, f"has images of {height} x {width}: they must be square")
+    model = dataclasses.replace(config.model, image_size=height, image_channels=channels)
+    return dataclasses.replace(config, model=model)
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+    """Every value as JSON types, nested as in Config."""
+    result: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))
+    return result
+
+
+def _checked(name: str, kind: Any) -> Callable[[object], object]:
+    def hook(value: object) -> object:
+        choice(name, value, get_args(kind))
+        return value
+
+    return hook
+
+
+_CHOICES = {
+    "preset": Preset,
+    "precision": Precision,
+    "device": Device,
+    "dataset": Dataset,
+    "learning_rate_decay": LearningRateDecay,
+    **DIFFUSION_CHOICES,
+}
+_HOOKS: Any = {float: float} | {kind: _checked(name, kind) for name, kind in _CHOICES.items()}
+
+
+def from_dict(values: Mapping[str, Any], source: str) -> Config:
+    """The inverse of to_dict; missing keys get their defaults.
+
+    Raises:
+        UserError: an unknown key, or a value of the wrong type or out of range. The message begins with `source`.
+    """
+    try:
+        if values.get("preset") in tuple(PRESETS):  # its network is what a partial "model" starts from
+            preset = dataclasses.asdict(PRESETS[values["preset"]])
+            values = {**values, "model": {**preset, **values.get("model", {})}}
+        return dacite.from_dict(Config, values, dacite.Config(strict=True, cast=[tuple], type_hooks=_HOOKS))
+    except (dacite.DaciteError, TypeError, ValueError) as error:
+        raise UserError(f"{source}: {error}") from None
+
+
+def read(path: str | Path) -> Config:
+    """The Config in a JSON file, such as config.json of a run folder. Raises UserError if the file is not one."""
+    try:
+        values = json.loads(Path(path).read_text())
+    except OSError as error:
+        raise UserError(f"cannot read the configuration {path}: {error.strerror}") from None
+    except ValueError as error:
+        raise UserError(f"{path} is not JSON: {error}") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{path} must hold a JSON object, not {type(values).__name__}")
+    return from_dict(values, str(path))
+
+
+def differences(a: dict[str, Any], b: dict[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:
+    """The dotted keys where two nested dicts differ, with both values (None for a missing key)."""
+    result: dict[str, tuple[Any, Any]] = {}
+    for key in dict.fromkeys([*a, *b]):
+        old, new = a.get(key), b.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            result |= differences(old, new, f"{prefix}{key}.")
+        elif old != new:
+            result[prefix + key] = (old, new)
+    return result

@@ -1,0 +1,77 @@
+"""Settings of the diffusion process, and of what the network predicts."""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from ddpm_shared.config.checks import require
+from ddpm_shared.errors import choice
+
+ScheduleName = Literal["linear", "scaled_linear", "quadratic", "cosine", "sigmoid"]
+Prediction = Literal["eps", "x_0", "v", "mean"]
+Variance = Literal["fixed_small", "fixed_large", "learned_range"]
+LossWeighting = Literal["simple", "min_snr"]
+
+DIFFUSION_CHOICES = {
+    "schedule": ScheduleName,
+    "prediction": Prediction,
+    "variance": Variance,
+    "loss_weighting": LossWeighting,
+}
+
+
+@dataclass(frozen=True)
+class DiffusionConfig:
+    """The forward process, and what the network predicts."""
+
+    schedule: ScheduleName = "linear"
+    """Growth of beta with t. scaled_linear (of latent diffusion) and quadratic are the same: sqrt(beta) is linear."""
+    timesteps: int = 1000
+    """Number of diffusion steps, T. If it is not 1000, adapt the betas too, or use --rescale-betas."""
+    beta_start: float = 1e-4
+    """First beta, at t = 0. Not used by cosine."""
+    beta_end: float = 0.02
+    """Last beta, at t = T - 1. Not used by cosine."""
+    rescale_betas: bool = False
+    """Multiply both betas by 1000 / timesteps, so that a process of any length ends with about the same noise."""
+    zero_terminal_snr: bool = False
+    """Shift the schedule so that x_t is pure noise at t = T - 1."""
+    prediction: Prediction = "eps"
+    """Quantity that the network predicts: the noise, the image, the velocity v, or the mean of x_prev."""
+    variance: Variance = "fixed_small"
+    """Variance of a reverse step: the posterior's, beta, or learned between them (the loss then includes the bound)."""
+    loss_weighting: LossWeighting = "simple"
+    """Weighting of the loss over t: equal, or min(SNR, gamma) times the squared error of x_0."""
+    min_snr_gamma: float = 5.0
+    """Largest weight of min_snr, gamma."""
+
+    def __post_init__(self) -> None:
+        for name, kind in DIFFUSION_CHOICES.items():
+            choice(name, getattr(self, name), get_args(kind))
+        require(self.timesteps >= 2, "--timesteps", self.timesteps, "must be 2 or more")
+        require(
+            0 < self.beta_start <= self.beta_end < 1,
+            "--beta-start, --beta-end",
+            (self.beta_start, self.beta_end),
+            "must satisfy 0 < start <= end < 1",
+        )
+        require(
+            self.beta_range[1] < 1,
+            "--rescale-betas with --timesteps",
+            self.timesteps,
+            f"makes beta_end {self.beta_range[1]:g}, which must be below 1",
+        )
+        require(
+            not (self.zero_terminal_snr and self.prediction == "eps"),
+            "--zero-terminal-snr with --prediction",
+            self.prediction,
+            "x_t is pure noise at t = T - 1, and from the noise alone no image follows; predict v or x_0",
+        )
+        require(
+            0 < self.min_snr_gamma < float("inf"), "--min-snr-gamma", self.min_snr_gamma, "must be positive and finite"
+        )
+
+    @property
+    def beta_range(self) -> tuple[float, float]:
+        """beta_start and beta_end as the schedules use them."""
+        factor = 1000 / self.timesteps if self.rescale_betas else 1.0
+        return factor * self.beta_start, factor * self.beta_end

@@ -1,0 +1,76 @@
+"""Settings of the network, and its sizes by name."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import tyro
+
+from ddpm_shared.config.checks import require
+
+Preset = Literal["tiny", "small", "base", "large"]
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The U-Net. Level i works at size / 2**i (rounded up) with base_channels * channel_mults[i] channels."""
+
+    base_channels: int = 32
+    """Channels of the first level."""
+    channel_mults: tuple[int, ...] = (1, 2, 4)
+    """Channels of each level, as multiples of --base-channels."""
+    num_res_blocks: int = 1
+    """Residual blocks per level on the way down; one more on the way up."""
+    attention_resolutions: tuple[int, ...] = (7,)
+    """Sizes (height = width) at which self-attention follows every residual block."""
+    num_groups: int = 2
+    """Groups of every GroupNorm. With fewer than 16 channels in a group, PyTorch is several times slower on a CPU."""
+    image_size: Annotated[int, tyro.conf.Suppress] = 28
+    """Height and width of the images. No flag: it comes from the data (config.fitted)."""
+    image_channels: Annotated[int, tyro.conf.Suppress] = 1
+    """Channels of the images. No flag: they come from the data (config.fitted)."""
+
+    def __post_init__(self) -> None:
+        require(
+            min(self.num_res_blocks, self.num_groups, self.image_size, self.image_channels) >= 1,
+            "--num-res-blocks, --num-groups, --image-size, --image-channels",
+            (self.num_res_blocks, self.num_groups, self.image_size, self.image_channels),
+            "must all be 1 or more",
+        )
+        require(
+            len(self.channel_mults) > 0 and min(self.channel_mults) >= 1,
+            "--channel-mults",
+            self.channel_mults,
+            "needs one positive number per level",
+        )
+        require(
+            self.base_channels >= 4 and self.base_channels % 2 == 0 and self.base_channels % self.num_groups == 0,
+            "--base-channels",
+            self.base_channels,
+            f"must be even, 4 or more and a multiple of --num-groups {self.num_groups}",
+        )
+        require(
+            set(self.attention_resolutions) <= set(self.resolutions),
+            "--attention-resolutions",
+            self.attention_resolutions,
+            f"the levels of this network work at {self.resolutions}",
+        )
+
+    @property
+    def resolutions(self) -> tuple[int, ...]:
+        """Height and width at each level, e.g. (28, 14, 7); an odd size is halved upwards, 7 -> 4."""
+        sizes = [self.image_size]
+        for _ in self.channel_mults[1:]:
+            sizes.append((sizes[-1] + 1) // 2)
+        return tuple(sizes)
+
+
+PRESETS: dict[str, ModelConfig] = {
+    "tiny": ModelConfig(
+        base_channels=16, channel_mults=(1, 2), num_res_blocks=1, attention_resolutions=(), num_groups=1
+    ),
+    "small": ModelConfig(),
+    "base": ModelConfig(num_res_blocks=2),
+    "large": ModelConfig(
+        base_channels=64, channel_mults=(1, 2, 4, 8), num_res_blocks=2, attention_resolutions=(4,), num_groups=4
+    ),
+}

@@ -1,0 +1,71 @@
+"""Settings of the training."""
+
+import sys
+from dataclasses import dataclass
+from typing import Annotated, Literal, get_args
+
+from ddpm_shared.config.checks import flag, require
+from ddpm_shared.config.help import default_is
+from ddpm_shared.errors import choice
+
+LearningRateDecay = Literal["none", "linear", "cosine"]
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Settings of the training. The defaults are those of the reference in docs/recipe.md."""
+
+    epochs: int = 20
+    """Passes over the training images."""
+    max_steps: Annotated[int | None, default_is("no limit")] = None
+    """Largest number of steps: the run ends there, even within an epoch."""
+    batch_size: int = 128
+    """Images in a training step."""
+    learning_rate: float = 1e-3
+    """Adam's step size after the warm-up."""
+    warmup_steps: int = 300
+    """Steps over which the learning rate grows linearly from 0."""
+    learning_rate_decay: LearningRateDecay = "linear"
+    """Shape of the learning rate's decay, which begins after the fraction --decay-start of the run."""
+    decay_start: float = 0.3
+    """Fraction of the run before the decay, in [0, 1)."""
+    final_learning_rate: float = 0.02
+    """Learning rate at the end of the decay, as a fraction of --learning-rate."""
+    max_grad_norm: float = 1.0
+    """Largest global norm of the gradients: longer ones are scaled down to it."""
+    ema_decay: float = 0.999
+    """Decay of the exponential moving average of the weights; early on it is (1 + k) / (10 + k) at update k."""
+    validation_images: Annotated[int | None, default_is("all")] = None
+    """Number of test images for the validation loss at the end of each epoch."""
+    sample_every: int = 5
+    """Epochs between pictures of samples; one more is drawn at the end. 0 draws none."""
+    sample_images: int = 16
+    """Images in such a picture."""
+    evaluate_every: int = 0
+    """Epochs between evaluations of samples, with one more at the end; the best checkpoint is saved. 0 makes none."""
+    evaluate_images: int = 256
+    """Images drawn for an evaluation."""
+    checkpoint_every: int = 500
+    """Steps between checkpoints; one more is written at the end."""
+    keep_checkpoints: int = 3
+    """Number of checkpoints that stay in the run folder: the newest."""
+
+    def __post_init__(self) -> None:
+        choice("learning_rate_decay", self.learning_rate_decay, get_args(LearningRateDecay))
+        counts = ("epochs", "batch_size", "sample_images", "evaluate_images", "checkpoint_every", "keep_checkpoints")
+        for name in counts:
+            require(getattr(self, name) >= 1, flag(name), getattr(self, name), "must be 1 or more")
+        for name in ("max_steps", "validation_images"):
+            value = getattr(self, name)
+            require(value is None or value >= 1, flag(name), value, "must be 1 or more")
+        for name in ("warmup_steps", "sample_every", "evaluate_every"):
+            require(getattr(self, name) >= 0, flag(name), getattr(self, name), "must be 0 or more")
+        for name in ("learning_rate", "max_grad_norm"):
+            value = getattr(self, name)
+            require(0 < value < float("inf"), flag(name), value, "must be positive and finite")
+        for name in ("ema_decay", "decay_start", "final_learning_rate"):
+            require(0 <= getattr(self, name) < 1, flag(name), getattr(self, name), "must be in [0, 1)")
+
+    def num_steps(self, num_images: int) -> int:
+        """Training steps of the whole run on `num_images` images; an epoch leaves out what fills no batch."""
+        return min(self.epochs * (num_images // self.batch_size), self.max_steps or sys.maxsize)

@@ -1,0 +1,49 @@
+"""What a data set is: a source, by what is known before its files are read, and a split of it in memory."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddpm_shared.datasets.download import Verified
+
+
+class SplitRecord(TypedDict):
+    """A split, as JSON files describe it."""
+
+    name: str
+    split: str
+    num_images: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Split:
+    """One split in memory."""
+
+    name: str  # of the data set, e.g. "fashion-mnist"
+    split: str  # "train" or "test"
+    images: NDArray[np.uint8]  # [N, H, W, C], 0 is black
+    labels: NDArray[np.uint8]  # [N], indices into class_names
+    sha256: str  # of the decompressed images file
+    class_names: tuple[str, ...] = ()  # by label; () where there are no classes
+
+    @property
+    def record(self) -> SplitRecord:
+        """The split, as JSON files describe it."""
+        return {"name": self.name, "split": self.split, "num_images": len(self.images), "sha256": self.sha256}
+
+
+class Source(NamedTuple):
+    """A data set by name. `fetch` finds its files, given the user's --data-dir; `splits` makes (train, test) of them.
+
+    `fetch` raises UserError where there is no good copy.
+    """
+
+    name: str
+    shape: tuple[int, int, int]  # of an image: height, width, channels
+    class_names: tuple[str, ...]  # by label
+    fetch: Callable[[str | None], Sequence[Verified]]
+    splits: Callable[[Sequence[Verified]], tuple[Split, Split]]

@@ -1,0 +1,100 @@
+"""The command line of an evaluation: read the images, judge them, write the files, print the table."""
+
+import hashlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, get_args
+
+import tyro
+
+from ddpm_shared import command_line, datasets, files, images
+from ddpm_shared.config import Dataset
+from ddpm_shared.errors import choice
+from ddpm_shared.evaluation import inception, picture, samples
+from ddpm_shared.evaluation.extractor import Extractor
+from ddpm_shared.evaluation.judge import Judge, SplitName, require_enough
+from ddpm_shared.evaluation.records import SCHEMA_VERSION, Evaluation
+from ddpm_shared.tables import aligned
+
+
+@dataclass(frozen=True)
+class Command:
+    """Compare images with real ones: print a table, write evaluation.json and evaluation.png."""
+
+    samples: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="SAMPLES")]
+    """A samples.npz, the folder of one, or a run folder with samples/samples.npz in it."""
+    reference: SplitName = "train"
+    """Split of the real images to compare with; the other one makes the floor."""
+    out: str | None = None
+    """Where to write (default: the folder evaluation/ beside the samples or in the run folder)."""
+    dataset: Dataset = "auto"
+    """The full Fashion-MNIST, its subset in the package, or (auto) the full set if it can be had."""
+    data_dir: str | None = None
+    """A folder with the four IDX files of the full set."""
+    extractor: str | None = None
+    """ONNX file of another feature extractor (default: the classifier in the package)."""
+    inception_weights: str | None = None
+    """torch-fidelity's file of weights; FID is then computed with Inception's features as well."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Judge as the flags say. Returns 0; raises UserError on bad input, OSError on a full disk."""
+    command = command_line.parse_flags(Command, argv, "ddpm_shared.evaluation")
+    choice("reference", command.reference, get_args(SplitName))
+    file = samples.find(command.samples)
+    pixels, origin = samples.read(file)
+    require_enough(len(pixels))
+    weights = command.inception_weights
+    network = inception.load(Path(weights), len(pixels)) if weights else None
+    extractor = Extractor(Path(command.extractor) if command.extractor else None)
+    train, test = datasets.load(command.dataset, command.data_dir)
+    out = Path(command.out) if command.out else _beside(Path(command.samples))
+    out.mkdir(parents=True, exist_ok=True)  # a folder that cannot be written to is reported before the work
+    judge = Judge(train, test, command.reference, extractor)
+
+    began = time.perf_counter()
+    index, distances = judge.nearest(pixels)
+    evaluation: Evaluation = {
+        "schema_version": SCHEMA_VERSION,
+        "created_utc": datetime.now(UTC).isoformat(timespec="seconds"),
+        "samples": {"path": str(file), "sha256": hashlib.sha256(file.read_bytes()).hexdigest(), "origin": origin},
+        **judge.evaluate(pixels, distances),
+        "inception": inception.fid(judge, pixels, network) if network else None,
+        "seconds": time.perf_counter() - began,
+    }
+    files.write_json(out / "evaluation.json", evaluation)
+    of_both = distances, judge.honest_distances()
+    drawn = picture.draw(evaluation, pixels, judge.reference, of_both, train.images[index])
+    images.write_figure(out / "evaluation.png", drawn, dpi=100)
+    print(f"{text(evaluation)}\n\n{out / 'evaluation.json'}, {out / 'evaluation.png'}")
+    return 0
+
+
+def _beside(path: Path) -> Path:
+    return (path if path.is_dir() else path.parent) / "evaluation"
+
+
+def text(evaluation: Evaluation) -> str:
+    """The numbers as a table, what they refer to, and the notes."""
+    floor, reference, memorised = evaluation["floor"], evaluation["reference"], evaluation["memorised"]
+    rows = [("", "images", "floor", "better"), ("number of images", evaluation["num_images"], floor["num_images"], "")]
+    rows += [(name, evaluation[key], floor[key], better) for key, name, better in picture.ROWS]
+    lines = aligned(rows, digits=4)
+    close = memorised["share_closer_than_99_percent_of_test_images"]
+    lines += [
+        "",
+        f"In the space of {evaluation['feature_space']};",
+        f"extractor {evaluation['extractor_sha256'][:12]}; against {reference['num_images']:,} images, the "
+        f"{reference['split']} split of {reference['name']}; floor: real images of the {floor['split']} split.",
+        f"Nearest training image: {memorised['median_distance']:.1f} grey levels away (median), that of test images "
+        f"{memorised['median_distance_of_test_images']:.1f}; {close:.1%} are nearer than 99 % of those are.",
+    ]
+    if by_inception := evaluation["inception"]:
+        inception_floor = (
+            f"{by_inception['fid_floor']:.4g}" if by_inception["fid_floor"] else "unknown, of too few real images"
+        )
+        lines.append(f"FID by Inception: {by_inception['fid']:.4g}, floor {inception_floor}.")
+    return "\n".join([*lines, *evaluation["notes"]])

@@ -1,0 +1,69 @@
+"""evaluation.json, as Python types."""
+
+from typing import Any, TypedDict
+
+from ddpm_shared.datasets.source import SplitRecord
+from ddpm_shared.records.types import Scores
+
+SCHEMA_VERSION = 1
+
+
+class Floor(Scores):
+    """The scores of real images."""
+
+    split: str
+
+
+class Memorised(TypedDict):
+    """Whether images are copies. Distances are root-mean-square differences in grey levels to a training image."""
+
+    median_distance: float
+    median_distance_of_test_images: float
+    share_closer_than_99_percent_of_test_images: float
+    copies_of_training_images: int
+    copies_of_test_images: int
+    copies_of_each_other: int
+
+
+class Judgement(Scores):
+    """What the judge finds out about images."""
+
+    feature_space: str
+    extractor_sha256: str
+    reference: SplitRecord
+    fid_floor: float
+    floor: Floor
+    memorised: Memorised
+    notes: list[str]
+
+
+class InceptionRecord(TypedDict):
+    """FID by the features of Inception; the floor is None where too few real images are left for it."""
+
+    fid: float
+    fid_floor: float | None
+    floor_images: int
+    weights_sha256: str
+    rule: str
+
+
+class SamplesRecord(TypedDict):
+    """The file of images, and what they came from."""
+
+    path: str
+    sha256: str
+    origin: dict[str, Any]
+
+
+class Evaluation(Judgement):
+    """evaluation.json."""
+
+    schema_version: int
+    created_utc: str
+    samples: SamplesRecord
+    inception: InceptionRecord | None
+    seconds: float
+
+
+class CorruptionRow(Scores, Memorised):
+    """A row of corruptions.json."""

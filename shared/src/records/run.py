@@ -1,0 +1,188 @@
+"""Writing a run folder: everything that a training run leaves on disk.
+
+metrics.jsonl is append-only, one event per line; metrics.json is rewritten as a whole from the same records.
+"""
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ddpm_shared import files
+from ddpm_shared.config import Config, to_dict
+from ddpm_shared.datasets import Split
+from ddpm_shared.errors import UserError
+from ddpm_shared.machine import Environment
+from ddpm_shared.records import checkpoint
+from ddpm_shared.records.checkpoint import Checkpoint, Tensors
+from ddpm_shared.records.history import KINDS, Kind, best_evaluation, no_history, read_history, records_of
+from ddpm_shared.records.types import EpochRecord, EvaluationRecord, Final, Status, StepRecord
+
+SCHEMA_VERSION = 1
+BEST = "best.safetensors"
+
+
+class Run:
+    """The run folder of a training run, to be written to.
+
+    Args:
+        folder: created here; must be free unless the run continues in place.
+        framework: "torch" or "tensorflow".
+        config: all settings.
+        environment: as machine.environment returns it.
+        data: the training split.
+        parameters: number of parameters of the network.
+        resumed: the checkpoint to continue from, or None.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        framework: str,
+        config: Config,
+        environment: Environment,
+        data: Split,
+        parameters: int,
+        resumed: Checkpoint | None = None,
+    ) -> None:
+        self.folder, self.framework, self.config, self.data = folder, framework, config, data
+        if resumed is not None:
+            source = {"framework": resumed.framework, "step": resumed.step, "checkpoint": str(resumed.path)}
+            environment = {**environment, "resumed_from": source}
+        self.header = {
+            "schema_version": SCHEMA_VERSION,
+            "framework": framework,
+            "status": "running",
+            "config": to_dict(config),
+            "environment": environment,
+            "dataset": data.record,
+            "parameters": parameters,
+        }
+        folder.mkdir(parents=True, exist_ok=True)
+        files.write_json(folder / "config.json", to_dict(config))
+        files.write_json(folder / "environment.json", environment)
+        self.history = no_history()
+        self.best_step = self._step_of_best()
+        if resumed is None:
+            self._append("start", {"step": 0})
+        else:
+            self._take_over(resumed)
+        self.began = time.perf_counter() - (self.history["steps"][-1]["wall_s"] if self.history["steps"] else 0.0)
+        self.write_metrics("running")
+
+    def _take_over(self, resumed: Checkpoint) -> None:
+        source = resumed.path.parent.parent
+        self.history = read_history(source, resumed.step)
+        log = self.folder / "metrics.jsonl"
+        if log.is_file():  # the run continues in place: remove a half-written last line
+            whole = log.read_bytes().rpartition(b"\n")
+            os.truncate(log, len(whole[0]) + len(whole[1]))
+            self._point_latest_to(resumed.path)  # perhaps an older one than before
+        else:
+            for kind in KINDS:
+                for record in records_of(self.history, kind):
+                    self._append(kind, record)
+        self._append("resume", {"step": resumed.step, "checkpoint": str(resumed.path), "framework": self.framework})
+
+    def _step_of_best(self) -> int | None:
+        with contextlib.suppress(UserError):  # no such file, or a damaged one
+            return checkpoint.load(self.folder / "checkpoints" / BEST, prefixes=()).step
+        return None
+
+    @property
+    def wall_s(self) -> float:
+        """Seconds since the run began, without the time between an interruption and its resumption."""
+        return time.perf_counter() - self.began
+
+    def record_step(self, record: StepRecord) -> None:
+        """Append one training step; `wall_s` is added."""
+        self._record("step", record)
+
+    def record_epoch(self, record: EpochRecord) -> None:
+        """Append one epoch, `wall_s` added, and rewrite metrics.json."""
+        self._record("epoch", record)
+        self.write_metrics("running")
+
+    def record_evaluation(self, record: EvaluationRecord) -> None:
+        """Append an evaluation of samples; `wall_s` is added."""
+        self._record("evaluation", record)
+
+    def save_checkpoint(self, step: int, tensors: Tensors) -> Path:
+        """Write checkpoints/step_<step>.safetensors, point `latest` to it, remove all but the newest few."""
+        folder = self.folder / "checkpoints"
+        path = folder / f"step_{step:08d}.safetensors"
+        self._write_checkpoint(path, step, tensors)
+        self._point_latest_to(path)
+        # A run that went back to an earlier step may have files of later steps there: they do not count.
+        written = sorted(old for old in folder.glob("step_*.safetensors") if old <= path)
+        for old in written[: -self.config.training.keep_checkpoints]:
+            old.unlink()
+        return path
+
+    def save_best(self, step: int, tensors: Tensors) -> None:
+        """Write checkpoints/best.safetensors, which save_checkpoint never removes."""
+        self._write_checkpoint(self.folder / "checkpoints" / BEST, step, tensors)
+        self.best_step = step
+
+    def _write_checkpoint(self, path: Path, step: int, tensors: Tensors) -> None:
+        checkpoint.save(
+            path,
+            tensors,
+            framework=self.framework,
+            step=step,
+            config=self.config,
+            dataset_sha256=self.data.sha256,
+        )
+        self._append("checkpoint", {"step": step, "file": path.name})
+
+    def _point_latest_to(self, path: Path) -> None:
+        files.write_atomically(self.folder / "checkpoints" / "latest", path.name.encode() + b"\n")
+
+    def finish(self, status: Status, step: int, message: str | None = None) -> None:
+        """Close the run as completed, interrupted or failed: an `end` event and the last metrics.json."""
+        self._append("end", {"step": step, "status": status} | ({"message": message} if message else {}))
+        self.write_metrics(status, message)
+
+    def write_metrics(self, status: Status, message: str | None = None) -> None:
+        """Rewrite metrics.json from the records so far."""
+        steps, epochs = self.history["steps"], self.history["epochs"]
+        final: Final = {
+            "step": steps[-1]["step"] if steps else 0,
+            "images_seen": steps[-1]["images_seen"] if steps else 0,
+            "loss": steps[-1]["loss"] if steps else None,
+            "train_loss": epochs[-1]["train_loss"] if epochs else None,
+            "validation_loss": epochs[-1]["validation_loss"] if epochs else None,
+            "wall_s": self.wall_s,
+        }
+        if message:
+            final["message"] = message
+        metrics = self.header | {
+            "status": status,
+            "history": self.history,
+            "final": final,
+            "evaluation": self._evaluation(),
+        }
+        files.write_json(self.folder / "metrics.json", metrics)
+
+    def _evaluation(self) -> dict[str, Any]:
+        """The newest evaluation, and the best one with its checkpoint file, if that is here; {} before the first."""
+        if not self.history["evaluations"]:
+            return {}
+        best = best_evaluation(self.history["evaluations"])
+        # A run that went back, or to another folder, may have the file of a later step there, or none.
+        file = f"checkpoints/{BEST}" if best["step"] == self.best_step else None
+        best_of_run = {"step": best["step"], "fid_fashion": best["fid_fashion"], "checkpoint": file}
+        return {**self.history["evaluations"][-1], "best": best_of_run}
+
+    def _record(self, kind: Kind, record: Mapping[str, Any]) -> None:
+        timed = {**record, "wall_s": self.wall_s}
+        self._append(kind, timed)  # comes first, since it refuses NaN
+        records_of(self.history, kind).append(timed)
+
+    def _append(self, event: str, record: Mapping[str, Any]) -> None:
+        line = json.dumps({"event": event, **record}, allow_nan=False)
+        with (self.folder / "metrics.jsonl").open("a") as file:
+            file.write(line + "\n")

@@ -1,0 +1,78 @@
+"""The records in metrics.jsonl and metrics.json, as types. The JSON Schema is ddpm_shared/metrics.schema.json."""
+
+from typing import Literal, NotRequired, TypedDict
+
+Status = Literal["running", "completed", "interrupted", "failed"]
+
+
+class StepRecord(TypedDict):
+    """One training step. Images are counted with repetition; times are in seconds since the run began."""
+
+    step: int  # 1-based
+    epoch: int  # 1-based
+    images_seen: int
+    loss: float
+    grad_norm: float  # before clipping
+    learning_rate: float
+    wall_s: NotRequired[float]  # added by Run
+
+
+class EpochRecord(TypedDict):
+    """The end of an epoch."""
+
+    epoch: int
+    step: int
+    train_loss: float  # mean over the epoch's steps
+    validation_loss: float  # of the averaged weights
+    images_per_s: float | None  # of the steps alone; None if none was made since a resumption
+    wall_s: NotRequired[float]
+
+
+class Scores(TypedDict):
+    """The numbers that the judge computes from images."""
+
+    num_images: int
+    fid_fashion: float
+    kid_fashion: float
+    kid_fashion_std: float
+    inception_score_fashion: float
+    precision: float
+    recall: float
+    density: float
+    coverage: float
+    class_histogram: list[int]  # how many images the classifier puts into each class
+
+
+class ScoresWithFloor(Scores):
+    """The scores of samples, and as `floor` those of the same number of real images."""
+
+    extractor_sha256: str
+    floor: Scores
+
+
+class EvaluationRecord(ScoresWithFloor):
+    """An evaluation of samples during training."""
+
+    step: int
+    epoch: int
+    wall_s: NotRequired[float]
+
+
+class History(TypedDict):
+    """All records of a run, oldest first."""
+
+    steps: list[StepRecord]
+    epochs: list[EpochRecord]
+    evaluations: list[EvaluationRecord]
+
+
+class Final(TypedDict):
+    """The last numbers of a run."""
+
+    step: int
+    images_seen: int
+    loss: float | None
+    train_loss: float | None
+    validation_loss: float | None
+    wall_s: float
+    message: NotRequired[str]

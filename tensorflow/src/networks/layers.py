@@ -1,0 +1,208 @@
+"""The layers that networks are made of, and the embedding of t. Mirror: ddpm_torch.networks.layers.
+
+Letters in the shape comments: B images, C channels, H and W height and width, D = 4 * base_channels.
+"""
+
+import functools
+import math
+from typing import Any
+
+import tensorflow as tf
+from keras import layers
+
+from ddpm_tf.config import ModelConfig
+
+# ddpm_tf.model sets every weight; Keras' own draw, at the first call, would be lost.
+Conv2D = functools.partial(layers.Conv2D, kernel_initializer="zeros")
+Dense = functools.partial(layers.Dense, kernel_initializer="zeros")
+
+GROUP_NORM_EPS = 1e-5  # Keras would take 1e-3
+
+
+def timestep_embedding(t: tf.Tensor, dim: int) -> tf.Tensor:
+    """The sinusoidal embedding of the diffusion time.
+
+    emb[i] = sin(t * w_i), emb[half + i] = cos(t * w_i), w_i = 10000 ** (-i / (half - 1)), half = dim / 2
+
+    Args:
+        t: [B] integer, 0 .. T - 1.
+        dim: even, 4 or more.
+
+    Returns:
+        [B, dim] float64, to be rounded by the caller.
+
+    Source: Vaswani et al. 2017 (arXiv:1706.03762), section 3.5, in Ho et al.'s arrangement.
+    Mirror: ddpm_torch.networks.layers.timestep_embedding.
+    """
+    half = dim // 2
+    exponents = tf.range(half, dtype=tf.float64) / (half - 1)
+    frequencies = tf.exp(-math.log(10000.0) * exponents)  # [half]
+    angles = tf.cast(t, tf.float64)[:, None] * frequencies[None, :]  # [B] -> [B, half]
+    return tf.concat([tf.sin(angles), tf.cos(angles)], axis=1)
+
+
+@tf.custom_gradient
+def silu(x: tf.Tensor) -> Any:
+    """X sigmoid(x), as tf.nn.silu, with a faster gradient: TensorFlow's makes six passes over memory, XLA's one."""
+    return tf.nn.silu(x), lambda dy: _silu_gradient(x, dy)
+
+
+@tf.function(jit_compile=True, reduce_retracing=True, autograph=False)
+def _silu_gradient(x: tf.Tensor, dy: tf.Tensor) -> tf.Tensor:
+    z, dz = (tf.cast(y, _accurate(x.dtype)) for y in (x, dy))
+    s = tf.sigmoid(z)
+    return tf.cast(dz * s * (1.0 + z * (1.0 - s)), x.dtype)
+
+
+def _accurate(dtype: tf.DType) -> tf.DType:
+    return tf.float64 if dtype == tf.float64 else tf.float32
+
+
+class GroupNorm(layers.Layer):
+    """y = (x - mean) / sqrt(variance + epsilon) * gamma + beta, with the moments of each image's group of channels.
+
+    Keras' own takes the moments over three axes of five, which is slow, and leaves the way back to a dozen operations.
+    Here the moments of each channel come first, those of its group are their means, and the gradient is written out.
+
+    Args:
+        num_groups: so many equal ranges of channels.
+        dtype: a Keras dtype policy.
+
+    Source: Wu & He 2018 (arXiv:1803.08494), eq. 1-7.
+    """
+
+    def __init__(self, num_groups: int, dtype: str) -> None:
+        super().__init__(dtype=dtype)
+        self.num_groups = num_groups
+
+    def build(self, shape: tuple[int | None, ...]) -> None:
+        """Make gamma and beta, [C], in the precision of the weights."""
+        channels = shape[-1]
+        self.gamma = self.add_weight(name="gamma", shape=(channels,), initializer="ones", autocast=False)
+        self.beta = self.add_weight(name="beta", shape=(channels,), initializer="zeros", autocast=False)
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        """[B, H, W, C] -> [B, H, W, C]."""
+        gamma, beta = (tf.reshape(parameter, [self.num_groups, -1]) for parameter in (self.gamma, self.beta))
+        return _group_norm(x, gamma, beta)
+
+
+@tf.custom_gradient
+def _group_norm(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor) -> Any:
+    # G groups of K channels, C = G K; gamma and beta are [G, K]
+    def channel_means(y: tf.Tensor) -> tf.Tensor:  # [B, H, W, C] -> [B, G, K]
+        return tf.reshape(tf.cast(tf.reduce_mean(y, axis=[1, 2]), gamma.dtype), [-1, *gamma.shape])
+
+    def group_means(values: tf.Tensor) -> tf.Tensor:  # [B, G, K] -> [B, G, 1]
+        return tf.reduce_mean(values, axis=2, keepdims=True)
+
+    def spread(values: tf.Tensor) -> tf.Tensor:  # [B, G, K or 1] -> [B, 1, 1, C]
+        return tf.reshape(tf.cast(values * tf.ones_like(gamma), x.dtype), [-1, 1, 1, x.shape[3]])
+
+    mean = group_means(channel_means(x))
+    variance = group_means(channel_means(tf.math.squared_difference(x, spread(mean))))
+    rstd = tf.math.rsqrt(variance + GROUP_NORM_EPS)
+    scale = rstd * gamma
+    y = x * spread(scale) + spread(beta - mean * scale)
+
+    def gradient(dy: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        # With x_hat = (x - mean) rstd and <.> the mean over a group:
+        # dx = rstd (gamma dy - <gamma dy> - x_hat <gamma dy x_hat>)
+        d_beta = channel_means(dy)
+        d_gamma = (channel_means(dy * x) - mean * d_beta) * rstd
+        slope = -(rstd**2) * group_means(gamma * d_gamma)
+        offset = -rstd * group_means(gamma * d_beta) - mean * slope
+        dx = dy * spread(scale) + x * spread(slope) + spread(offset)
+        pixels = x.shape[1] * x.shape[2]
+        return dx, pixels * tf.reduce_sum(d_gamma, axis=0), pixels * tf.reduce_sum(d_beta, axis=0)
+
+    return y, gradient
+
+
+class ResidualBlock(layers.Layer):
+    """h = conv_1(silu(norm_1(x))) + time(emb);  y = skip(x) + conv_2(silu(norm_2(h))).
+
+    Args:
+        in_channels: C of x.
+        out_channels: C of y; where it differs from C of x, skip is a 1x1 convolution, else the identity.
+        config: the network's.
+        dtype: a Keras dtype policy.
+
+    Source: Ho et al. 2020 (arXiv:2006.11239), appendix B.
+    Mirror: ddpm_torch.networks.layers.ResidualBlock.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, config: ModelConfig, dtype: str) -> None:
+        super().__init__(dtype=dtype)
+        self.norm_1 = GroupNorm(config.num_groups, dtype)
+        self.conv_1 = Conv2D(out_channels, 3, padding="same", dtype=dtype)
+        self.time = Dense(out_channels, dtype=dtype)
+        self.norm_2 = GroupNorm(config.num_groups, dtype)
+        self.conv_2 = Conv2D(out_channels, 3, padding="same", dtype=dtype)
+        self.skip = Conv2D(out_channels, 1, dtype=dtype) if in_channels != out_channels else None
+
+    def call(self, x: tf.Tensor, emb: tf.Tensor) -> tf.Tensor:
+        """[B, H, W, C_in], [B, D] -> [B, H, W, C_out]."""
+        h = self.conv_1(silu(self.norm_1(x)))
+        h = h + self.time(emb)[:, None, None, :]  # [B, C_out] over all pixels
+        h = self.conv_2(silu(self.norm_2(h)))
+        return h + (x if self.skip is None else self.skip(x))
+
+
+class AttentionBlock(layers.Layer):
+    """Every pixel looks at every other: y = x + project(softmax(q k^T / sqrt(C)) v), q, k, v linear in norm(x).
+
+    The key has no bias: softmax does not see it, so its gradient is rounding noise, which Adam would amplify.
+
+    Source: Vaswani et al. 2017 (arXiv:1706.03762), eq. 1, with one head.
+    Mirror: ddpm_torch.networks.layers.AttentionBlock.
+    """
+
+    def __init__(self, channels: int, config: ModelConfig, dtype: str) -> None:
+        super().__init__(dtype=dtype)
+        self.norm = GroupNorm(config.num_groups, dtype)
+        self.query = Dense(channels, dtype=dtype)
+        self.key = Dense(channels, use_bias=False, dtype=dtype)
+        self.value = Dense(channels, dtype=dtype)
+        self.project = Dense(channels, dtype=dtype)
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        """[B, H, W, C] -> [B, H, W, C]."""
+        _, height, width, channels = x.shape
+        tokens = tf.reshape(self.norm(x), [-1, height * width, channels])  # [B, H, W, C] -> [B, H*W, C]
+        q, k, v = self.query(tokens), self.key(tokens), self.value(tokens)
+        weights = tf.nn.softmax(tf.matmul(q, k, transpose_b=True) / math.sqrt(channels), axis=-1)  # [B, H*W, H*W]
+        tokens = self.project(tf.matmul(weights, v))
+        return x + tf.reshape(tokens, [-1, height, width, channels])  # [B, H*W, C] -> [B, H, W, C]
+
+
+class Downsample(layers.Layer):
+    """Half the size, odd sizes rounded up, by a strided convolution. Mirror: ddpm_torch.networks.layers.Downsample."""
+
+    def __init__(self, channels: int, dtype: str) -> None:
+        super().__init__(dtype=dtype)
+        # padding="same" would pad even sizes at the bottom and right only, where PyTorch pads all four sides.
+        self.pad = layers.ZeroPadding2D(1, dtype=dtype)
+        self.conv = Conv2D(channels, 3, strides=2, padding="valid", dtype=dtype)
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        """[B, H, W, C] -> [B, ceil(H/2), ceil(W/2), C]."""
+        return self.conv(self.pad(x))
+
+
+class Upsample(layers.Layer):
+    """Twice the size by repeating pixels, cut to `size`, then a convolution.
+
+    Mirror: ddpm_torch.networks.layers.Upsample.
+    """
+
+    def __init__(self, channels: int, size: int, dtype: str) -> None:
+        super().__init__(dtype=dtype)
+        self.size = size  # 2H, or 2H - 1 where the way down rounded up
+        self.repeat = layers.UpSampling2D(2, interpolation="nearest", dtype=dtype)
+        self.conv = Conv2D(channels, 3, padding="same", dtype=dtype)
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        """[B, H, W, C] -> [B, size, size, C]."""
+        x = self.repeat(x)
+        return self.conv(x[:, : self.size, : self.size, :])

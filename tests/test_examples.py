@@ -1,0 +1,43 @@
+"""The shortest complete program of each tree: that it learns, draws, and computes what the other one computes."""
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parent.parent
+FOLDERS = {"torch": "pytorch", "tf": "tensorflow"}
+
+
+@pytest.fixture(scope="module")
+def ran(both, tmp_path_factory):
+    """Losses and picture of each, after sixty steps with a process of forty."""
+    results = {}
+    for tree in both:
+        spec = importlib.util.spec_from_file_location("minimal", ROOT / FOLDERS[tree.name] / "examples" / "minimal.py")
+        example = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(example)
+        out = tmp_path_factory.mktemp(tree.name) / "minimal.png"
+        losses = example.main(steps=60, timesteps=40, out=out)
+        with Image.open(out) as picture:
+            results[tree.name] = np.array(losses), np.asarray(picture).astype(int)
+    return results
+
+
+def test_the_example_learns(ran):
+    """Otherwise the first program that somebody copies does not work."""
+    for losses, picture in ran.values():
+        assert losses[-10:].mean() < 0.6 * losses[0]
+        assert picture.shape == (4 * 58 + 2, 4 * 58 + 2)
+        assert picture.std() > 20
+
+
+def test_both_examples_compute_the_same(ran):
+    """Otherwise a reader who runs both sees two models where the page promises one."""
+    (torch_losses, torch_picture), (tf_losses, tf_picture) = ran["torch"], ran["tf"]
+    # Keras adds its epsilon before the bias correction: the first steps of tiny gradients are a little shorter there.
+    np.testing.assert_allclose(torch_losses, tf_losses, rtol=2e-2)
+    np.testing.assert_allclose(torch_losses[:3], tf_losses[:3], rtol=1e-4)
+    assert np.abs(torch_picture - tf_picture).mean() < 8
