@@ -102,7 +102,7 @@ parity: $(STAMP)  ## compare every number of both frameworks and the oracle here
 	$(PY) -m ddpm_parity $(ARGS)
 
 # Two processes of one thread each, which take whole files (tests/conftest.py); the last -n in ARGS wins.
-PYTEST := OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 $(PY) -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+PYTEST := OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 $(PY) -m pytest -n 2 --no-loadscope-reorder
 
 .PHONY: test test-slow
 test: $(STAMP)  ## the tests, in some minutes; ARGS="-n 0 tests/test_x.py" in one process, to debug

@@ -27,22 +27,39 @@ class Tree:
         return importlib.import_module(f"ddpm_{self.name}.{module}")
 
 
+# --- Two processes (`make test`): each takes whole files, the long ones first ---------------------------------
+
 # Files whose tests share what one of them computed, and so run in one process.
 TOGETHER = {name: "parity" for name in ("test_data", "test_model", "test_mutations", "test_parity")}
 # What takes longest, most of it first: begun at the start, it is not left over for one process at the end.
 LONG = ("parity", "test_sampling", "test_training", "test_objective", "test_evaluation", "test_boxed", "test_diffusers")
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist, which reads the mark
 def pytest_collection_modifyitems(items):
-    """Where several processes share the tests (`make test`), each takes whole files, the long ones first."""
-    if "PYTEST_XDIST_WORKER" not in os.environ:
-        return
-    groups = {item: TOGETHER.get(item.path.stem, item.path.stem) for item in items}
-    for item, group in groups.items():
-        item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: LONG.index(groups[item]) if groups[item] in LONG else len(LONG))
+    """The long files first, where several processes share the tests."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        units = [TOGETHER.get(item.path.stem, item.path.stem) for item in items]
+        rank = {unit: LONG.index(unit) if unit in LONG else len(LONG) for unit in units}
+        items[:] = [item for _, item in sorted(zip(units, items, strict=True), key=lambda pair: rank[pair[0]])]
 
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """What a process is given at a time: a file, or the files of TOGETHER.
+
+    --dist loadgroup and its marks would do the same, but pytest-xdist 3.8 marks tests in vain under pytest 9.2.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            stem = nodeid.split("::")[0].rpartition("/")[2].removesuffix(".py")
+            return TOGETHER.get(stem, stem)
+
+    return Scheduling(config, log)
+
+
+# --- The trees ----------------------------------------------------------------------------------------------
 
 TREES = {"torch": Tree("torch", "torch"), "tf": Tree("tf", "tensorflow")}
 
