@@ -712,7 +712,7 @@ def test_what_is_shown_and_what_is_judged_are_drawn_once(tree, fake, fids, tmp_p
     many = ["--sample-images", 200, "--max-steps", 4]
     assert train(tree, "--run-dir", tmp_path / "many", *JUDGED, *many) == 0
     assert len(FakeJudge.shown[-1]) == 150
-    pixels = images.grid(fake(None).sample(200, lambda t: None))
+    pixels = images.grid(fake(None, STEPS).sample(200, lambda t: None))
     with Image.open(tmp_path / "many" / "samples" / "step_00000004.png") as picture:
         assert picture.size == pixels.shape[1::-1]
 
