@@ -65,7 +65,7 @@ def test_the_mean_is_right_whatever_the_steps(side, name, record_property):
     start, _ = convergence.marginal(levels, 6)
     for i, affine in enumerate(convergence.run(side, levels, name)):
         wanted, _ = convergence.marginal(levels, i - 1)
-        record_property(f"mean {name}", abs(affine.c + affine.a * start - wanted))
+        record_property(f"mean {name}", float(abs(affine.c + affine.a * start - wanted)))
         assert abs(affine.c + affine.a * start - wanted) <= ROUNDING
 
 
@@ -80,6 +80,6 @@ def test_without_noise_the_path_is_the_ode_s(side, name, record_property):
     _, std = convergence.marginal(levels, len(visited) - 1)
     for i, affine in enumerate(convergence.run(side, levels, name)[1:]):
         wanted = convergence.marginal(levels, i)[1] / std
-        record_property(f"path {name}", abs(affine.a - wanted))
+        record_property(f"path {name}", float(abs(affine.a - wanted)))
         assert affine.a == pytest.approx(wanted, abs=PATH[name])
         assert not affine.b.any()

@@ -325,7 +325,7 @@ def test_betas(side, make_scheduler, options, zero_terminal_snr, record_property
         apart = np.abs(fields[name].astype(np.float64) - wanted)
         if bound is not ZERO_SNR_BETAS:
             apart = apart[wanted > 0] / wanted[wanted > 0]
-        record_property(f"{name} {config.schedule} {zero_terminal_snr}", apart.max())
+        record_property(f"{name} {config.schedule} {zero_terminal_snr}", float(apart.max()))
         assert apart.max() <= bound.on("cpu", side.precision), name
 
 
