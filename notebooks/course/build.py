@@ -37,11 +37,11 @@ class Options:
     """Execute the notebooks for both frameworks, and save them with what they show."""
 
     notebooks: tyro.conf.Positional[tuple[str, ...]] = ()
-    """Which, by the beginnings of their names, e.g. 01 (default: all)."""
+    """Notebooks, by the beginnings of their names, e.g. 01. Without any, all."""
     frameworks: tuple[Literal["torch", "tensorflow"], ...] = ("torch", "tensorflow")
-    """For which frameworks."""
+    """Frameworks to execute them for."""
     out: str = str(FOLDER)
-    """Where to write; TensorFlow's go to the folder tensorflow in it."""
+    """Folder to write to; TensorFlow's go to the folder tensorflow in it."""
 
 
 def sources() -> list[Path]:

@@ -10,6 +10,7 @@ The predictions differ in how an error of the network weighs at each t, and in w
 Mirror: ddpm_tf.prediction. Letters as in engine.py.
 """
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple, TypeAlias
 
@@ -23,6 +24,9 @@ from ddpm_torch.engine import Schedule, at
 Network = Callable[[Tensor, Tensor], Tensor]
 Clipping = Callable[[Tensor], Tensor]  # x_0_pred -> x_0_pred, back in the range of the data
 Factor: TypeAlias = Tensor | float  # broadcasts to [B, C, H, W]
+
+
+LIMITS = (-1.0, 1.0)  # of images as x_0
 
 
 class Level(NamedTuple):
@@ -152,9 +156,9 @@ def target(level: Level, prediction: Prediction, x_0: Tensor, eps: Tensor) -> Te
     return a * x_0 + b * eps
 
 
-def clip(x_0: Tensor) -> Tensor:
-    """Into [-1, 1], where the data are. Mirror: ddpm_tf.prediction.clip."""
-    return torch.clamp(x_0, -1.0, 1.0)
+def clip(x_0: Tensor, limits: tuple[float, float] = LIMITS) -> Tensor:
+    """Into the range where the data are. Mirror: ddpm_tf.prediction.clip."""
+    return torch.clamp(x_0, *limits)
 
 
 def dynamic_threshold(x_0: Tensor, quantile: float) -> Tensor:
@@ -181,11 +185,21 @@ def dynamic_threshold(x_0: Tensor, quantile: float) -> Tensor:
     return torch.clamp(x_0 / s, -1.0, 1.0)
 
 
-def make_clipping(clip_x_0: bool, quantile: float | None = None) -> Clipping | None:
-    """How x_0_pred is brought back into range; None: not at all. Mirror: ddpm_tf.prediction.make_clipping."""
+def make_clipping(
+    clip_x_0: bool, quantile: float | None = None, limits: tuple[float, float] | None = LIMITS
+) -> Clipping | None:
+    """The function that brings x_0_pred back into range; None: it is not clipped.
+
+    Args:
+        clip_x_0: clip to `limits`.
+        quantile: of dynamic_threshold, which then takes the place of plain clipping.
+        limits: of every element of x_0, or None if it has none.
+
+    Mirror: ddpm_tf.prediction.make_clipping.
+    """
     if quantile is not None:
         return lambda x_0: dynamic_threshold(x_0, quantile)
-    return clip if clip_x_0 else None
+    return functools.partial(clip, limits=limits) if clip_x_0 and limits is not None else None
 
 
 def denoise(

@@ -10,6 +10,7 @@ The predictions differ in how an error of the network weighs at each t, and in w
 Mirror: ddpm_torch.prediction. Letters as in engine.py.
 """
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple, TypeAlias
 
@@ -22,6 +23,9 @@ from ddpm_tf.engine import Schedule, at
 Network = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 Clipping = Callable[[tf.Tensor], tf.Tensor]  # x_0_pred -> x_0_pred, back in the range of the data
 Factor: TypeAlias = tf.Tensor | float  # broadcasts to [B, H, W, C]
+
+
+LIMITS = (-1.0, 1.0)  # of images as x_0
 
 
 class Level(NamedTuple):
@@ -151,9 +155,9 @@ def target(level: Level, prediction: Prediction, x_0: tf.Tensor, eps: tf.Tensor)
     return a * x_0 + b * eps
 
 
-def clip(x_0: tf.Tensor) -> tf.Tensor:
-    """Into [-1, 1], where the data are. Mirror: ddpm_torch.prediction.clip."""
-    return tf.clip_by_value(x_0, -1.0, 1.0)
+def clip(x_0: tf.Tensor, limits: tuple[float, float] = LIMITS) -> tf.Tensor:
+    """Into the range where the data are. Mirror: ddpm_torch.prediction.clip."""
+    return tf.clip_by_value(x_0, *limits)
 
 
 def dynamic_threshold(x_0: tf.Tensor, quantile: float) -> tf.Tensor:
@@ -180,11 +184,21 @@ def dynamic_threshold(x_0: tf.Tensor, quantile: float) -> tf.Tensor:
     return tf.clip_by_value(x_0 / s, -1.0, 1.0)
 
 
-def make_clipping(clip_x_0: bool, quantile: float | None = None) -> Clipping | None:
-    """How x_0_pred is brought back into range; None: not at all. Mirror: ddpm_torch.prediction.make_clipping."""
+def make_clipping(
+    clip_x_0: bool, quantile: float | None = None, limits: tuple[float, float] | None = LIMITS
+) -> Clipping | None:
+    """The function that brings x_0_pred back into range; None: it is not clipped.
+
+    Args:
+        clip_x_0: clip to `limits`.
+        quantile: of dynamic_threshold, which then takes the place of plain clipping.
+        limits: of every element of x_0, or None if it has none.
+
+    Mirror: ddpm_torch.prediction.make_clipping.
+    """
     if quantile is not None:
         return lambda x_0: dynamic_threshold(x_0, quantile)
-    return clip if clip_x_0 else None
+    return functools.partial(clip, limits=limits) if clip_x_0 and limits is not None else None
 
 
 def denoise(

@@ -39,7 +39,7 @@ class Sampler:
         self.levels = make_levels(config.diffusion, self.times)
         # The network was trained on the whole process, whatever levels the sampler visits.
         self.schedule = make_schedule(config.diffusion, self.dtype)
-        self.clipping = make_clipping(sampling.clip_x_0, sampling.dynamic_threshold)
+        self.clipping = make_clipping(sampling.clip_x_0, sampling.dynamic_threshold, self.codec.limits)
 
     def denoise(self, x: tf.Tensor, i: int) -> Predicted:
         """What the network predicts of x [B, H, W, C] at level i."""

@@ -70,7 +70,7 @@ class Options:
     dataset: Dataset = "auto"
     """The real images: the full Fashion-MNIST, its subset in the package, or (auto) the full set if it can be had."""
     out: str = "runs/quality"
-    """Where to write."""
+    """Folder to write to."""
 
     def __post_init__(self) -> None:
         for name, least in (("images", DIMENSIONS), ("batch_size", 1), ("seed", 0)):  # the judge's features

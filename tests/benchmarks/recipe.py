@@ -87,7 +87,7 @@ class Options:
     threads: int | None = None
     """CPU threads that one operation may use (default: one for each core)."""
     out: str = "runs/recipe"
-    """Where to write."""
+    """Folder to write to."""
 
     def __post_init__(self) -> None:
         for name in self.names:

@@ -69,7 +69,7 @@ class Options:
     dataset: Dataset = "auto"
     """What they learn and are judged by: the full Fashion-MNIST, its subset in the package, or (auto) what is there."""
     out: str = "runs/yardsticks"
-    """Where to write."""
+    """Folder to write to."""
 
     def __post_init__(self) -> None:
         require(bool(self.yardsticks), "--yardsticks", "nothing", "must be one or more")

@@ -24,17 +24,17 @@ class Command:
     """Compare every number that PyTorch, TensorFlow and the float64 oracle compute; exit 1 if two differ too much."""
 
     subjects: tuple[str, ...] = SUBJECTS
-    """What to compare."""
+    """Subjects to compare."""
     device: Device = "cpu"
-    """Where the two frameworks compute. The GPU has tolerances of its own."""
+    """Device of the two frameworks. The GPU has tolerances of its own."""
     checkpoint: str | None = None
-    """Sample from this checkpoint, or a run's newest, in place of the small one in the package."""
+    """Checkpoint to sample from, or a run folder (default: the small one in the package)."""
     all: bool = False
     """Compare the large network as well (minutes, some GiB of memory)."""
     mutations: bool = False
-    """Plant faults in each tree, one at a time, and see that each is caught."""
+    """Plant faults in each tree, one at a time, and check that each is caught."""
     out: str = "runs/parity"
-    """Where to write parity.json and parity.md."""
+    """Folder for parity.json and parity.md."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,4 +1,4 @@
-"""What a network may tell: every conversion, both limits of x_0, every variance, the losses and their gradients."""
+"""What a network may predict: every conversion, both limits of x_0, every variance, the losses and their gradients."""
 
 import itertools
 from collections.abc import Callable

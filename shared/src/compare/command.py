@@ -12,6 +12,7 @@ from ddpm_shared import command_line, files, images
 from ddpm_shared.compare import charts, parity_table, report, sample_grids, tables
 from ddpm_shared.compare.comparison import compare
 from ddpm_shared.compare.run_records import RunRecord, read_run, schema
+from ddpm_shared.config.help import default_is
 from ddpm_shared.errors import UserError
 from ddpm_shared.records import folder
 
@@ -22,19 +23,19 @@ class Command:
 
     runs: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="A B [C ...]")] = ()
     """Two or more run folders or metrics.json files; the first is the baseline."""
-    out: str | None = None
-    """Where to write (default: runs/compare/<utc>-<frameworks>)."""
+    out: Annotated[str | None, default_is("runs/compare/<utc>-<frameworks>")] = None
+    """Folder to write to."""
     allow_different: bool = False
-    """Compare runs whose data, seed or configuration differ, too."""
-    parity: str | None = None
-    """A parity.json to show in the report (default: runs/parity/parity.json, if it is there)."""
+    """Compare even runs whose data, seed or settings differ."""
+    parity: Annotated[str | None, default_is("runs/parity/parity.json, if it is there")] = None
+    """A parity.json to show in the report."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Compare as the flags say; 0, however large the gaps. Raises UserError on bad input, OSError on a full disk."""
     command = command_line.parse_flags(Command, argv, "ddpm_shared.compare")
     if len(command.runs) < 2:
-        raise UserError(f"there are two runs to a comparison or more, not {len(command.runs)}: name the run folders")
+        raise UserError(f"a comparison needs two runs or more, not {len(command.runs)}: name the run folders")
     compared = [read_run(path) for path in command.runs]
     comparison = compare(compared, command.allow_different)
     if command.parity or parity_table.DEFAULT.is_file():
