@@ -625,7 +625,7 @@ def test_exit_codes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert code_of(lambda: command.main([a, str(tmp_path / "nowhere"), *out])) == 2
     for given in ([], [a]):
         assert code_of(lambda given=given: command.main([*given, *out])) == 2  # type: ignore[misc]
-        assert f"two runs to a comparison or more, not {len(given)}: " in capsys.readouterr().err
+        assert f"a comparison needs two runs or more, not {len(given)}: " in capsys.readouterr().err
     assert code_of(lambda: command.main([a, far, "--out", f"{a}/metrics.json"])) == 1  # a file, not a folder
     assert "metrics.json" in capsys.readouterr().err
 
