@@ -43,25 +43,22 @@ def drawn(tree, few_images, monkeypatch):
     """A sampler that does nothing: it lists (sampler, steps, first image) and hands out real images."""
     calls = []
 
-    def sample(network, config, sampling, seed, count, first=0, on_step=None):
-        if on_step:  # not to warm up
-            calls.append((sampling.sampler, sampling.steps, first))
-            for i in reversed(range(sampling.steps)):
-                network(None, None)
-                on_step(i, None)
-        return few_images[1].images[first : first + count]
+    class Sampler:
+        device_name, threads = "cpu", 1
 
-    class Loaded:
-        device_name, threads, config = "cpu", 1, None
+        def __init__(self, network, config, sampling):
+            self.network, self.sampling = network, sampling
 
-        def __init__(self, plan):
-            pass
+        def draw(self, draw, on_step=None):
+            if on_step:  # not to warm up
+                calls.append((self.sampling.sampler, self.sampling.steps, draw.first))
+                for i in reversed(range(self.sampling.steps)):
+                    self.network(None, None)
+                    on_step(i, None)
+            return few_images[1].images[draw.first : draw.first + draw.count]
 
-        def network(self, x_t, t):
-            pass
-
-    monkeypatch.setattr(tree.sampling, "sample", sample)
-    monkeypatch.setattr(tree.sampling, "Loaded", Loaded)
+    monkeypatch.setattr(tree.sampling, "Sampler", Sampler)
+    monkeypatch.setattr(tree.model, "load", lambda loaded, prefix, config: lambda x_t, t: None)
     return calls
 
 
@@ -105,15 +102,15 @@ def test_the_tables_and_pictures_show_every_sampler(measured):
 
 def test_an_interrupted_run_goes_on_after_the_finished_cells(drawn, tree, tmp_path, guarded, monkeypatch):
     """Otherwise Ctrl-C after an hour costs the hour, ends in a traceback, or leaves half a cell as a whole one."""
-    sample = tree.sampling.sample
+    draw = tree.sampling.Sampler.draw
 
-    def stopped(network, config, sampling, *arguments):
-        if sampling.sampler == "heun" and len(arguments) > 2:
+    def stopped(self, images, on_step=None):
+        if self.sampling.sampler == "heun" and on_step:
             signal.raise_signal(signal.SIGINT)
-        return sample(network, config, sampling, *arguments)
+        return draw(self, images, on_step)
 
     with monkeypatch.context() as patch:
-        patch.setattr(tree.sampling, "sample", stopped)
+        patch.setattr(tree.sampling.Sampler, "draw", stopped)
         code, said = guarded(lambda: quality.quality(options(tmp_path)))
     assert code == 130
     assert "interrupted; 1 finished cells are kept: the same command goes on" in said

@@ -26,10 +26,9 @@ from tqdm import tqdm
 
 from ddpm_shared import command_line, datasets, files, images
 from ddpm_shared import config as configs
-from ddpm_shared.commands import base
 from ddpm_shared.commands.interruption import Interrupted, StopSignals
 from ddpm_shared.config import Dataset, Device, flag, require
-from ddpm_shared.config.sampling import SAMPLER_FACTS, Sampling, Spacing
+from ddpm_shared.config.sampling import SAMPLER_FACTS, Draw, Sampling, Spacing
 from ddpm_shared.errors import UserError
 from ddpm_shared.evaluation.extractor import DIMENSIONS, Extractor
 from ddpm_shared.evaluation.judge import Judge
@@ -118,7 +117,7 @@ def quality(options: Options) -> int:
     keys = [(n, spacing, s) for s in sorted(options.steps) for spacing in options.spacings for n in options.samplers]
     cells = [Cell(*key) for key in dict.fromkeys(keys)]
     for cell in cells:
-        cell.sampling.over(loaded.config.diffusion.timesteps)
+        cell.sampling.resolved(loaded.config.diffusion.timesteps)
     splits, extractor = datasets.load(options.dataset), Extractor()
     settings = {name: value for name, value in vars(options).items() if name not in WHAT_TO_RUN}
     settings |= {"checkpoint": loaded.sha256, "dataset": splits[0].record, "extractor": extractor.sha256}
@@ -162,8 +161,13 @@ def measure(
         print(f"warning: {busy}", file=sys.stderr)
     where = {"precision": "fp32", "device": options.device, "threads": options.threads, "compile": False}
     config = dataclasses.replace(loaded.config, **where)
-    tree = importlib.import_module(f"ddpm_{options.framework}.sampling")
-    ready = tree.Loaded(base.NetworkPlan(options.framework, base.NetworkCommand(), loaded, config, "ema", out))
+    model, sampling = (importlib.import_module(f"ddpm_{options.framework}.{name}") for name in ("model", "sampling"))
+    network = model.load(loaded, "ema", config)
+
+    def make_sampler(network: Any, chosen: Sampling) -> Any:
+        return sampling.Sampler(network, config, chosen)
+
+    ready = make_sampler(network, cells[0].sampling)
     report["starts"].append({"warning": busy, "environment": environment(ready.device_name, ready.threads)})
     report["floor"] = report["floor"] or judge.floor(options.images)
     total = options.images * sum(cell.steps * cell.evaluations_a_step for cell in cells)
@@ -175,7 +179,7 @@ def measure(
                 bar.update(count * each)
                 stop.check()
 
-            pixels, facts = draw(tree, ready, cell.sampling, options, on_step)
+            pixels, facts = draw(make_sampler, network, cell.sampling, options, on_step)
             scores = judge.scores(judge.extractor(pixels))
             files.write_npz(out / "images" / f"{cell.name}.npz", images=pixels)
             report["cells"][cell.name] = (
@@ -185,26 +189,30 @@ def measure(
 
 
 def draw(
-    tree: Any, ready: Any, sampling: Sampling, options: Options, on_step: Callable[[int], None]
+    make_sampler: Callable[[Any, Sampling], Any],
+    network: Any,
+    sampling: Sampling,
+    options: Options,
+    on_step: Callable[[int], None],
 ) -> tuple[Pixels, Record]:
-    """The images of one cell, the seconds for all, and how often the network was asked for each.
+    """The images of one cell, the seconds for all, and how often the network was evaluated for each.
 
-    `tree` is ddpm_torch.sampling or ddpm_tf.sampling, and `ready` its Loaded; on_step(size of the batch) after a step.
+    make_sampler(network, sampling) is a tree's sampling.Sampler; on_step(size of the batch) is called after a step.
     """
     calls, number, size, seed = 0, options.images, options.batch_size, options.seed
 
-    def network(x_t: Any, t: Any) -> Any:
+    def counted(x_t: Any, t: Any) -> Any:
         nonlocal calls
         calls += 1
-        return ready.network(x_t, t)
+        return network(x_t, t)
 
     short = dataclasses.replace(sampling, steps=min(WARM_UP_STEPS, sampling.steps or WARM_UP_STEPS))
-    tree.sample(ready.network, ready.config, short, seed, min(size, number))
-    drawn, began = [], time.perf_counter()
+    make_sampler(network, short).draw(Draw(seed, 0, min(size, number)))
+    sampler, drawn, began = make_sampler(counted, sampling), [], time.perf_counter()
     for first in range(0, number, size):
         count = min(size, number - first)
         watch = lambda i, x, count=count: on_step(count)  # noqa: E731
-        drawn.append(tree.sample(network, ready.config, sampling, seed, count, first, watch))
+        drawn.append(sampler.draw(Draw(seed, first, count), watch))
     return np.concatenate(drawn), {"seconds": time.perf_counter() - began, "evaluations": calls // len(drawn)}
 
 
