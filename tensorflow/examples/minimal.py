@@ -1,7 +1,7 @@
 """DDPM in forty lines: `python tensorflow/examples/minimal.py`, then copy it. Mirror: pytorch/examples/minimal.py.
 
 It trains on the images in the package, draws sixteen, and writes minimal-tensorflow.png: five minutes on a laptop. Both
-frameworks see the same numbers, so they print the same losses.
+frameworks are given the same numbers, so their losses begin equal and stay close.
 """
 
 from pathlib import Path

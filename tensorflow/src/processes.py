@@ -141,11 +141,10 @@ class Levels:
         alpha, sigma = (np.array(values, np.float64) for values in (self.alpha, self.sigma))
         times = np.array(self.times, np.float64) if np.size(self.times) else np.arange(len(alpha), dtype=np.float64)
         if not (alpha.ndim == 1 and len(alpha) > 0 and alpha.shape == sigma.shape == times.shape):
-            raise UserError(
-                f"levels need one alpha, sigma and time each: got {alpha.shape}, {sigma.shape}, {times.shape}"
-            )
+            shapes = ", ".join(str(values.shape) for values in (alpha, sigma, times))
+            raise UserError(f"levels need one alpha, one sigma and one time each, not arrays of the shapes {shapes}")
         if not ((sigma > 0).all() and (alpha >= 0).all() and (sigma[1:] * alpha[:-1] > sigma[:-1] * alpha[1:]).all()):
-            raise UserError("levels must ascend in noise: sigma above 0, and sigma / alpha greater at each than before")
+            raise UserError("levels must ascend in noise: sort them so that sigma / alpha grows, with sigma above 0")
         for name, values in (("alpha", alpha), ("sigma", sigma), ("times", times)):
             object.__setattr__(self, name, values)
 
