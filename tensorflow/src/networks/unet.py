@@ -2,12 +2,12 @@
 
 import keras
 import tensorflow as tf
-from keras import layers
 
 from ddpm_shared.errors import UserError
 from ddpm_tf.config import ModelConfig
 from ddpm_tf.networks.layers import (
     AttentionBlock,
+    Block,
     Conv2D,
     Dense,
     Downsample,
@@ -19,7 +19,7 @@ from ddpm_tf.networks.layers import (
 )
 
 
-class Stage(layers.Layer):
+class Stage(Block):
     """A residual block, followed by attention at the sizes that have it. Mirror: ddpm_torch.networks.unet.Stage."""
 
     def __init__(self, in_channels: int, out_channels: int, attention: bool, config: ModelConfig, dtype: str) -> None:
@@ -50,6 +50,7 @@ class UNet(keras.Model):
 
     def __init__(self, config: ModelConfig, out_channels: int | None = None, dtype: str = "float32") -> None:
         super().__init__(dtype=dtype, autocast=False)  # x_t keeps its precision up to conv_in
+        self.built = True  # as of a Block
         self.config = config
         levels = [
             (config.base_channels * mult, size)
