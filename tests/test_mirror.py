@@ -22,8 +22,8 @@ EXTRA_ARGUMENTS = {"device"}  # TensorFlow places tensors itself
 EXTRA_NAMES = {
     # PyTorch's names and layouts are the canonical ones: only Keras needs a mapping.
     ("ddpm_tf", "model.py"): {"LEAVES", "Layout", "canonical_shape", "from_canonical", "layouts", "to_canonical"},
-    # Keras' GroupNorm, its gradient of SiLU and its building of layers of layers are slow, and it would draw the kernels
-    # that model.py then sets.
+    # Keras' GroupNorm, its gradient of SiLU and its building of layers of layers are slow; and it would draw the
+    # kernels that model.py then sets.
     ("ddpm_tf", "networks/layers.py"): {"Block", "Conv2D", "Dense", "GroupNorm", "silu"},
 }
 SPELLING = {"forward": "call"}  # the method that a layer of each framework must define
