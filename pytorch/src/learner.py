@@ -63,6 +63,7 @@ class Learner:
         self.network = compiled(self.model, config.compile)
         self.ema_network = compiled(self.ema_model, config.compile)
         self.sampler = Sampler(self.ema_network, config, QUICK)
+        self.begun = self.ended = 0  # steps that began to change the state, and those that ended
 
         self.device_name, self.threads = utils.device_name(self.device), utils.threads()
         self.num_parameters = sum(p.numel() for p in self.parameters)
@@ -88,11 +89,18 @@ class Learner:
         clipped, norm = clip_by_global_norm(gradients, settings.max_grad_norm)
         # 3. the step, and the average of the weights after it
         learning_rate = scheduled_learning_rate(step, self.num_steps, settings)
+        self.begun = step + 1
         self.adam.update(clipped, learning_rate, step + 1)
         update_ema(self.averages, self.parameters, warmup_ema_decay(step + 1, settings.ema_decay))
         self._copy_buffers()
         loss_value, norm_value = torch.stack([loss.detach(), norm]).tolist()  # one wait for the device, not two
+        self.ended = step + 1
         return loss_value, norm_value, learning_rate
+
+    @property
+    def whole(self) -> bool:
+        """Whether the state is that after a step; False if an exception came while a step was changing it."""
+        return self.begun == self.ended
 
     @torch.no_grad()
     def validation_losses(self, batches: Iterable[Batch]) -> Iterator[tuple[int, float]]:
@@ -150,3 +158,4 @@ class Learner:
             for name, value in values.items():
                 value.copy_(torch.from_numpy(loaded[name]))
         self._copy_buffers()
+        self.begun = self.ended = resumed.step

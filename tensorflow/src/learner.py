@@ -71,6 +71,8 @@ class Learner:
         self.update = tf.function(self._update, autograph=False, jit_compile=config.compile)
         self.ema_network = compiled(self.ema_model, config.compile)
         self.sampler = Sampler(self.ema_network, config, QUICK)
+        # Steps that began to change the state, and those that ended.
+        self.begun, self.ended = tf.Variable(0.0, dtype=tf.float64, trainable=False), 0
 
         self.device_name, self.threads = utils.device_name(self.device), utils.threads()
         self.num_parameters = sum(int(np.prod(p.shape)) for p in self.parameters)
@@ -95,6 +97,7 @@ class Learner:
         decay = warmup_ema_decay(step + 1, settings.ema_decay)
         loss, norm = self.update(x_0, t, eps, *(tf.constant(x, tf.float64) for x in (learning_rate, step + 1, decay)))
         loss_value, norm_value = tf.stack([loss, norm]).numpy().tolist()  # one wait for the device, not two
+        self.ended = step + 1
         return loss_value, norm_value, learning_rate
 
     def _update(
@@ -111,11 +114,19 @@ class Learner:
             loss = training_loss(self.schedule, self.model, x_0, t, eps, self.config.diffusion)
         gradients = tape.gradient(loss, self.parameters)
         clipped, norm = clip_by_global_norm(gradients, self.config.training.max_grad_norm)
-        # 3. the step, and the average of the weights after it
-        self.adam.update(clipped, learning_rate, k)
-        update_ema(self.averages, self.parameters, decay)
-        self._copy_buffers()
+        # 3. the step, and the average of the weights after it; nothing changes before all gradients are there
+        with tf.control_dependencies([norm]):
+            begun = self.begun.assign(k)
+        with tf.control_dependencies([begun]):
+            self.adam.update(clipped, learning_rate, k)
+            update_ema(self.averages, self.parameters, decay)
+            self._copy_buffers()
         return loss, norm
+
+    @property
+    def whole(self) -> bool:
+        """Whether the state is that after a step; False if an exception came while a step was changing it."""
+        return int(self.begun) == self.ended
 
     def validation_losses(self, batches: Iterable[Batch]) -> Iterator[tuple[int, float]]:
         """The averaged weights' loss on each batch.
@@ -171,3 +182,5 @@ class Learner:
             for name, value in values.items():
                 value.assign(from_canonical(loaded[name], self.layouts[name]))
         self._copy_buffers()
+        self.begun.assign(resumed.step)
+        self.ended = resumed.step

@@ -11,7 +11,7 @@ from ddpm_parity import report, sampling
 from ddpm_parity.faults import MUTATIONS
 from ddpm_parity.mutations import catch
 from ddpm_parity.suite import PRECISIONS, QUANTITIES, Suite
-from ddpm_shared import command_line, files, machine
+from ddpm_shared import claims, command_line, files, machine
 from ddpm_shared.config import Device
 from ddpm_shared.errors import choice
 from ddpm_shared.records import folder as run_folders
@@ -69,8 +69,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         environment=machine.environment(device, side.utils.threads()),
     )
     out = Path(command.out)
-    files.write_json(out / "parity.json", found)
-    files.write_atomically(out / "parity.md", report.markdown(found).encode())
+    with claims.writing(out):
+        files.write_json(out / "parity.json", found)
+        files.write_atomically(out / "parity.md", report.markdown(found).encode())
     print(f"{report.text(found)}\n\n{out / 'parity.md'}, {out / 'parity.json'}")
     return 0 if found["passed"] else 1
 

@@ -111,10 +111,20 @@ def load_data(command: DataCommand, config: Config) -> tuple[Split, Split]:
     return train, test
 
 
-def results_folder(framework: str, command: NetworkCommand, kind: str, result: str) -> Path:
-    """The folder to write to, new or given by --out. Raises UserError if it already has the file `result`."""
-    out = Path(command.out) if command.out else folder.new_folder(kind, framework)
-    if (out / result).exists() and not command.overwrite:
+def results_folder(framework: str, command: NetworkCommand, kind: str, last: str) -> Path:
+    """Claim the folder to write to, new or given by --out.
+
+    Args:
+        framework: "torch" or "tensorflow".
+        command: the flags.
+        kind: the folder under runs/, which says what is written.
+        last: the file that is written last.
+
+    Raises:
+        UserError: another process writes there, or it has the file `last` already.
+    """
+    out = folder.claim_output(command.out, kind, framework)
+    if (out / last).exists() and not command.overwrite:
         what = kind.replace("-", " ")
         raise UserError(f"{out} already holds {what}: choose another --out, or replace them with --overwrite")
     return out

@@ -10,7 +10,7 @@ from typing import Annotated
 import numpy as np
 from tqdm import tqdm
 
-from ddpm_shared import files, images, machine
+from ddpm_shared import claims, files, images, machine
 from ddpm_shared.command_line import parse_flags
 from ddpm_shared.commands.base import DataCommand, NetworkPlan, load_data, load_network, results_folder
 from ddpm_shared.commands.bits_estimate import BitsRecord, Bound, Floats, estimate, headline, picture, terms_of
@@ -91,15 +91,19 @@ def run(plan: BitsPlan, bound: Bound) -> int:
         bound: the tree's.
 
     Returns:
-        The exit code: 0, or 130 or 143 if interrupted.
+        The exit code: 0, or 128 and the signal's number if interrupted.
 
     Raises:
         UserError: a term is not finite.
     """
+    with claims.writing(plan.out):
+        return _evaluate_all(plan, bound)
+
+
+def _evaluate_all(plan: BitsPlan, bound: Bound) -> int:
     command, path = plan.command, plan.checkpoint.path
     timesteps = plan.config.diffusion.timesteps
     environment = machine.environment(bound.device_name, bound.threads)
-    plan.out.mkdir(parents=True, exist_ok=True)  # a folder that cannot be written to is reported before the work
     version = environment["packages"][plan.framework]
     print(f"{plan.framework} {version} on {bound.device_name} | {plan.test.name}, {command.num_images:,} test images")
     if plan.other_data:
@@ -146,8 +150,8 @@ def run(plan: BitsPlan, bound: Bound) -> int:
         "seconds": done.seconds,
         "environment": environment,
     }
-    files.write_json(plan.out / "bits_per_dim.json", result)
     images.write_figure(plan.out / "bits_per_dim.png", picture(result))
+    files.write_json(plan.out / "bits_per_dim.json", result)  # last: without it, the same command goes on
     partial.unlink(missing_ok=True)
     print(f"{headline(result)}: {plan.out / 'bits_per_dim.json'}, {plan.out / 'bits_per_dim.png'}")
     return 0

@@ -108,7 +108,8 @@ class EpochEnd:
             return every > 0 and (step == self.num_steps or epoch % every == 0)
 
         shown = self.settings.sample_images if due(self.settings.sample_every) else 0
-        judged = self.settings.evaluate_images if due(self.settings.evaluate_every) else 0
+        evaluated = any(record["step"] == step for record in self.records.history["evaluations"])  # before a death
+        judged = self.settings.evaluate_images if due(self.settings.evaluate_every) and not evaluated else 0
         if shown or judged:
             pixels = self._draw(max(shown, judged), "samples to evaluate" if judged else "samples")
         if shown:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from ddpm_shared import files, images, machine
+from ddpm_shared import claims, files, images, machine
 from ddpm_shared.command_line import parse_flags
 from ddpm_shared.commands.base import DataCommand, NetworkPlan, load_data, load_network, results_folder
 from ddpm_shared.commands.interruption import Interrupted, StopSignals
@@ -102,14 +102,18 @@ def run(plan: InversionPlan, inverter: Inverter) -> int:
         inverter: the tree's.
 
     Returns:
-        The exit code: 0, or 130 or 143 if interrupted.
+        The exit code: 0, or 128 and the signal's number if interrupted.
 
     Raises:
         UserError: the noise or the images that come back are not finite.
     """
+    with claims.writing(plan.out):
+        return _invert_all(plan, inverter)
+
+
+def _invert_all(plan: InversionPlan, inverter: Inverter) -> int:
     command = plan.command
     print(f"{plan.framework} on {inverter.device_name} | {plan.test.name}, {command.num_images} test images")
-    plan.out.mkdir(parents=True, exist_ok=True)  # a folder that cannot be written to is reported before the work
     pixels = plan.test.images[: command.num_images]
     noises, backs = [], []
     bar = tqdm(total=2 * command.steps * len(pixels), unit="step", unit_scale=True)

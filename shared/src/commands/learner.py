@@ -18,6 +18,10 @@ class Learner(Protocol):
     threads: int
     num_parameters: int
 
+    @property
+    def whole(self) -> bool:
+        """Whether the state is that after a step; False if an exception came while a step was changing it."""
+
     def train_step(self, batch: Batch, step: int) -> tuple[float, float, float]:
         """Make training step `step` (0-based) on its batch; return its loss, gradient norm and learning rate."""
 

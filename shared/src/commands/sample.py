@@ -5,26 +5,26 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from pathlib import Path
 from typing import Annotated, Any, Protocol
 
 import numpy as np
 from tqdm import tqdm
 
-from ddpm_shared import files, images
+from ddpm_shared import claims, files, images
 from ddpm_shared.command_line import parse_flags
 from ddpm_shared.commands.base import NetworkCommand, NetworkPlan, load_network, results_folder
 from ddpm_shared.commands.interruption import Interrupted, StopSignals
 from ddpm_shared.config import require
 from ddpm_shared.config.help import default_is
 from ddpm_shared.config.sampling import SAMPLER_FACTS, Draw, Sampling, deterministic
+from ddpm_shared.errors import UserError
 from ddpm_shared.frameworks import FRAMEWORKS
 from ddpm_shared.images import Pixels
 
 GRID_IMAGES = 64  # at most so many in grid.png
 GIF_IMAGES = 16
 GIF_FRAMES = 50
-PARTIAL = "samples.partial.npz"
+RESULT, PARTIAL, LAST = "samples.npz", "samples.partial.npz", "grid.png"
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def parse(framework: str, argv: Sequence[str] | None) -> SamplePlan:
     command = parse_flags(SampleCommand, argv, f"{FRAMEWORKS[framework].tree}.inference")
     loaded, config, prefix = load_network(framework, command)
     command = dataclasses.replace(command, sampling=command.sampling.resolved(config.diffusion.timesteps))
-    out = results_folder(framework, command, "samples", "samples.npz")
+    out = results_folder(framework, command, "samples", LAST)
     return SamplePlan(framework, command, loaded, config, prefix, out)
 
 
@@ -97,8 +97,16 @@ def run(plan: SamplePlan, sampler: Sampler) -> int:
         sampler: the tree's.
 
     Returns:
-        The exit code: 0, or 130 or 143 if interrupted.
+        The exit code: 0, or 128 and the signal's number if interrupted.
+
+    Raises:
+        UserError: the folder holds the images of another command.
     """
+    with claims.writing(plan.out):
+        return _draw_all(plan, sampler)
+
+
+def _draw_all(plan: SamplePlan, sampler: Sampler) -> int:
     command = plan.command
     facts = SAMPLER_FACTS[command.sampling.sampler]
     print(
@@ -106,10 +114,9 @@ def run(plan: SamplePlan, sampler: Sampler) -> int:
         f"{facts.title}, {command.sampling.steps} steps | {plan.checkpoint.path}"
     )
     steps = command.sampling.steps or 0  # filled in by the plan
-    plan.out.mkdir(parents=True, exist_ok=True)  # a folder that cannot be written to is reported before the drawing
     partial = plan.out / PARTIAL
     origin = plan.origin(**dataclasses.asdict(command.sampling), interpolate=command.interpolate)
-    pixels = _finished(partial, plan, origin)
+    pixels = _finished(plan, origin)
     frames: list[Pixels] = []
     shown = {round(k * (steps - 1) / (GIF_FRAMES - 1)) for k in range(GIF_FRAMES)}
     bar = tqdm(total=command.num_images * steps, initial=len(pixels) * steps, unit="step", unit_scale=True)
@@ -133,24 +140,34 @@ def run(plan: SamplePlan, sampler: Sampler) -> int:
         done = f"interrupted; {len(pixels)} finished images are saved"
         print(f"{done}: the same command with --out {plan.out} continues", file=sys.stderr)
         return stop.exit_code
-    files.write_npz(plan.out / "samples.npz", images=pixels, origin=origin)
+    files.write_npz(plan.out / RESULT, images=pixels, origin=origin)
     partial.unlink(missing_ok=True)
-    images.write_png(plan.out / "grid.png", images.grid(pixels[:GRID_IMAGES], command.interpolate))
     if frames:
         images.write_gif(plan.out / "denoising.gif", frames)
     elif command.gif:
         print("no denoising.gif: its images were drawn before the interruption; run again with --overwrite to get it")
-    print(f"{len(pixels)} images: {plan.out / 'samples.npz'}, {plan.out / 'grid.png'}")
+    # Last, as the mark of a finished command: without it, the same command makes the pictures that are missing.
+    images.write_png(plan.out / LAST, images.grid(pixels[:GRID_IMAGES], command.interpolate))
+    print(f"{len(pixels)} images: {plan.out / RESULT}, {plan.out / LAST}")
     return 0
 
 
-def _finished(partial: Path, plan: SamplePlan, origin: str) -> Pixels:
-    """The images that an interrupted run of the same command saved, [n, H, W, C]; n = 0 if there was none."""
+def _finished(plan: SamplePlan, origin: str) -> Pixels:
+    """The images that an interrupted run of the same command saved, [n, H, W, C]; n = 0 if there was none.
+
+    Raises:
+        UserError: the folder holds the images of another command.
+    """
     size, channels = plan.checkpoint.config.model.image_size, plan.checkpoint.config.model.image_channels
-    nothing = np.empty((0, size, size, channels), np.uint8)
-    saved = files.read_npz(partial)
-    if saved is None or str(saved.get("origin")) != origin:
-        return nothing
-    pixels = saved["images"]
-    print(f"continuing after the {len(pixels)} images in {partial}")
-    return pixels[: plan.command.num_images]
+    result, partial = plan.out / RESULT, plan.out / PARTIAL
+    ended = result.exists() and not plan.command.overwrite  # but for its pictures
+    file = result if ended else partial
+    saved = files.read_npz(file)
+    same = saved is not None and str(saved.get("origin")) == origin
+    if saved is not None and same and not (ended and len(saved["images"]) > plan.command.num_images):
+        pixels = saved["images"][: plan.command.num_images]
+        print(f"continuing after the {len(pixels)} images in {file}")
+        return pixels
+    if ended:
+        raise UserError(f"{plan.out} already holds samples: choose another --out, or replace them with --overwrite")
+    return np.empty((0, size, size, channels), np.uint8)

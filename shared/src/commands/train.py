@@ -13,8 +13,8 @@ from typing import Annotated
 
 from tqdm import tqdm
 
+from ddpm_shared import claims, datasets, machine
 from ddpm_shared import config as configs
-from ddpm_shared import datasets, machine
 from ddpm_shared.batches import Prefetcher
 from ddpm_shared.command_line import parse_flags
 from ddpm_shared.commands.epoch_end import make_judge
@@ -43,6 +43,8 @@ class TrainCommand:
     """Folder to write the run to."""
     resume: Annotated[str | None, default_is("a new run")] = None
     """Run to continue: its folder, or a checkpoint file (then in a new folder); without a value, the newest run."""
+    without_history: bool = False
+    """With --resume: go on from the checkpoint although the records before it, metrics.jsonl, are damaged."""
     minutes: Annotated[float | None, default_is("set by --epochs and --max-steps")] = None
     """Length of the training in minutes. Some steps are timed first, to set --epochs and --max-steps."""
     stop_after: Annotated[float | None, default_is("never")] = None
@@ -57,12 +59,13 @@ class TrainCommand:
 
 @dataclass(frozen=True)
 class TrainPlan:
-    """A checked TrainCommand: what to run, where, and from which checkpoint."""
+    """A checked TrainCommand: what to run, where, and from which checkpoint. This process has claimed the folder."""
 
     framework: str
     config: Config
     folder: Path
     resumed: Checkpoint | None
+    without_history: bool = False
     minutes: float | None = None
     stop_after: float | None = None
 
@@ -85,13 +88,15 @@ def parse(framework: str, argv: Sequence[str] | None) -> TrainPlan:
         if argument == "--resume" and (index + 1 == len(arguments) or arguments[index + 1].startswith("--")):
             arguments[index] = "--resume=latest"
 
-    resumed = None
-    if known.resume:
-        resumed = checkpoint.load(folders.checkpoint_file(known.resume, framework, known.run_dir))
-    settings = resumed.config if resumed else configs.read(known.config) if known.config else Config()
-    if resumed and known.config:
+    source = _source(framework, known.resume, known.run_dir)
+    in_place = source is not None and source.is_dir() and Path(known.run_dir or source) == source
+    if source and in_place:
+        claims.claim(source)  # before its checkpoint is read: nobody else may go on from it
+    resumed = _resumed(source)
+    if source and known.config:
         raise UserError("--resume takes the settings of the run: leave out --config")
-    if known.preset and not (resumed and known.preset == settings.preset):
+    settings = resumed.config if resumed else _settings(source, known.config)
+    if known.preset and not (source and known.preset == settings.preset):
         settings = configs.with_preset(settings, known.preset)
     module = f"{FRAMEWORKS[framework].tree}.train"
     command = parse_flags(TrainCommand, arguments, module, default=TrainCommand(settings=settings))
@@ -103,24 +108,46 @@ def parse(framework: str, argv: Sequence[str] | None) -> TrainPlan:
             command.minutes,
             "a resumed run has its length already; stop it earlier with --stop-after, or lengthen it with --max-steps",
         )
-
-    folder = _folder(command, framework, resumed)
-    if resumed is None or folder != _run_folder(resumed):
-        folders.require_free(folder)
-    return TrainPlan(framework, command.settings, folder, resumed, command.minutes, command.stop_after)
-
-
-def _run_folder(resumed: Checkpoint) -> Path:
-    return resumed.path.parent.parent
-
-
-def _folder(command: TrainCommand, framework: str, resumed: Checkpoint | None) -> Path:
-    if command.run_dir:
-        return Path(command.run_dir)
+    require(resumed is not None or not command.without_history, "--without-history", "", "is for --resume only")
     # A run continues in its own folder, unless another framework or an explicit file makes it a branch.
-    if resumed and resumed.framework == framework and not Path(command.resume or "").is_file():
-        return _run_folder(resumed)
-    return folders.new_folder(framework, command.settings.preset)
+    if source and in_place and (command.run_dir or resumed is None or resumed.framework == framework):
+        folder = source
+    else:
+        if source and in_place:
+            claims.release(source)
+        folder = folders.claim_output(command.run_dir, framework, command.settings.preset)
+        folders.require_free(folder)
+    return TrainPlan(
+        framework, command.settings, folder, resumed, command.without_history, command.minutes, command.stop_after
+    )
+
+
+def _source(framework: str, resume: str | None, run_dir: str | None) -> Path | None:
+    """What --resume names: a run folder or a checkpoint file; None without --resume."""
+    if resume is None:
+        return None
+    for flag_name, value in (("--resume", resume), ("--run-dir", run_dir)):
+        require(value != "", flag_name, "''", "name a folder, or leave out the flag")
+    if resume != "latest":
+        return Path(resume)
+    return Path(run_dir) if run_dir else folders.folder_to_resume(framework)
+
+
+def _resumed(source: Path | None) -> Checkpoint | None:
+    """The checkpoint to continue from; None for a new run, and for one that ended before its first checkpoint."""
+    if source is None:
+        return None
+    if (source / "config.json").is_file() and not folders.has_checkpoint(source):
+        print(f"{source} has no checkpoint yet: its run begins again at step 0", file=sys.stderr)
+        return None
+    return checkpoint.load(folders.latest_checkpoint(source))
+
+
+def _settings(source: Path | None, file: str | None) -> Config:
+    """The settings that the flags override: those of the run folder `source`, of a JSON file, or the defaults."""
+    if source:
+        return configs.read(source / "config.json")
+    return configs.read(file) if file else Config()
 
 
 def _require_same(resumed: Checkpoint, settings: Config) -> None:
@@ -147,6 +174,11 @@ def run(plan: TrainPlan, make_learner: Callable[[Config, int], Learner]) -> int:
         UserError: bad input.
         OSError: e.g. a full disk; the last checkpoint is whole.
     """
+    with claims.writing(plan.folder):
+        return _train(plan, make_learner)
+
+
+def _train(plan: TrainPlan, make_learner: Callable[[Config, int], Learner]) -> int:
     framework, config = plan.framework, plan.config
     train_split, test_split = datasets.load(config.data.dataset, config.data.data_dir)
     config = configs.fitted(config, train_split.images.shape[1:])
@@ -173,7 +205,16 @@ def run(plan: TrainPlan, make_learner: Callable[[Config, int], Learner]) -> int:
         if note := _new_end(plan.resumed, config, num_images):
             print(note)
     environment = machine.environment(learner.device_name, learner.threads)
-    records = Run(plan.folder, framework, config, environment, train_split, learner.num_parameters, plan.resumed)
+    records = Run(
+        plan.folder,
+        framework,
+        config,
+        environment,
+        train_split,
+        learner.num_parameters,
+        plan.resumed,
+        plan.without_history,
+    )
     print(
         f"{framework} {environment['packages'][framework]} on {learner.device_name}, {learner.threads} threads, "
         f"{config.precision} | {config.preset}, {learner.num_parameters:,} parameters | {train_split.name}, "

@@ -18,7 +18,7 @@ from ddpm_shared.commands.learner import Learner, finite_state, require_finite
 from ddpm_shared.config import Config
 from ddpm_shared.datasets import Split
 from ddpm_shared.records.run import Run
-from ddpm_shared.records.types import Status
+from ddpm_shared.records.types import Status, StepRecord
 
 
 class TrainingLoop:
@@ -52,6 +52,8 @@ class TrainingLoop:
         self.num_steps = self.settings.num_steps(len(train_split.images))
         self.step, self.minutes, self.stop = step, minutes, StopSignals(minutes)
         self.end_epoch = EpochEnd(config, learner, records, test_split, self.num_steps, judge, self.stop.check)
+        self.made = step  # steps that the learner has made; for a moment, one more than self.step
+        self.unrecorded: StepRecord | None = None  # the record of a step on its way to the log
         # The step of the newest checkpoint in the folder; a run that continues in a new folder has none there yet.
         self.saved = step if (records.folder / "checkpoints" / "latest").is_file() else None
 
@@ -64,8 +66,8 @@ class TrainingLoop:
         """Train to the end, or until a signal or the time limit.
 
         Returns:
-            The exit code: 0 completed or stopped by the time limit, 1 a number that is not finite, 130 or 143
-            interrupted.
+            The exit code: 0 completed or stopped by the time limit, 1 a number that is not finite, 128 and the
+            signal's number if interrupted.
         """
         records = self.records
         try:
@@ -82,13 +84,17 @@ class TrainingLoop:
             print(f"{what} at {where}; continue with --resume {records.folder}", file=sys.stderr)
             return self.stop.exit_code
         except FloatingPointError as error:
+            self._save_if_whole()
             last = f"the checkpoint of step {self.saved} is whole" if self.saved else "there was no checkpoint yet"
             records.finish("failed", self.step, f"{error}; {last}")
             print(f"error: {error}; {last}", file=sys.stderr)
             return 1
         except BaseException as error:
+            stopped = isinstance(error, KeyboardInterrupt)  # by a second Ctrl-C, which waits for nothing
+            if not stopped:
+                self._save_if_whole()
             with contextlib.suppress(OSError):  # a full disk, perhaps: what matters is already written
-                status: Status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+                status: Status = "interrupted" if stopped else "failed"
                 records.finish(status, self.step, f"{type(error).__name__}: {error}")
             raise
         records.finish("completed", self.step)
@@ -111,21 +117,21 @@ class TrainingLoop:
             began = time.perf_counter()
             batch = self.batch_of(self.step)  # and the next one begins to be drawn, while this step is computed
             loss, grad_norm, learning_rate = self.learner.train_step(batch, self.step)
+            self.made = self.step + 1
             seconds += time.perf_counter() - began
             images_since += batch_size
             finite = math.isfinite(loss) and math.isfinite(grad_norm)
             require_finite(finite, "loss or its gradient", self.step + 1, self.settings)
             self.step += 1
-            self.records.record_step(
-                {
-                    "step": self.step,
-                    "epoch": self.epoch,
-                    "images_seen": self.step * batch_size,
-                    "loss": loss,
-                    "grad_norm": grad_norm,
-                    "learning_rate": learning_rate,
-                }
-            )
+            self.unrecorded = {
+                "step": self.step,
+                "epoch": self.epoch,
+                "images_seen": self.step * batch_size,
+                "loss": loss,
+                "grad_norm": grad_norm,
+                "learning_rate": learning_rate,
+            }
+            self._record_step()
             bar.set_postfix(loss=f"{loss:.4f}", epoch=self.epoch, refresh=False)
             bar.update(batch_size)
             self.stop.check()
@@ -142,6 +148,18 @@ class TrainingLoop:
         if self.step and self.step != self.saved:
             self.records.save_checkpoint(self.step, finite_state(self.learner, self.step, self.settings))
             self.saved = self.step
+
+    def _record_step(self) -> None:
+        if self.unrecorded:
+            self.records.record_step(self.unrecorded)
+            self.unrecorded = None
+
+    def _save_if_whole(self) -> None:
+        """Save the state that an exception left, if it is that after the last recorded step, and finite."""
+        with contextlib.suppress(Exception):  # a full disk, perhaps: what ended the run is what to tell
+            if self.made == self.step and self.learner.whole:
+                self._record_step()
+                self._save()
 
     def _bar(self) -> "tqdm[NoReturn]":
         batch_size, framework = self.settings.batch_size, self.records.framework

@@ -8,7 +8,7 @@ from typing import Annotated
 import jsonschema
 import tyro
 
-from ddpm_shared import command_line, files, images
+from ddpm_shared import claims, command_line, files, images
 from ddpm_shared.compare import charts, parity_table, report, sample_grids, tables
 from ddpm_shared.compare.comparison import compare
 from ddpm_shared.compare.run_records import RunRecord, read_run, schema
@@ -50,12 +50,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     assert wrong is None, wrong.message  # what we publish is what we say we publish
 
-    out = Path(command.out) if command.out else folder.new_folder("compare", _frameworks(compared))
-    files.write_json(out / "comparison.json", comparison)
-    drawn = charts.curves(compared)
-    page = report.render(comparison, drawn, [grid.pictures for grid in grids])
-    files.write_atomically(out / "report.html", page.encode())
-    images.write_figure(out / "loss.png", charts.overview(drawn))
+    out = folder.claim_output(command.out, "compare", _frameworks(compared))
+    with claims.writing(out):
+        files.write_json(out / "comparison.json", comparison)
+        drawn = charts.curves(compared)
+        page = report.render(comparison, drawn, [grid.pictures for grid in grids])
+        files.write_atomically(out / "report.html", page.encode())
+        images.write_figure(out / "loss.png", charts.overview(drawn))
     print(f"{tables.text(comparison)}\n\n{out / 'report.html'}, {out / 'comparison.json'}, {out / 'loss.png'}")
     return 0
 

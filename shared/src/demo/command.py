@@ -7,7 +7,7 @@ from typing import Annotated
 
 import tyro
 
-from ddpm_shared import command_line, files
+from ddpm_shared import claims, command_line, files
 from ddpm_shared.demo import folder, page
 
 
@@ -23,6 +23,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Write the page and print its path. Returns 0; raises UserError where a piece is missing or does not fit."""
     where = Path(command_line.parse_flags(Command, argv, "ddpm_shared.demo").folder)
     written = where / "demo.html"
-    files.write_atomically(written, page.render(folder.read(where)).encode())
+    rendered = page.render(folder.read(where))
+    with claims.writing(where):
+        files.write_atomically(written, rendered.encode())
     print(written)
     return 0

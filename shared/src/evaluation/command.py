@@ -10,7 +10,7 @@ from typing import Annotated, get_args
 
 import tyro
 
-from ddpm_shared import command_line, datasets, files, images
+from ddpm_shared import claims, command_line, datasets, files, images
 from ddpm_shared.config import RealImages
 from ddpm_shared.config.help import default_is
 from ddpm_shared.errors import choice
@@ -50,24 +50,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     extractor = Extractor(Path(command.extractor) if command.extractor else None)
     train, test = datasets.load(command.data.dataset, command.data.data_dir)
     out = Path(command.out) if command.out else _beside(Path(command.samples))
-    out.mkdir(parents=True, exist_ok=True)  # a folder that cannot be written to is reported before the work
-    judge = Judge(train, test, command.reference, extractor)
-
-    began = time.perf_counter()
-    index, distances = judge.nearest(pixels)
-    evaluation: Evaluation = {
-        "schema_version": SCHEMA_VERSION,
-        "created_utc": datetime.now(UTC).isoformat(timespec="seconds"),
-        "samples": {"path": str(file), "sha256": hashlib.sha256(file.read_bytes()).hexdigest(), "origin": origin},
-        **judge.evaluate(pixels, distances),
-        "inception": inception.fid(judge, pixels, network) if network else None,
-        "seconds": time.perf_counter() - began,
-    }
-    files.write_json(out / "evaluation.json", evaluation)
-    of_both = distances, judge.honest_distances()
-    drawn = picture.draw(evaluation, pixels, judge.reference, of_both, train.images[index])
-    images.write_figure(out / "evaluation.png", drawn, dpi=100)
-    print(f"{text(evaluation)}\n\n{out / 'evaluation.json'}, {out / 'evaluation.png'}")
+    with claims.writing(out):  # a folder that cannot be written to is reported before the work
+        judge = Judge(train, test, command.reference, extractor)
+        began = time.perf_counter()
+        index, distances = judge.nearest(pixels)
+        evaluation: Evaluation = {
+            "schema_version": SCHEMA_VERSION,
+            "created_utc": datetime.now(UTC).isoformat(timespec="seconds"),
+            "samples": {"path": str(file), "sha256": hashlib.sha256(file.read_bytes()).hexdigest(), "origin": origin},
+            **judge.evaluate(pixels, distances),
+            "inception": inception.fid(judge, pixels, network) if network else None,
+            "seconds": time.perf_counter() - began,
+        }
+        files.write_json(out / "evaluation.json", evaluation)
+        of_both = distances, judge.honest_distances()
+        drawn = picture.draw(evaluation, pixels, judge.reference, of_both, train.images[index])
+        images.write_figure(out / "evaluation.png", drawn, dpi=100)
+        print(f"{text(evaluation)}\n\n{out / 'evaluation.json'}, {out / 'evaluation.png'}")
     return 0
 
 

@@ -5,7 +5,6 @@ python -m ddpm_shared.evaluation.corruptions [--num-images 2000] [--out DIR]
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Annotated
 
 import numpy as np
@@ -116,7 +115,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     sets = corrupted(train, test, command.num_images)
     rows = table(Judge(train, test), sets)
-    out = Path(command.out) if command.out else folder.new_folder("corruptions", train.name)
+    out = folder.claim_output(command.out, "corruptions", train.name)
     files.write_json(out / "corruptions.json", {"reference": train.name, "rows": rows})
     shown = np.concatenate([pixels[:: len(pixels) // SHOWN][:SHOWN] for pixels in sets.values()])
     images.write_png(out / "corruptions.png", images.grid(shown, columns=SHOWN))

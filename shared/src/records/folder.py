@@ -1,61 +1,139 @@
-"""Run folders: names for new ones, and the newest checkpoint of old ones."""
+"""Run folders: new ones, claimed for one writer, and the newest checkpoint of old ones."""
 
+import re
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
+from ddpm_shared import claims
 from ddpm_shared.errors import UserError
+from ddpm_shared.records import checkpoint
 
 RUNS = Path("runs")
+STEP_FILE = re.compile(r"step_\d+\.safetensors")
+# What a run leaves in its folder before its first checkpoint, and what it sets aside there.
+BEFORE_A_CHECKPOINT = re.compile(
+    r"config\.json|environment\.json|metrics\.json|metrics\.jsonl(\.\d+)?|samples|checkpoints|\.lock|\..+\.tmp"
+)
 
 
-def new_folder(framework: str, preset: str) -> Path:
-    """runs/<framework>/<utc>-<preset>, a folder that does not exist yet."""
+def claim_new(kind: str, name: str) -> Path:
+    """Make and claim the folder runs/<kind>/<utc>-<name>. Two commands of one second get two folders.
+
+    Raises:
+        OSError: it cannot be made.
+    """
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-    folder = RUNS / framework / f"{stamp}-{preset}"
-    number = 2
-    while folder.exists():
-        folder = folder.with_name(f"{stamp}-{preset}-{number}")
-        number += 1
-    return folder
+    (RUNS / kind).mkdir(parents=True, exist_ok=True)
+    number = 1
+    while True:
+        folder = RUNS / kind / (f"{stamp}-{name}" if number == 1 else f"{stamp}-{name}-{number}")
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            number += 1
+        else:
+            claims.claim(folder)
+            return folder
+
+
+def claim_output(out: str | None, kind: str, name: str) -> Path:
+    """Claim the folder that --out names, or a new one runs/<kind>/<utc>-<name>.
+
+    Raises:
+        UserError: another process writes to it.
+        OSError: it cannot be made or written to.
+    """
+    if out is None:
+        return claim_new(kind, name)
+    claims.claim(Path(out))
+    return Path(out)
 
 
 def require_free(folder: Path) -> None:
-    """Raise UserError if `folder` exists and is not empty."""
-    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+    """Raise UserError if `folder` holds more than a run leaves there before its first checkpoint."""
+    if folder.is_dir():
+        taken = has_checkpoint(folder) or any(not BEFORE_A_CHECKPOINT.fullmatch(file.name) for file in folder.iterdir())
+    else:
+        taken = folder.exists()
+    if taken:
         raise UserError(
             f"{folder} already holds files: choose another --run-dir, or continue the run in it with --resume {folder}"
         )
 
 
+def has_checkpoint(folder: Path) -> bool:
+    """Whether the run in `folder` has written a checkpoint to go on from, whole or damaged."""
+    return any(STEP_FILE.fullmatch(file.name) for file in folder.glob("checkpoints/*"))
+
+
 def latest_folder(framework: str) -> Path:
     """The newest run of `framework` under runs/ that has a checkpoint. Raises UserError if there is none."""
-    pointers = sorted((RUNS / framework).glob("*/checkpoints/latest"), key=lambda path: path.stat().st_mtime)
-    if not pointers:
-        raise UserError(f"no run with a checkpoint in {RUNS / framework}: train one first, or name a folder or file")
-    return pointers[-1].parent.parent
+    if runs := _newest_first(framework):
+        return runs[0]
+    raise UserError(f"no run with a checkpoint in {RUNS / framework}: train one first, or name a folder or file")
+
+
+def folder_to_resume(framework: str) -> Path:
+    """The newest run of `framework` under runs/ that no process is writing to, one with a checkpoint if there is any.
+
+    What is passed over is said on stderr. Raises UserError if there is none.
+    """
+    begun = sorted((file.parent for file in (RUNS / framework).glob("*/config.json")), reverse=True)
+    for folder in dict.fromkeys([*_newest_first(framework), *begun]):
+        if not claims.is_claimed(folder):
+            return folder
+        print(f"passing over {folder}: another process is writing to it", file=sys.stderr)
+    raise UserError(f"no run to continue in {RUNS / framework}: train one first, or name a folder or file")
+
+
+def _newest_first(framework: str) -> list[Path]:
+    """The runs of `framework` that have a checkpoint, by the time of their last one."""
+
+    def last_saved(folder: Path) -> float:
+        pointer = folder / "checkpoints" / "latest"
+        files = [pointer] if pointer.is_file() else (folder / "checkpoints").glob("step_*.safetensors")
+        return max(file.stat().st_mtime for file in files)
+
+    runs = [folder for folder in (RUNS / framework).glob("*") if has_checkpoint(folder)]
+    return sorted(runs, key=last_saved, reverse=True)
 
 
 def latest_checkpoint(source: Path) -> Path:
-    """The newest checkpoint of the run folder `source`, or `source` if it is a file. Raises UserError if none."""
+    """The newest checkpoint of the run folder `source`, or `source` if it is a file.
+
+    It is the one that checkpoints/latest names. If `latest` is missing or damaged, it is the newest whole one, and a
+    line on stderr says so.
+
+    Raises:
+        UserError: there is none.
+    """
     if source.is_file():
         return source
-    pointer = source / "checkpoints" / "latest"
+    folder = source / "checkpoints"
+    name = _pointed_to(folder / "latest")
+    if name and (folder / name).is_file():
+        return folder / name
+    newest = checkpoint.newest_whole(folder)
+    if newest is None:
+        raise UserError(f"{source} holds no checkpoint: give a run folder with a whole checkpoint, or a file")
+    print(f"{folder / 'latest'} names no checkpoint there: taking the newest whole one, {newest.name}", file=sys.stderr)
+    return newest
+
+
+def _pointed_to(pointer: Path) -> str | None:
+    """The name in the file checkpoints/latest; None if it holds anything else."""
     if not pointer.is_file():
-        raise UserError(f"{source} holds no checkpoint: give a run folder with checkpoints/latest in it, or a file")
-    return pointer.with_name(pointer.read_text().strip())
+        return None
+    with pointer.open("rb") as file:
+        name = file.read(100).decode("ascii", "replace").strip()
+    return name if STEP_FILE.fullmatch(name) else None
 
 
-def checkpoint_file(name: str, framework: str, run_dir: str | None = None) -> Path:
-    """The checkpoint file that --checkpoint or --resume names: a file, a run folder, or `latest`.
-
-    Args:
-        name: the value of the flag.
-        framework: the framework whose newest run `latest` means.
-        run_dir: the run folder that `latest` means instead, if given.
+def checkpoint_file(name: str, framework: str) -> Path:
+    """The checkpoint file that --checkpoint names: a file, a run folder, or `latest`, the newest run of `framework`.
 
     Raises:
         UserError: there is no such checkpoint.
     """
-    if name != "latest":
-        return latest_checkpoint(Path(name))
-    return latest_checkpoint(Path(run_dir) if run_dir else latest_folder(framework))
+    return latest_checkpoint(latest_folder(framework) if name == "latest" else Path(name))

@@ -4,6 +4,7 @@ metrics.jsonl is append-only, one event per line; metrics.json is rewritten as a
 """
 
 import contextlib
+import itertools
 import json
 import os
 import time
@@ -36,6 +37,11 @@ class Run:
         data: the training split.
         parameters: number of parameters of the network.
         resumed: the checkpoint to continue from, or None.
+        without_history: whether the records before that checkpoint are given up, since they are damaged.
+
+    Raises:
+        UserError: the records before the checkpoint are damaged.
+        OSError: e.g. a full disk.
     """
 
     def __init__(
@@ -47,6 +53,7 @@ class Run:
         data: Split,
         parameters: int,
         resumed: Checkpoint | None = None,
+        without_history: bool = False,
     ) -> None:
         self.folder, self.framework, self.config, self.data = folder, framework, config, data
         if resumed is not None:
@@ -61,10 +68,17 @@ class Run:
             "dataset": data.record,
             "parameters": parameters,
         }
+        self.log = folder / "metrics.jsonl"
+        self.history = no_history()
+        if resumed is not None and not without_history:  # read before anything is written
+            self.history = read_history(resumed.path.parent.parent, resumed.step)
         folder.mkdir(parents=True, exist_ok=True)
+        if resumed is None:
+            self._clear()
+        elif without_history:
+            self._set_log_aside()
         files.write_json(folder / "config.json", to_dict(config))
         files.write_json(folder / "environment.json", environment)
-        self.history = no_history()
         self.best_step = self._step_of_best()
         if resumed is None:
             self._append("start", {"step": 0})
@@ -74,18 +88,28 @@ class Run:
         self.write_metrics("running")
 
     def _take_over(self, resumed: Checkpoint) -> None:
-        source = resumed.path.parent.parent
-        self.history = read_history(source, resumed.step)
-        log = self.folder / "metrics.jsonl"
-        if log.is_file():  # the run continues in place: remove a half-written last line
-            whole = log.read_bytes().rpartition(b"\n")
-            os.truncate(log, len(whole[0]) + len(whole[1]))
-            self._point_latest_to(resumed.path)  # perhaps an older one than before
+        if self.log.is_file():  # the run continues in place: remove a half-written last line
+            whole = self.log.read_bytes().rpartition(b"\n")
+            os.truncate(self.log, len(whole[0]) + len(whole[1]))
         else:
             for kind in KINDS:
                 for record in records_of(self.history, kind):
                     self._append(kind, record)
+        if resumed.path.parent.parent == self.folder:
+            self._point_latest_to(resumed.path)  # perhaps an older one than before
         self._append("resume", {"step": resumed.step, "checkpoint": str(resumed.path), "framework": self.framework})
+
+    def _clear(self) -> None:
+        """Remove what a run left here that ended before its first checkpoint; its log is set aside."""
+        self._set_log_aside()
+        for file in (*self.folder.glob("samples/step_*.png"), self.folder / "checkpoints" / BEST):
+            file.unlink(missing_ok=True)
+
+    def _set_log_aside(self) -> None:
+        """Rename metrics.jsonl to metrics.jsonl.1 or the next free number."""
+        if self.log.exists():
+            aside = (self.log.with_name(f"{self.log.name}.{number}") for number in itertools.count(1))
+            self.log.rename(next(path for path in aside if not path.exists()))
 
     def _step_of_best(self) -> int | None:
         with contextlib.suppress(UserError):  # no such file, or a damaged one
@@ -128,6 +152,8 @@ class Run:
         self.best_step = step
 
     def _write_checkpoint(self, path: Path, step: int, tensors: Tensors) -> None:
+        for written in (self.log, self.folder):  # first, as a run goes on from a checkpoint and the records before it
+            files.flush_to_disk(written)
         checkpoint.save(
             path,
             tensors,
@@ -183,6 +209,13 @@ class Run:
         records_of(self.history, kind).append(timed)
 
     def _append(self, event: str, record: Mapping[str, Any]) -> None:
-        line = json.dumps({"event": event, **record}, allow_nan=False)
-        with (self.folder / "metrics.jsonl").open("a") as file:
-            file.write(line + "\n")
+        line = (json.dumps({"event": event, **record}, allow_nan=False) + "\n").encode()
+        with self.log.open("ab", buffering=0) as file:
+            whole = file.tell()
+            try:
+                while line:
+                    line = line[file.write(line) :]
+            except OSError:  # a full disk: no half line may stay in front of the next one
+                with contextlib.suppress(OSError):
+                    file.truncate(whole)
+                raise

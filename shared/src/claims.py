@@ -1,0 +1,98 @@
+"""One writer at a time: a process claims a folder before it writes there.
+
+A claim is a lock on the file .lock in the folder. The operating system frees it when the process ends, `kill -9`
+included, so a dead writer never blocks the next one.
+"""
+
+import atexit
+import contextlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from ddpm_shared.errors import UserError
+
+LOCK = ".lock"
+# What files.write_atomically leaves behind where its process is killed, by the names that we write.
+LEFTOVER = re.compile(r"\.(latest|.+\.(safetensors|json|npz|png|gif|html|onnx))\.\d+\.tmp")
+
+_held: dict[Path, FileLock] = {}
+
+
+def claim(folder: Path) -> None:
+    """Make this process the only one that writes to `folder`, until `release` or its end. The folder is made.
+
+    The temporary files of dead writers are removed. A folder that this process has claimed already stays claimed.
+
+    Raises:
+        UserError: another process writes to it, or it is a file.
+        OSError: the folder cannot be made or written to.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is a file: choose another folder")
+    if not try_claim(folder):
+        raise UserError(f"another process is writing to {folder}: wait until it ends, or choose another folder")
+
+
+def try_claim(folder: Path) -> bool:
+    """As `claim`; False if another process writes to the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder.resolve()
+    if path in _held:
+        return True
+    lock = FileLock(path / LOCK, blocking=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        return False
+    _held[path] = lock
+    for place in (path, path / "checkpoints", path / "samples"):
+        for file in place.glob(".*.tmp"):
+            if LEFTOVER.fullmatch(file.name):
+                file.unlink(missing_ok=True)
+    return True
+
+
+def release(folder: Path) -> None:
+    """Let other processes write to `folder`. If nothing was written there, it is removed."""
+    path = folder.resolve()
+    if lock := _held.pop(path, None):
+        with contextlib.suppress(OSError):
+            (path / LOCK).unlink(missing_ok=True)
+        lock.release()
+        with contextlib.suppress(OSError):  # it holds files
+            path.rmdir()
+
+
+@contextlib.contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """A context in which this process alone writes to `folder`, claimed before or now; at its end it is released."""
+    claim(folder)
+    try:
+        yield
+    finally:
+        release(folder)
+
+
+def is_claimed(folder: Path) -> bool:
+    """Whether another process writes to `folder`."""
+    path = folder.resolve()
+    if path in _held or not (path / LOCK).is_file():
+        return False
+    lock = FileLock(path / LOCK, blocking=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        return True
+    except OSError:  # a folder in which this process may not write
+        return False
+    lock.release()
+    return False
+
+
+@atexit.register
+def _release_all() -> None:
+    for folder in list(_held):
+        release(folder)
