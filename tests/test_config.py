@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ddpm_shared import claims
 from ddpm_shared import config as configs
 from ddpm_shared.commands import train as train_command
 from ddpm_shared.config import (
@@ -400,7 +401,7 @@ def test_a_run_gets_a_folder_of_its_framework_and_preset(framework):
     folder = parse("--preset", "tiny", framework=framework).folder
     assert folder.parts[:2] == ("runs", framework)
     assert folder.name.endswith("Z-tiny")
-    assert not folder.exists()
+    assert list(folder.iterdir()) == [folder / claims.LOCK]  # nobody else can take it
     assert str(parse("--run-dir", "mine/here", framework=framework).folder) == "mine/here"
 
 
@@ -434,9 +435,10 @@ def test_a_folder_with_files_is_not_written_into(tmp_path):
     (tmp_path / "mine").mkdir()
     assert parse("--run-dir", "mine").folder.name == "mine"  # empty is free
     (tmp_path / "mine" / "file").touch()
-    for taken in ("mine", "mine/file"):
-        with pytest.raises(UserError, match=f"^{taken} already holds files: choose another --run-dir, or continue"):
-            parse("--run-dir", taken)
+    with pytest.raises(UserError, match=r"^mine already holds files: choose another --run-dir, or continue"):
+        parse("--run-dir", "mine")
+    with pytest.raises(UserError, match=r"^mine/file is a file: choose another folder$"):
+        parse("--run-dir", "mine/file")
 
 
 # --- Resuming -----------------------------------------------------------------------------------------------
@@ -517,7 +519,7 @@ def test_a_file_or_another_framework_s_run_goes_on_in_a_new_folder(written, fram
     """Otherwise the record of the first run is overwritten by a branch of it."""
     plan = parse("--resume", resume, framework=framework)
     assert plan.folder.parts[:2] == ("runs", framework)
-    assert not plan.folder.exists()
+    assert list(plan.folder.iterdir()) == [plan.folder / claims.LOCK]
     assert plan.resumed.step == 4
     assert str(parse("--resume", resume, "--run-dir", "chosen", framework=framework).folder) == "chosen"
     with pytest.raises(UserError, match=r"^runs/torch/a already holds files"):
@@ -545,8 +547,10 @@ def test_resume_where_the_pointed_file_is_gone():
     """Otherwise a run whose checkpoints were deleted by hand ends in a traceback."""
     _, file = write_run("runs/torch/a")
     os.unlink(file)
-    with pytest.raises(UserError, match=f"^no checkpoint at {file}"):
+    with pytest.raises(UserError, match=r"^no run with a checkpoint in runs/torch: "):
         parse("--resume")
+    with pytest.raises(UserError, match=r"^runs/torch/a holds no checkpoint: "):
+        parse("--resume", "runs/torch/a")
 
 
 @pytest.mark.parametrize(

@@ -407,6 +407,25 @@ def test_samples_are_overwritten_only_when_told(tree, written, quick, tmp_path):
     assert len(sample(tree, written(tree), out, "--num-images", "3", "--overwrite")) == 3
 
 
+@pytest.mark.parametrize("lost", [["grid.png"], ["grid.png", "denoising.gif"], ["grid.png", "samples.npz"]])
+def test_a_command_that_was_killed_between_its_files_is_finished_by_itself(tree, written, quick, tmp_path, lost):
+    """Otherwise a folder with samples.npz but without grid.png can neither be finished nor be drawn into."""
+    calls, _ = quick
+    out, argv = tmp_path / "out", ["--num-images", "4", "--batch-size", "2", "--gif"]
+    whole = sample(tree, written(tree), out, *argv)
+    pictures = {name: (out / name).read_bytes() for name in ("grid.png", "denoising.gif")}
+    for name in lost:
+        (out / name).unlink()
+    calls.clear()
+    if "samples.npz" not in lost:  # they are those of another command
+        for other in (["--seed", "1"], ["--num-images", "3"]):
+            with pytest.raises(UserError, match="already holds samples: choose another --out"):
+                command(tree, written(tree), out, *argv, *other)
+    assert_array_equal(sample(tree, written(tree), out, *argv), whole)
+    assert calls == ([(0, 2), (2, 2)] if "samples.npz" in lost else [])
+    assert (out / "grid.png").read_bytes() == pictures["grid.png"]
+
+
 def test_a_full_disk_keeps_what_was_drawn(tree, written, quick, tmp_path, guarded, monkeypatch):
     """Otherwise a full disk ends in a traceback, or costs the images that are already there."""
     calls, _ = quick
@@ -434,8 +453,8 @@ def test_a_place_that_cannot_be_written_to_is_found_before_the_drawing(tree, wri
     calls, _ = quick
     (tmp_path / "file").touch()
     code, err = guarded(lambda: command(tree, written(tree), tmp_path / "file"))
-    assert code == 1
-    assert err == f"error: File exists ({tmp_path / 'file'}): free space or correct the path, and run again\n"
+    assert code == 2
+    assert err == f"error: {tmp_path / 'file'} is a file: choose another folder\n"
     assert calls == []
 
 

@@ -26,7 +26,7 @@ from numpy.testing import assert_allclose
 from PIL import Image
 
 from ddpm_shared import compare, datasets, files, images
-from ddpm_shared.commands import epoch_end, interruption
+from ddpm_shared.commands import epoch_end, interruption, training_loop
 from ddpm_shared.commands import train as train_command
 from ddpm_shared.config.sampling import QUICK
 from ddpm_shared.errors import UserError
@@ -34,6 +34,7 @@ from ddpm_shared.evaluation import judge
 from ddpm_shared.records import checkpoint
 from ddpm_shared.records import folder as run_folders
 from ddpm_shared.records import history as run_history
+from ddpm_shared.records import run as run_record
 
 # 4 steps an epoch, 8 in all; checkpoints after 3, 6 and 8, so that an epoch's end and a checkpoint are two things.
 STEPS, STEPS_PER_EPOCH = 8, 4
@@ -372,7 +373,7 @@ def test_bad_input_is_one_sentence_without_a_traceback(tree, tmp_path, module):
 class Fake:
     """A learner of one number, which moves a little towards 1 at each step. `plan` holds what else it should do."""
 
-    device_name, threads, num_parameters = "cpu", 1, 1
+    device_name, threads, num_parameters, whole = "cpu", 1, 1, True
     plan: dict[tuple[str, int], object]  # (method, step) -> what to call there first, or what to return
     calls: list[tuple[str, int]]
 
@@ -390,9 +391,12 @@ class Fake:
     def train_step(self, batch, step):  # noqa: D102
         assert step == self.step
         self.step += 1
+        self.whole = False
         x = self.state["model/x"]
         x += (1 - x) / (3 + step)
-        return self._planned("train_step", (float(1 - x[0]), 0.5, 1e-4))
+        result = self._planned("train_step", (float(1 - x[0]), 0.5, 1e-4))
+        self.whole = True
+        return result
 
     def validation_losses(self, batches):  # noqa: D102
         count = sum(len(batch.pixels) for batch in batches)
@@ -490,8 +494,8 @@ def planted(kind, step):
         ("loss", 1, "loss or its gradient", None),
         ("loss", 7, "loss or its gradient", 6),
         ("gradient", 4, "loss or its gradient", 3),
-        ("validation loss", 4, "validation loss", 3),
-        ("validation loss", 8, "validation loss", 6),
+        ("validation loss", 4, "validation loss", 4),  # the state is finite
+        ("validation loss", 8, "validation loss", 8),
         ("state", 6, "learner's state", 3),
     ],
 )
@@ -578,7 +582,7 @@ def test_a_full_disk_is_one_sentence_and_the_run_can_go_on(tree, fake, tmp_path,
     assert last_line(err) == (f"error: No space left on device ({path}): free space or correct the path, and run again")
     assert "Traceback" not in err
     assert metrics(folder)["status"] == ("failed" if moment == "checkpoint" else "running")
-    assert checkpoint.load(run_folders.latest_checkpoint(folder)).step == (3 if moment == "checkpoint" else 6)
+    assert checkpoint.load(run_folders.latest_checkpoint(folder)).step == (3 if moment == "checkpoint" else 8)
     assert resume(tree, folder) == 0
     assert_same_result(folder, whole)
 
@@ -594,6 +598,47 @@ def test_a_bug_of_ours_is_recorded_and_raised(tree, fake, tmp_path):
     with pytest.raises(ZeroDivisionError):
         train(tree, "--run-dir", folder)
     assert_failed(folder, "ZeroDivisionError: a bug")
+    # It came while the step was changing the state.
+    assert checkpoint.load(run_folders.latest_checkpoint(folder)).step == 3
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("the driver"), SystemExit(3), UserError("too large")])
+def test_whatever_ends_a_run_saves_it_first(tree, fake, tmp_path, monkeypatch, error):
+    """Otherwise an exception costs all steps since the last checkpoint."""
+
+    def broken(self, step):
+        if step == 5:
+            raise error
+        return before(self, step)
+
+    before, folder, whole = training_loop.Prefetcher.__call__, tmp_path / "run", tmp_path / "whole"
+    assert train(tree, "--run-dir", whole) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(training_loop.Prefetcher, "__call__", broken)
+        with pytest.raises(type(error)):
+            train(tree, "--run-dir", folder)
+    assert metrics(folder)["status"] == "failed"
+    assert checkpoint.load(run_folders.latest_checkpoint(folder)).step == 5
+    assert resume(tree, folder) == 0
+    assert_same_result(folder, whole)
+
+
+def test_a_step_whose_record_could_not_be_written_is_recorded_before_it_is_saved(tree, fake, tmp_path, monkeypatch):
+    """Otherwise the run goes on after a step that its log lacks."""
+
+    def broken(self, kind, record):
+        if record.get("step") == 5 and kind == "step" and not failed:
+            failed.append(kind)
+            raise OSError(errno.EIO, "Input/output error")
+        before(self, kind, record)
+
+    failed, before, folder = [], run_record.Run._record, tmp_path / "run"
+    monkeypatch.setattr(run_record.Run, "_record", broken)
+    with pytest.raises(OSError, match="Input/output"):
+        train(tree, "--run-dir", folder)
+    assert checkpoint.load(run_folders.latest_checkpoint(folder)).step == 5
+    assert resume(tree, folder) == 0
+    assert [record["step"] for record in metrics(folder)["history"]["steps"]] == list(range(1, STEPS + 1))
 
 
 def test_a_finished_run_can_be_made_longer(tree, fake, tmp_path):
@@ -789,6 +834,23 @@ def test_a_judged_run_that_was_interrupted_or_died_ends_as_if_it_had_not(tree, f
     fake.plan.clear()
     assert resume(tree, folder) == 0
     assert_same_result(folder, whole)
+
+
+def test_samples_are_judged_once_whenever_a_run_dies(tree, fake, fids, tmp_path, monkeypatch):
+    """Otherwise a run that died between two records of an epoch's end holds one evaluation twice."""
+
+    def dies(self, record):
+        raise ZeroDivisionError
+
+    folder = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr("ddpm_shared.records.run.Run.record_epoch", dies)
+        with pytest.raises(ZeroDivisionError):
+            train(tree, "--run-dir", folder, *JUDGED)
+    assert checkpoint.load(run_folders.latest_checkpoint(folder)).step == 4  # what ended the run saved it
+    assert resume(tree, folder) == 0
+    assert [record["step"] for record in metrics(folder)["history"]["evaluations"]] == [4, 8]
+    assert [record["step"] for record in metrics(folder)["history"]["epochs"]] == [4, 8]
 
 
 def test_a_state_that_is_not_finite_is_not_kept_as_the_best(tree, fake, fids, tmp_path):

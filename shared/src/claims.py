@@ -76,6 +76,18 @@ def writing(folder: Path) -> Iterator[None]:
         release(folder)
 
 
+@contextlib.contextmanager
+def released_on_error() -> Iterator[None]:
+    """A context, or a decorator: what is claimed in it is released if it raises."""
+    before = set(_held)
+    try:
+        yield
+    except BaseException:
+        for path in set(_held) - before:
+            release(path)
+        raise
+
+
 def is_claimed(folder: Path) -> bool:
     """Whether another process writes to `folder`."""
     path = folder.resolve()

@@ -54,6 +54,7 @@ class BitsPlan(NetworkPlan):
     other_data: bool  # whether the network was trained on another data set than that of `test`
 
 
+@claims.released_on_error()
 def parse(framework: str, argv: Sequence[str] | None) -> BitsPlan:
     """Read the flags of bits per dimension of the tree of `framework`, and load the weights and images that they name.
 

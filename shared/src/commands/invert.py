@@ -64,6 +64,7 @@ class InversionPlan(NetworkPlan):
     test: Split
 
 
+@claims.released_on_error()
 def parse(framework: str, argv: Sequence[str] | None) -> InversionPlan:
     """Read the flags of the inversion of the tree of `framework`, and load the weights and images that they name.
 

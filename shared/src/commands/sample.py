@@ -61,6 +61,7 @@ class SamplePlan(NetworkPlan):
     command: SampleCommand
 
 
+@claims.released_on_error()
 def parse(framework: str, argv: Sequence[str] | None) -> SamplePlan:
     """Read the sampling flags of the tree of `framework` and load the weights that they name.
 

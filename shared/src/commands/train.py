@@ -70,6 +70,7 @@ class TrainPlan:
     stop_after: float | None = None
 
 
+@claims.released_on_error()
 def parse(framework: str, argv: Sequence[str] | None) -> TrainPlan:
     """Read the training flags of the tree of `framework`, "torch" or "tensorflow".
 

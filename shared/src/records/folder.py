@@ -84,7 +84,7 @@ def folder_to_resume(framework: str) -> Path:
         if not claims.is_claimed(folder):
             return folder
         print(f"passing over {folder}: another process is writing to it", file=sys.stderr)
-    raise UserError(f"no run to continue in {RUNS / framework}: train one first, or name a folder or file")
+    raise UserError(f"no run with a checkpoint in {RUNS / framework}: train one first, or name a folder or file")
 
 
 def _newest_first(framework: str) -> list[Path]:
@@ -116,7 +116,7 @@ def latest_checkpoint(source: Path) -> Path:
         return folder / name
     newest = checkpoint.newest_whole(folder)
     if newest is None:
-        raise UserError(f"{source} holds no checkpoint: give a run folder with a whole checkpoint, or a file")
+        raise UserError(f"{source} holds no checkpoint: give a run folder with checkpoints/latest in it, or a file")
     print(f"{folder / 'latest'} names no checkpoint there: taking the newest whole one, {newest.name}", file=sys.stderr)
     return newest
 

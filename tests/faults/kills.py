@@ -1,0 +1,157 @@
+"""kill -9 at random moments of a training: every checkpoint stays whole, and the run ends as if nothing had happened.
+
+for outcome in kill(tree, folder, kills=200, seed=0): ...
+"""
+
+import collections
+import json
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from ddpm_shared import files
+from ddpm_shared.frameworks import FRAMEWORKS
+from ddpm_shared.records import checkpoint
+from ddpm_shared.records import folder as run_folders
+
+SETTINGS = (
+    *("--preset", "tiny", "--dataset", "fashion-mnist-10k", "--batch-size", "8", "--max-steps", "40"),
+    *("--checkpoint-every", "4", "--keep-checkpoints", "2", "--validation-images", "64"),
+    *("--sample-every", "1", "--sample-images", "2", "--threads", "1"),
+)
+STARTING = 4.0  # seconds within which a process is killed that has not made a step yet
+RUNNING = 1.0  # seconds after its first step within which a process is killed
+
+
+@dataclass
+class Campaign:
+    """What came of the kills of one framework."""
+
+    framework: str
+    kills: int = 0
+    runs: int = 0
+    moments: collections.Counter[str] = field(default_factory=collections.Counter)  # of the kills
+    faults: list[str] = field(default_factory=list)  # none, where nothing is wrong
+
+
+def run(framework: str, folder: Path, kills: int, seed: int) -> Iterator[Campaign]:
+    """Train again and again, killed at random moments, until `kills` kills are made and the last run has ended.
+
+    Args:
+        framework: "torch" or "tensorflow".
+        folder: an empty folder to work in.
+        kills: how many.
+        seed: of the moments.
+
+    Yields:
+        The state of the campaign after each kill.
+    """
+    random_number = random.Random(seed)
+    whole = folder / "whole"
+    _end(_start(framework, "--run-dir", whole, *SETTINGS), "the run that is never killed")
+    campaign = Campaign(framework)
+    while campaign.kills < kills:
+        killed = folder / f"run-{campaign.runs}"
+        campaign.runs += 1
+        while campaign.kills < kills and not _killed_or_ended(framework, killed, random_number, campaign):
+            yield campaign
+        _continue_to_the_end(framework, killed, campaign)
+        campaign.faults += [f"{killed.name}: {fault}" for fault in differences(whole, killed)]
+        yield campaign
+
+
+def _killed_or_ended(framework: str, folder: Path, number: random.Random, campaign: Campaign) -> bool:
+    """Start or continue the run and kill it; True if it had ended before."""
+    process = _start(framework, *_next_command(folder))
+    log = folder / "metrics.jsonl"
+    size = log.stat().st_size if log.exists() else 0
+    deadline = time.monotonic() + number.uniform(0, STARTING)
+    while process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+        if log.exists() and log.stat().st_size > size:  # the steps have begun
+            deadline = time.monotonic() + number.uniform(0, RUNNING)
+            size = sys.maxsize
+    ended = process.poll() is not None
+    process.kill()
+    _, errors = process.communicate()
+    if ended and process.returncode != 0:
+        campaign.faults.append(f"{folder.name}: exit code {process.returncode}: {errors[-500:]}")
+    if not ended:
+        campaign.kills += 1
+        campaign.moments[_moment(folder)] += 1
+        campaign.faults += damages(folder)
+    return ended
+
+
+def _moment(folder: Path) -> str:
+    if not (folder / "config.json").exists():
+        return "before the run folder was there"
+    if list(folder.rglob(".*.tmp")):
+        return "while a file was written"
+    return "after a checkpoint" if run_folders.has_checkpoint(folder) else "before the first checkpoint"
+
+
+def damages(folder: Path) -> list[str]:
+    """The checkpoints that are not whole."""
+    found = []
+    for path in folder.glob("checkpoints/*.safetensors"):
+        try:
+            checkpoint.load(path)
+        except ValueError as error:
+            found.append(f"{path}: {error}")
+    return found
+
+
+def differences(whole: Path, killed: Path) -> list[str]:
+    """Where the ended run is not that which was never killed, to the last bit."""
+    first, second = (json.loads((each / "metrics.json").read_text("utf-8")) for each in (whole, killed))
+    found = [f"status {second['status']}"] if second["status"] != "completed" else []
+    for kind in ("steps", "epochs"):
+        a, b = ([_untimed(record) for record in each["history"][kind]] for each in (first, second))
+        found += [f"its {kind} differ"] if a != b else []
+    a, b = (checkpoint.load(run_folders.latest_checkpoint(each)) for each in (whole, killed))
+    same = a.step == b.step and a.tensors.keys() == b.tensors.keys()
+    if not same or any(not np.array_equal(a.tensors[name], b.tensors[name]) for name in a.tensors):
+        found.append("its last checkpoint differs")
+    pictures = [sorted((each / "samples").glob("*.png")) for each in (whole, killed)]
+    if [path.read_bytes() for path in pictures[0]] != [path.read_bytes() for path in pictures[1]]:
+        found.append("its pictures differ")
+    found += [f"left {path}" for path in killed.rglob(".*.tmp")]
+    return found
+
+
+def _untimed(record: dict[str, float]) -> dict[str, float]:
+    return {key: value for key, value in record.items() if key not in ("wall_s", "images_per_s")}
+
+
+def _next_command(folder: Path) -> tuple[object, ...]:
+    """The command that a user gives after a kill."""
+    if (folder / "config.json").exists():
+        return ("--resume", folder)
+    return ("--run-dir", folder, *SETTINGS)
+
+
+def _continue_to_the_end(framework: str, folder: Path, campaign: Campaign) -> None:
+    metrics = files.read_json(folder / "metrics.json") if (folder / "metrics.json").exists() else {}
+    if metrics.get("status") != "completed":
+        try:
+            _end(_start(framework, *_next_command(folder)), folder.name)
+        except RuntimeError as error:
+            campaign.faults.append(str(error))
+
+
+def _start(framework: str, *arguments: object) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-m", f"{FRAMEWORKS[framework].tree}.train", *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+
+def _end(process: "subprocess.Popen[str]", name: str) -> None:
+    _, errors = process.communicate()
+    if process.returncode != 0:
+        raise RuntimeError(f"{name}: exit code {process.returncode}: {errors[-500:]}")
