@@ -148,9 +148,9 @@ def _finished(partial: Path, plan: SamplePlan, origin: str) -> Pixels:
     """The images that an interrupted run of the same command saved, [n, H, W, C]; n = 0 if there was none."""
     size, channels = plan.checkpoint.config.model.image_size, plan.checkpoint.config.model.image_channels
     nothing = np.empty((0, size, size, channels), np.uint8)
-    saved = files.read_npz(partial)
-    if saved is None or str(saved.get("origin")) != origin:
+    saved = files.read_npz(partial) or {}
+    pixels = saved.get("images", nothing)
+    if str(saved.get("origin")) != origin or pixels.dtype != np.uint8 or pixels.shape[1:] != nothing.shape[1:]:
         return nothing
-    pixels = saved["images"]
     print(f"continuing after the {len(pixels)} images in {partial}")
     return pixels[: plan.command.num_images]
