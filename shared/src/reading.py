@@ -84,7 +84,8 @@ def refusing(message: Callable[[str], str]) -> Iterator[None]:
 def _reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    first = next((line for line in str(error).splitlines() if line.strip()), "")
+    text = error.args[0] if error.args and isinstance(error.args[0], str) else str(error)
+    first = next((line for line in text.splitlines() if line.strip()), "")
     return one_line(first or type(error).__name__)
 
 

@@ -62,7 +62,7 @@ def read_run(path: str | Path) -> RunRecord:
         known = ", ".join(gaps.ROUNDING)
         raise UserError(
             f"{reading.name_of(file)}: unknown config.precision "
-            f"{reading.one_line(metrics['config']['precision'], 40)!r}: runs have one of {known}"
+            f"{reading.one_line(repr(metrics['config']['precision']), 40)}: runs have one of {known}"
         )
     return RunRecord(Path(path), metrics)
 

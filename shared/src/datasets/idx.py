@@ -8,9 +8,9 @@ import math
 import os
 import stat
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, BinaryIO, NamedTuple, cast
+from typing import IO, Any, BinaryIO, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -128,8 +128,8 @@ def _unpacked(path: Path) -> Iterator[BinaryIO]:
 
 
 def _unpacker(file: IO[bytes], kind: str) -> BinaryIO:
-    unpacker = gzip.GzipFile(fileobj=file) if kind == ".gz" else lzma.open(file) if kind == ".xz" else file
-    return cast(BinaryIO, unpacker)
+    unpackers: dict[str, Callable[[IO[bytes]], Any]] = {".gz": gzip.open, ".xz": lzma.open}
+    return cast(BinaryIO, unpackers[kind](file) if kind in unpackers else file)
 
 
 def _kind(start: bytes, suffix: str) -> str:

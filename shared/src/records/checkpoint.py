@@ -145,7 +145,10 @@ def _read(path: Path, prefixes: tuple[str, ...], way_out: object) -> tuple[Check
     tensors: Tensors = {name: each.values for name, each in stored.items() if _prefix(name) in wanted}
     if broken := [name for name, value in tensors.items() if not np.isfinite(value).all()]:
         raise UserError(f"{name_of(path)} holds NaN or infinite values in {listed(broken)}: {way_out}")
-    config, step = configs.from_dict(metadata["config"], f"{name_of(path)}: its config"), metadata["step"]
+    try:
+        config, step = configs.from_dict(metadata["config"], f"the config in {name_of(path)}"), metadata["step"]
+    except UserError as error:
+        raise UserError(f"{error}; {way_out}") from None
     if step > (most := config.training.epochs * max(1, MOST_IMAGES // config.training.batch_size)):
         raise UserError(
             f"{name_of(path)} is of step {step:,}, and a run of its settings ends before {most:,}: {way_out}"
@@ -172,7 +175,7 @@ def _metadata(file: TensorFile, path: Path, way_out: object) -> tuple[dict[str, 
         remedy = f"read it with the newer version of ddpm-duet that wrote it, or {way_out}" if newer else way_out
         raise UserError(
             f"{name_of(path)} is not a checkpoint that this version reads: its format is "
-            f"{reading.one_line(version, 40)!r}, not {FORMAT!r} or older; {remedy}"
+            f"{reading.one_line(repr(version), 40)}, not {FORMAT!r} or older; {remedy}"
         )
     part = f"checkpoint#{FORMATS[version]}"
     validation.checked(metadata, part, str(path), f"a checkpoint of format {version}", way_out)
@@ -187,7 +190,7 @@ def _metadata(file: TensorFile, path: Path, way_out: object) -> tuple[dict[str, 
         )
     if (kind := metadata.get("codec", PIXELS)["kind"]) not in CODECS:
         raise UserError(
-            f"{name_of(path)} has a codec of kind {reading.one_line(kind, 40)!r}, which this version does not know: "
+            f"{name_of(path)} has a codec of kind {reading.one_line(repr(kind), 40)}, which this version does not know: "
             "read it with the newer version of ddpm-duet that wrote it"
         )
     return metadata, None if expected else version

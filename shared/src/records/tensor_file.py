@@ -43,7 +43,7 @@ class TensorFile(NamedTuple):
 
     sha256: str  # of the whole file
     metadata: dict[str, str]
-    tensors: list[Tensor]
+    tensors: list[Tensor]  # by name
 
 
 def read(path: Path, way_out: object) -> TensorFile:
@@ -67,10 +67,10 @@ def read(path: Path, way_out: object) -> TensorFile:
             raise ValueError(f"its {size:,} bytes are more than this machine's memory")
         file.seek(0)
         data = file.read(size)
-        tensors = [
+        tensors = sorted(
             Tensor(name, stored["dtype"], tuple(stored["shape"]), stored["data"])
             for name, stored in safetensors.deserialize(data)  # type: ignore[no-untyped-call]
-        ]
+        )
     if foreign := [f"{each.name} ({each.dtype})" for each in tensors if each.dtype not in FLOATS]:
         raise UserError(
             f"{reading.name_of(path)} holds numbers that are no weights, {reading.listed(foreign)}; "
