@@ -92,7 +92,7 @@ def test_a_box_holds_the_averages_in_float16(tmp_path, capsys):
     tensors = {f"{prefix}/x": rng.standard_normal(1000).astype(np.float32) for prefix in checkpoint.PREFIXES}
     config = Config(device="cpu", threads=1, data=DataConfig(data_dir="/home/me/data"))
     source, out = tmp_path / "run.safetensors", tmp_path / "box.safetensors"
-    checkpoint.save(source, tensors, framework="torch", step=7, config=config, dataset_sha256="ab")
+    checkpoint.save(source, tensors, framework="torch", step=7, config=config, dataset_sha256="ab" * 32)
     assert box_model.box(box_model.Options(str(source), str(out))) == 0
     assert safetensors.numpy.load_file(out)["ema/x"].dtype == np.float16
     found = checkpoint.load(out, ("ema",))

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +21,9 @@ from ddpm_shared.records import checkpoint
 
 CONFIG = dataclasses.replace(configs.with_preset(Config(), "tiny"), seed=3)
 SHAPES = {"conv.weight": (3, 2, 3, 3), "conv.bias": (3,), "time.weight": (4, 5), "scale": ()}
+
+
+ALONE = "there is no other whole checkpoint beside it, take one from elsewhere"
 
 
 def tensors(dtype=np.float32):
@@ -100,6 +104,7 @@ def test_the_file_is_an_ordinary_safetensors_file(path):
     assert safetensors.numpy.load_file(path).keys() == tensors().keys()
     with safetensors.safe_open(path, framework="numpy") as file:
         metadata = json.loads(file.metadata()["ddpm-duet"])
+    assert re.fullmatch("[0-9a-f]{64}", metadata.pop("sha256"))
     assert metadata == {
         "format": "ddpm-duet/2",
         "framework": "torch",
@@ -170,17 +175,17 @@ def test_another_kind_of_file_is_refused(path, data):
     """Otherwise a .pt file given by mistake ends in a traceback."""
     path.parent.mkdir()
     path.write_bytes(data)
-    assert refusal(path).endswith("take an earlier checkpoint of the run")
+    assert refusal(path).endswith(f"): {ALONE}")
 
 
 def test_a_safetensors_file_of_something_else_is_refused(path):
     """Otherwise the weights of another project are tried; NumPy does not even know all of their number formats."""
     path.parent.mkdir()
     safetensors.numpy.save_file({"model/x": np.ones(2)}, path)
-    assert refusal(path).endswith("its format is None, not 'ddpm-duet/2' or older")
-    header = json.dumps({"model/x": {"dtype": "BF16", "shape": [1], "data_offsets": [0, 2]}}).encode()
-    path.write_bytes(len(header).to_bytes(8, "little") + header + b"\0\0")
-    assert "its format is None" in refusal(path)
+    assert refusal(path).endswith(f"its format is None, not 'ddpm-duet/2' or older; {ALONE}")
+    header = json.dumps({"model/x": {"dtype": "I32", "shape": [1], "data_offsets": [0, 4]}}).encode()
+    path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
+    assert "holds numbers that are no weights, model/x (I32); weights are F16, F32, F64, BF16" in refusal(path)
 
 
 @pytest.mark.parametrize(
@@ -188,14 +193,17 @@ def test_a_safetensors_file_of_something_else_is_refused(path):
     [
         ({"format": "ddpm-duet/3"}, "its format is 'ddpm-duet/3', not 'ddpm-duet/2' or older"),
         (["ddpm-duet/1"], "its format is None"),
-        ({"format": "ddpm-duet/1", "step": 1, "config": {}}, "lacks dataset_sha256, framework in its metadata"),
+        ({"format": "ddpm-duet/1", "step": 1, "config": {}}, "at its top level, 'framework' is a required property"),
         (
-            {"format": "ddpm-duet/2", "framework": "torch", "step": 1, "config": {}, "dataset_sha256": ""},
-            "lacks codec in its metadata",
+            {"format": "ddpm-duet/2", "framework": "torch", "step": 1, "config": {}, "dataset_sha256": "ab" * 32},
+            "at its top level, 'codec' is a required property",
         ),
         (
-            {"format": "ddpm-duet/1", "framework": "torch", "step": 1, "dataset_sha256": "", "config": {"new": 1}},
-            '"new"',
+            {
+                **{"format": "ddpm-duet/1", "framework": "torch", "step": 1, "dataset_sha256": "ab" * 32},
+                "config": {"new": 1},
+            },
+            "'new' was unexpected",
         ),
     ],
 )
@@ -220,13 +228,13 @@ def test_non_finite_values_are_refused_by_name(path, value):
     values = tensors()
     values["ema/conv.weight"][1, 0, 2, 2] = value
     message = refusal(save(path, values))
-    assert message == f"{path} holds NaN or infinite values in ema/conv.weight: take an earlier checkpoint"
+    assert message == f"{path} holds NaN or infinite values in ema/conv.weight: {ALONE}"
 
 
 def test_a_long_list_is_cut(path):
     """Otherwise the sentence that matters drowns in a hundred names."""
     values = {f"model/{letter}": np.array(np.nan) for letter in "hgfedcba"}
-    assert "in model/a, model/b, model/c, model/d, model/e and 3 more: take" in refusal(save(path, values))
+    assert "in model/a, model/b, model/c, model/d, model/e and 3 more: there" in refusal(save(path, values))
 
 
 def test_no_file_there(tmp_path):

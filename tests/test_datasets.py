@@ -127,7 +127,7 @@ BAD_FILES = {
     ),
     "payload too long": (
         gzip.compress(GOOD + b"\0"),
-        "has 13 bytes after its header, expected 12 by its shape",
+        "has more than 12 bytes after its header, expected 12 by its shape",
     ),
     "other pixels": (
         gzip.compress(OTHER),
@@ -154,7 +154,7 @@ def test_an_xz_cut_short_and_a_missing_file_are_user_errors(tmp_path: Path) -> N
     """Otherwise a damaged install would end in a traceback."""
     path = tmp_path / "images.xz"
     path.write_bytes(lzma.compress(GOOD)[:-20])
-    with pytest.raises(UserError, match=r"images\.xz is damaged .* expected a sound \.xz file"):
+    with pytest.raises(UserError, match=r"images\.xz breaks off after \d+ bytes, expected a complete \.xz file"):
         read_idx(path)
     with pytest.raises(UserError, match=r"none\.gz cannot be read \(No such file or directory\), expected"):
         read_idx(tmp_path / "none.gz")
@@ -491,7 +491,7 @@ def test_a_damaged_package_says_install_again(monkeypatch: pytest.MonkeyPatch, t
     (tmp_path / "embedded").mkdir()
     for path in COMMITTED.glob("*.xz"):
         (tmp_path / "embedded" / path.name).write_bytes(path.read_bytes()[:-50])
-    with pytest.raises(UserError, match=r"train-images-idx3-ubyte.xz is damaged .* install ddpm-duet again"):
+    with pytest.raises(UserError, match=r"train-images-idx3-ubyte.xz breaks off .* install ddpm-duet again"):
         datasets.load(EMBEDDED)
 
 

@@ -65,18 +65,35 @@ def write_run(where: Path, framework: str, losses: list[float]) -> None:
     books.finish("completed", len(losses))
 
 
+# A number of each score, no two of them equal; those of real images are a hundredth more.
+SCORES = {key: round(0.11 * (1 + index), 2) for index, (key, _, _) in enumerate(picture.ROWS)}
+FLOOR = {key: round(value + 0.01, 2) for key, value in SCORES.items()}
+
+
 def write_evaluation(where: Path) -> None:
     """A judgement as ddpm_shared.evaluation writes it, with made-up numbers."""
-    keys = [key for key, _, _ in picture.ROWS]
+    digest = hashlib.sha256((where / "samples.npz").read_bytes()).hexdigest()
+    classes = [256, *[0] * 9]
     record = {
         "schema_version": SCHEMA_VERSION,
-        "samples": {"sha256": hashlib.sha256((where / "samples.npz").read_bytes()).hexdigest()},
-        "reference": {"name": HOSTILE, "split": "train", "num_images": 10_000},
+        "created_utc": "2026-01-01T00:00:00+00:00",
+        "samples": {"path": "samples.npz", "sha256": digest, "origin": ORIGIN},
+        "feature_space": "features",
+        "extractor_sha256": "c" * 64,
+        "reference": {"name": HOSTILE, "split": "train", "num_images": 10_000, "sha256": "0" * 64},
         "num_images": 256,
-        **{key: 11.25 + index for index, key in enumerate(keys)},
-        "floor": {"num_images": 255, "split": "test"} | {key: 0.125 + index for index, key in enumerate(keys)},
-        "memorised": {"median_distance": 39.7, "median_distance_of_test_images": 35.6},
+        **SCORES,
+        "class_histogram": classes,
+        "fid_floor": FLOOR["fid_fashion"],
+        "floor": {"num_images": 255, "split": "test", "class_histogram": classes, **FLOOR},
+        "memorised": {
+            **{"median_distance": 39.7, "median_distance_of_test_images": 35.6},
+            "share_closer_than_99_percent_of_test_images": 0.01,
+            **{"copies_of_training_images": 0, "copies_of_test_images": 0, "copies_of_each_other": 3},
+        },
         "notes": ["3 of the 256 images repeat another one exactly."],
+        "inception": None,
+        "seconds": 1.5,
     }
     files.write_json(where / "evaluation" / "evaluation.json", record)
 
@@ -175,10 +192,10 @@ def test_the_page_says_what_the_files_say(made: tuple[Path, str]) -> None:
         "cpu, 2 threads",
     ):
         assert said in text
-    for index, (key, name, better) in enumerate(picture.ROWS):
+    for key, name, better in picture.ROWS:
         if better:
             asked = f"{name} {page.QUESTIONS[key]} {better.capitalize()} is better."
-            assert f"{asked} {11.25 + index:.3g} {0.125 + index:.3g} " in text
+            assert f"{asked} {SCORES[key]:.3g} {FLOOR[key]:.3g} " in text
 
 
 def test_text_from_files_stays_text(made: tuple[Path, str]) -> None:
@@ -280,13 +297,13 @@ def respell(file: Path, old: str, new: str) -> None:
         ),
         (
             lambda where: files.write_json(where / "boxed-torch" / "evaluation" / "evaluation.json", []),
-            "is not an evaluation.json: python -m ddpm_shared.evaluation makes it",
+            "is not an evaluation.json: at its top level, [] is not of type 'object'; python -m ddpm_shared.evaluation",
         ),
         (
             lambda where: respell(
                 where / "boxed-torch" / "evaluation" / "evaluation.json", 'version": 1', 'version": 0'
             ),
-            "is of version 0, not 1",
+            "is not an evaluation.json: at schema_version, 1 was expected",
         ),
         (
             lambda where: shutil.copy(where / "samples-torch" / "samples.npz", where / "boxed-torch"),

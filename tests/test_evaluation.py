@@ -10,7 +10,7 @@ import onnx
 import onnxruntime
 import pytest
 
-from ddpm_shared import datasets
+from ddpm_shared import datasets, files, validation
 from ddpm_shared.errors import UserError
 from ddpm_shared.evaluation import command, corruptions, inception, metrics, samples
 from ddpm_shared.evaluation.cache import cached
@@ -68,7 +68,9 @@ def test_features_depend_on_the_image_alone():
 
 def test_a_missing_or_foreign_extractor_is_one_sentence(tmp_path):
     """Otherwise a damaged package ends in a traceback of onnxruntime."""
-    with pytest.raises(UserError, match=r"cannot read the feature extractor .*: No such file"):
+    with pytest.raises(
+        UserError, match=r"there is no .*none\.onnx: it should be the feature extractor, name another file"
+    ):
         Extractor(tmp_path / "none.onnx")
     (tmp_path / "broken.onnx").write_bytes(b"no network")
     with pytest.raises(UserError, match=r"broken.onnx is not a feature extractor"):
@@ -100,17 +102,22 @@ def test_what_is_cached_depends_on_every_hash_and_survives_damage(tmp_path, monk
         calls.append(None)
         return {"value": np.arange(3.0)}
 
-    cached("thing", ("a", "b"), compute)
-    cached("thing", ("a", "b"), compute)
+    shapes = {"value": (3,)}
+    cached("thing", ("a", "b"), compute, shapes)
+    cached("thing", ("a", "b"), compute, shapes)
     assert len(calls) == 1
-    cached("thing", ("a", "c"), compute)
-    cached("other", ("a", "b"), compute)
+    cached("thing", ("a", "c"), compute, shapes)
+    cached("other", ("a", "b"), compute, shapes)
     assert len(calls) == 3
-    for damage in (lambda data: data[:50], lambda data: data[:90] + bytes(20) + data[110:], lambda data: b""):
+    damages = [lambda data: data[:50], lambda data: data[:90] + bytes(20) + data[110:], lambda data: b""]
+    for other in ({"value": np.arange(4.0)}, {"values": np.arange(3.0)}, {"value": np.full(3, np.nan)}):
+        files.write_npz(tmp_path / "other.npz", **other)  # whole, and yet not what belongs there
+        damages.append(lambda _, data=(tmp_path / "other.npz").read_bytes(): data)
+    for damage in damages:
         for file in (tmp_path / "evaluation").iterdir():
             file.write_bytes(damage(file.read_bytes()))
         calls.clear()
-        np.testing.assert_array_equal(cached("thing", ("a", "b"), compute)["value"], np.arange(3.0))
+        np.testing.assert_array_equal(cached("thing", ("a", "b"), compute, shapes)["value"], np.arange(3.0))
         assert len(calls) == 1
 
 
@@ -118,7 +125,7 @@ def test_a_cache_that_cannot_be_written_is_done_without(tmp_path, monkeypatch):
     """Otherwise a read-only home folder makes judging impossible."""
     (tmp_path / "file").touch()
     monkeypatch.setenv("DDPM_DUET_CACHE", str(tmp_path / "file"))
-    assert cached("thing", ("a",), lambda: {"value": np.ones(1)})["value"] == 1
+    assert cached("thing", ("a",), lambda: {"value": np.ones(1)}, {"value": (1,)})["value"] == 1
 
 
 # --- What is judged -----------------------------------------------------------------------------------------
@@ -215,6 +222,7 @@ def test_the_command_writes_what_is_promised(tmp_path, capsys, reference):
     assert command.main([str(file), "--reference", reference, "--out", str(out), *DATA]) == 0
     found = json.loads((out / "evaluation.json").read_text())
     assert set(found) >= CONTRACT
+    validation.checked(found, "evaluation", "what is written", "what is read")
     split = SPLITS[reference]
     assert found["reference"] == {
         "name": datasets.EMBEDDED,
@@ -297,7 +305,7 @@ def test_fid_by_inception_goes_on_where_it_was_interrupted(monkeypatch, tmp_path
 def test_the_weights_of_inception_are_asked_for_before_the_work(tmp_path):
     """Otherwise a mistyped path is told of after minutes."""
     file = npz(tmp_path, SPLITS["train"].images[:2048])
-    with pytest.raises(UserError, match=r"cannot read the Inception weights .*none\.pth"):
+    with pytest.raises(UserError, match=r"there is no .*none\.pth: give the Inception weights"):
         command.main([str(file), "--inception-weights", str(tmp_path / "none.pth"), *DATA])
     file = npz(tmp_path, SPLITS["train"].images[:2047])
     with pytest.raises(UserError, match="FID by Inception needs 2048 images or more, got 2047"):

@@ -133,7 +133,7 @@ def test_a_process_that_ends_in_pure_noise_is_not_inverted(tree, tmp_path, guard
     )
     tensors = tree.learner.Learner(config, 1).tensors()
     path = tmp_path / "zero.safetensors"
-    checkpoint.save(path, tensors, framework=tree.framework, step=1, config=config, dataset_sha256="")
+    checkpoint.save(path, tensors, framework=tree.framework, step=1, config=config, dataset_sha256="ab" * 32)
     code, err = guarded(lambda: invert(tree, tmp_path / "out", "--checkpoint", str(path)))
     assert code == 2
     assert "its process ends in pure noise, and that step has no inverse" in err

@@ -386,7 +386,7 @@ def test_a_missing_parity_file_is_named_only_if_asked_for(
     monkeypatch.chdir(tmp_path)
     folders = [make_run(name, [1.0, 0.5]) for name in ("torch", "tensorflow")]
     assert built(tmp_path / "out", folders)[1]["parity"] is None
-    with pytest.raises(UserError, match=r"cannot read nowhere\.json: No such file or directory"):
+    with pytest.raises(UserError, match=r"there is no nowhere\.json: --parity names a parity\.json"):
         command.main([*map(str, folders), "--out", str(tmp_path / "no"), "--parity", "nowhere.json"])
     parity_table.DEFAULT.parent.mkdir(parents=True)
     parity_table.DEFAULT.write_text(json.dumps(PARITY | {"mutations": [{"caught_by": "x"}, {"caught_by": None}]}))

@@ -4,8 +4,6 @@ import contextlib
 import io
 import json
 import os
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,8 @@ import numpy as np
 import platformdirs
 from numpy.typing import ArrayLike, NDArray
 
-BROKEN_NPZ = (OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile, zlib.error)  # TypeError: a bare .npy
+from ddpm_shared import npz
+from ddpm_shared.errors import UserError
 
 
 def cache_dir(name: str) -> Path:
@@ -69,6 +68,6 @@ def write_npz(path: Path, **arrays: ArrayLike) -> None:
 
 def read_npz(path: Path) -> dict[str, NDArray[Any]] | None:
     """The arrays of a .npz file; None if there is no such file, or a damaged one."""
-    with contextlib.suppress(*BROKEN_NPZ), path.open("rb") as file, np.load(file) as archive:
-        return dict(archive)
+    with contextlib.suppress(UserError):
+        return npz.read(path, "it is made anew")
     return None

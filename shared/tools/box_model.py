@@ -6,6 +6,7 @@ Prints how much the rounding changes the weights; the model card beside the file
 """
 
 import dataclasses
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,7 +48,8 @@ def box(options: Options) -> int:
     print(
         f"{out}: {out.stat().st_size / 1e6:.2f} MB, {before.size:,} weights of step {loaded.step:,}; rounding them to "
         f"float16 moves them by {np.linalg.norm(error) / np.linalg.norm(before):.1e} of their norm, and one by "
-        f"{np.abs(error).max():.1e} at most"
+        f"{np.abs(error).max():.1e} at most; its SHA-256, for checkpoint.BOXED_SHA256 and the model card, is "
+        f"{hashlib.sha256(out.read_bytes()).hexdigest()}"
     )
     return 0
 

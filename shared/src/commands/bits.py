@@ -162,8 +162,13 @@ def _finished(partial: Path, plan: BitsPlan, origin: str) -> Terms:
     """The terms that an interrupted run of the same command saved; none if there was none."""
     blocks = -(-plan.config.diffusion.timesteps // plan.command.stride)
     nothing = Terms(np.empty(0), np.empty((0, blocks)), 0.0)
-    saved = files.read_npz(partial)
-    if saved is None or str(saved.get("origin")) != origin:
+    saved = files.read_npz(partial) or {}
+    fit = saved.keys() == {"origin", *vars(nothing)} and all(
+        array.dtype == np.float64 and np.isfinite(array).all() for name, array in saved.items() if name != "origin"
+    )
+    if not fit or str(saved["origin"]) != origin:
+        return nothing
+    if saved["terms"].shape != (*saved["prior"].shape, blocks) or saved["seconds"].shape:
         return nothing
     done = Terms(saved["prior"], saved["terms"], float(saved["seconds"]))
     print(f"continuing after the {len(done.prior)} images in {partial}")

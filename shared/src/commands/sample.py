@@ -160,15 +160,15 @@ def _finished(plan: SamplePlan, origin: str) -> Pixels:
         UserError: the folder holds the images of another command.
     """
     size, channels = plan.checkpoint.config.model.image_size, plan.checkpoint.config.model.image_channels
-    result, partial = plan.out / RESULT, plan.out / PARTIAL
-    ended = result.exists() and not plan.command.overwrite  # but for its pictures
-    file = result if ended else partial
-    saved = files.read_npz(file)
-    same = saved is not None and str(saved.get("origin")) == origin
-    if saved is not None and same and not (ended and len(saved["images"]) > plan.command.num_images):
-        pixels = saved["images"][: plan.command.num_images]
-        print(f"continuing after the {len(pixels)} images in {file}")
-        return pixels
-    if ended:
+    nothing = np.empty((0, size, size, channels), np.uint8)
+    ended = (plan.out / RESULT).exists() and not plan.command.overwrite  # but for its pictures
+    file = plan.out / (RESULT if ended else PARTIAL)
+    saved = files.read_npz(file) or {}
+    pixels = saved.get("images", nothing)
+    same = str(saved.get("origin")) == origin and pixels.dtype == np.uint8 and pixels.shape[1:] == nothing.shape[1:]
+    if ended and not (same and len(pixels) <= plan.command.num_images):
         raise UserError(f"{plan.out} already holds samples: choose another --out, or replace them with --overwrite")
-    return np.empty((0, size, size, channels), np.uint8)
+    if not same:
+        return nothing
+    print(f"continuing after the {len(pixels)} images in {file}")
+    return pixels[: plan.command.num_images]

@@ -1,20 +1,19 @@
 """Runs to compare: their metrics.json, read and checked, and what each came to."""
 
 import itertools
-import json
-import math
 import statistics
 from dataclasses import dataclass
-from importlib import resources
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import jsonschema
-
+from ddpm_shared import reading, validation
 from ddpm_shared.compare import gaps
 from ddpm_shared.compare.records import Event, Metrics, RunSummary
 from ddpm_shared.errors import UserError
+from ddpm_shared.records.history import require_order
+
+WAY_OUT = "give a run folder or its metrics.json"
 
 
 @dataclass(frozen=True)
@@ -42,8 +41,7 @@ class RunRecord:
 
 def schema(document: str = "metrics") -> dict[str, Any]:
     """The JSON Schema of metrics.json or, by the name "comparison", of comparison.json."""
-    text = resources.files("ddpm_shared").joinpath(f"{document}.schema.json").read_text()
-    return dict(json.loads(text))
+    return validation.schema(document)
 
 
 def read_run(path: str | Path) -> RunRecord:
@@ -53,36 +51,20 @@ def read_run(path: str | Path) -> RunRecord:
         path: the run folder or the file itself.
 
     Raises:
-        UserError: no such file, not JSON, a number that is not finite, or not as the schema says.
+        UserError: no such file, not JSON, a number that is not finite, not as the schema says, or a history with a
+            step that is missing or there twice.
     """
     file = Path(path) / "metrics.json" if Path(path).is_dir() else Path(path)
-    try:
-        metrics = json.loads(file.read_bytes(), parse_float=finite, parse_constant=finite)
-    except FileNotFoundError:
-        raise UserError(f"there is no {file}: give a run folder or its metrics.json") from None
-    except OSError as error:
-        raise UserError(f"cannot read {file}: {error.strerror}") from None
-    except ValueError as error:
-        raise UserError(f"{file} is not JSON with finite numbers: {error}") from None
-    wrong = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(schema()).iter_errors(metrics))
-    if wrong is not None:
-        where = wrong.json_path.removeprefix("$").removeprefix(".") or "its top level"
-        what = wrong.message if len(wrong.message) < 200 else f"it breaks the schema's rule {wrong.validator!r}"
-        raise UserError(f"{file} is not a run's metrics.json: at {where}, {what}")
+    metrics = reading.read_json(file, WAY_OUT)
+    validation.checked(metrics, "metrics", str(file), "a run's metrics.json")
+    require_order(metrics["history"], str(file), "compare a run that is whole")
     if metrics["config"]["precision"] not in gaps.ROUNDING:
         known = ", ".join(gaps.ROUNDING)
         raise UserError(
-            f"{file}: unknown config.precision {metrics['config']['precision']!r}: runs have one of {known}"
+            f"{reading.name_of(file)}: unknown config.precision "
+            f"{reading.one_line(repr(metrics['config']['precision']), 40)}: runs have one of {known}"
         )
     return RunRecord(Path(path), metrics)
-
-
-def finite(text: str) -> float:
-    """A number of a JSON file. Raises ValueError for NaN and what is out of a float's range."""
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(f"{text} is not finite")
-    return value
 
 
 def labels(count: int) -> list[str]:

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from ddpm_shared import images
+from ddpm_shared import images, pictures
 from ddpm_shared.compare.records import GridDifference, PixelDifference
+from ddpm_shared.errors import UserError
 from ddpm_shared.images import Pixels
 
 
@@ -47,8 +47,8 @@ def compare(a: Path, b: Path, labels: tuple[str, str], config: Mapping[str, Any]
         return _absent(f"{labels[0]} and {labels[1]} drew no samples at a common step")
     name = max(common)  # step_<eight digits>.png
     try:
-        first, second = (_read(folder / "samples" / name) for folder in (a, b))
-    except (OSError, SyntaxError, ValueError) as error:  # all of which Pillow raises for broken files
+        first, second = (pictures.read_png(folder / "samples" / name, "left out") for folder in (a, b))
+    except UserError as error:
         return _absent(f"a grid {name} cannot be read: {error}")
     if first.shape != second.shape:
         return _absent(f"the grids {name} have different shapes, {_shape(first)} and {_shape(second)} pixels")
@@ -94,12 +94,6 @@ def _absent(reason: str) -> Grids:
         "amplification": None,
     }
     return Grids(record, {})
-
-
-def _read(path: Path) -> Pixels:
-    with Image.open(path) as picture:
-        pixels = np.asarray(picture)
-    return pixels[..., np.newaxis] if pixels.ndim == 2 else pixels
 
 
 def _shape(pixels: Pixels) -> str:

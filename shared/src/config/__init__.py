@@ -5,13 +5,14 @@ One file a subject: data, model, diffusion, training, sampling. The field docstr
 
 import dataclasses
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import dacite
 
+from ddpm_shared import reading, validation
 from ddpm_shared.config.checks import flag, require
 from ddpm_shared.config.data import DataConfig, Dataset, RealImages
 from ddpm_shared.config.diffusion import (
@@ -24,6 +25,7 @@ from ddpm_shared.config.diffusion import (
 )
 from ddpm_shared.config.help import default_is
 from ddpm_shared.config.model import PRESETS, ModelConfig, Preset
+from ddpm_shared.config.schema import schema
 from ddpm_shared.config.training import LearningRateDecay, TrainingConfig
 from ddpm_shared.errors import UserError, choice
 
@@ -58,6 +60,8 @@ __all__ = [
 
 Precision = Literal["fp32", "bf16", "fp64"]
 Device = Literal["auto", "cpu", "gpu"]
+
+SIZE_AT_MOST = reading.MIB  # of a file of settings
 
 # What a resumed run may change: how far and where it runs, never what it computes.
 CHANGEABLE = {
@@ -154,32 +158,26 @@ _CHOICES = {
 _HOOKS: Any = {float: float} | {kind: _checked(name, kind) for name, kind in _CHOICES.items()}
 
 
-def from_dict(values: Mapping[str, Any], source: str) -> Config:
+def from_dict(values: Any, source: str) -> Config:
     """The inverse of to_dict; missing keys get their defaults.
 
     Raises:
         UserError: an unknown key, or a value of the wrong type or out of range. The message begins with `source`.
     """
+    validation.checked(values, schema(Config), source, "a configuration")
     try:
         if values.get("preset") in tuple(PRESETS):  # its network is what a partial "model" starts from
             preset = dataclasses.asdict(PRESETS[values["preset"]])
             values = {**values, "model": {**preset, **values.get("model", {})}}
         return dacite.from_dict(Config, values, dacite.Config(strict=True, cast=[tuple], type_hooks=_HOOKS))
-    except (dacite.DaciteError, TypeError, ValueError) as error:
-        raise UserError(f"{source}: {error}") from None
+    except (dacite.DaciteError, TypeError, ValueError, OverflowError) as error:
+        raise UserError(f"{reading.name_of(source)}: {reading.one_line(error)}") from None
 
 
 def read(path: str | Path) -> Config:
     """The Config in a JSON file, such as config.json of a run folder. Raises UserError if the file is not one."""
-    try:
-        values = json.loads(Path(path).read_text())
-    except OSError as error:
-        raise UserError(f"cannot read the configuration {path}: {error.strerror}") from None
-    except ValueError as error:
-        raise UserError(f"{path} is not JSON: {error}") from None
-    if not isinstance(values, dict):
-        raise UserError(f"{path} must hold a JSON object, not {type(values).__name__}")
-    return from_dict(values, str(path))
+    way_out = "give a file of settings, such as the config.json of a run"
+    return from_dict(reading.read_json(Path(path), way_out, SIZE_AT_MOST), str(path))
 
 
 def differences(a: dict[str, Any], b: dict[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:

@@ -1,19 +1,25 @@
 """IDX files, the format of MNIST and its relatives: an array of unsigned bytes behind a header that gives its shape."""
 
+import contextlib
 import gzip
 import hashlib
 import lzma
 import math
+import os
+import stat
 import struct
-import zlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, Any, BinaryIO, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ddpm_shared import reading
 from ddpm_shared.datasets.download import BadFileError
 from ddpm_shared.errors import UserError
+
+AT_MOST = 2**30  # bytes of an array; Fashion-MNIST has 47 million
 
 
 class IdxFile(NamedTuple):
@@ -49,7 +55,7 @@ def read_idx(
     The checks run from the outside in: compression, magic, shape, length, hash.
 
     Args:
-        path: the file; decompressed when its name ends in .gz or .xz.
+        path: the file, packed by gzip or xz or not at all; its first bytes say which.
         shape: the expected shape; None accepts the header's.
         sha256: the expected hash of the decompressed file, in hexadecimal; None accepts any.
         way_out: what the user should do about a bad file.
@@ -67,43 +73,68 @@ def read_idx(
 
 
 def _parse(path: Path, shape: tuple[int, ...] | None, sha256: str | None) -> NDArray[np.uint8]:
-    data = _decompress(path)
+    """Read no more than the header says, and a byte, however much a packed file would become."""
+    with _unpacked(path) as stream:
+        start = stream.read(4)
+        dimensions = start[3] if len(start) > 3 else 0
+        if start[:3] != b"\0\0\x08" or (shape is not None and dimensions != len(shape)):
+            expected = "and the number of dimensions" if shape is None else f"{len(shape):02x}"
+            found = start.hex(" ") or "nothing"
+            raise BadFileError(f"starts with {found}, expected 00 00 08 {expected} (IDX of unsigned bytes)")
 
-    dimensions = data[3] if len(data) > 3 else 0
-    if data[:3] != b"\0\0\x08" or (shape is not None and dimensions != len(shape)):
-        expected = "and the number of dimensions" if shape is None else f"{len(shape):02x}"
-        start = data[:4].hex(" ") or "nothing"
-        raise BadFileError(f"starts with {start}, expected 00 00 08 {expected} (IDX of unsigned bytes)")
+        header = stream.read(4 * dimensions)
+        if len(header) < 4 * dimensions:
+            raise BadFileError(f"ends after {4 + len(header)} bytes, expected the shape of an array there")
+        sizes = struct.unpack(f">{dimensions}I", header)
+        if shape is not None and sizes != shape:
+            raise BadFileError(f"has shape {list(sizes)}, expected {list(shape)}")
+        length = math.prod(sizes)
+        if length > AT_MOST:
+            raise BadFileError(f"would have {length:,} bytes by its shape, expected at most {AT_MOST:,}")
 
-    header = 4 + 4 * dimensions
-    if len(data) < header:
-        raise BadFileError(f"ends after {len(data)} bytes, expected the shape of an array there")
-    sizes = struct.unpack(f">{dimensions}I", data[4:header])
-    if shape is not None and sizes != shape:
-        raise BadFileError(f"has shape {list(sizes)}, expected {list(shape)}")
+        content = stream.read(length + 1)
+    if len(content) != length:
+        found = f"{len(content)}" if len(content) < length else f"more than {length}"
+        raise BadFileError(f"has {found} bytes after its header, expected {length} by its shape")
 
-    length = len(data) - header
-    if length != math.prod(sizes):
-        raise BadFileError(f"has {length} bytes after its header, expected {math.prod(sizes)} by its shape")
-
-    digest = hashlib.sha256(data).hexdigest()
+    digest = hashlib.sha256(start + header + content).hexdigest()
     if sha256 is not None and digest != sha256:
         raise BadFileError(f"has other content: SHA-256 {digest} when decompressed, expected {sha256}")
-    return np.frombuffer(data, np.uint8, offset=header).reshape(sizes).copy()  # torch wants writable memory
+    return np.frombuffer(content, np.uint8).reshape(sizes).copy()  # torch wants writable memory
 
 
-def _decompress(path: Path) -> bytes:
+@contextlib.contextmanager
+def _unpacked(path: Path) -> Iterator[BinaryIO]:
+    """The decompressed file, to be read in the block. Raises BadFileError if it cannot be."""
+    kind, size = path.suffix, 0
     try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise BadFileError(f"cannot be read ({error.strerror}), expected an IDX file") from None
-    if not data:
-        raise BadFileError("is empty, expected an IDX file")
-    try:
-        if path.suffix == ".gz":
-            return gzip.decompress(data)
-        return lzma.decompress(data) if path.suffix == ".xz" else data
+        if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe or a device may never end
+            raise BadFileError("is no regular file, expected an IDX file")
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if not size:
+                raise BadFileError("is empty, expected an IDX file")
+            kind = _kind(file.peek(6)[:6], path.suffix)
+            yield _unpacker(file, kind)
     except EOFError:
-        raise BadFileError(f"breaks off after {len(data)} bytes, expected a complete .gz file") from None
-    except (gzip.BadGzipFile, zlib.error, lzma.LZMAError) as error:
-        raise BadFileError(f"is damaged ({error}), expected a sound {path.suffix} file") from None
+        raise BadFileError(f"breaks off after {size} bytes, expected a complete {kind} file") from None
+    except (*reading.BROKEN_BY["gzip, lzma"], MemoryError) as error:
+        raise BadFileError(f"is damaged ({error}), expected a sound {kind} file") from None
+    except BadFileError:
+        raise
+    except (OSError, ValueError) as error:  # ValueError: a name with a null character
+        reason = getattr(error, "strerror", None) or error
+        raise BadFileError(f"cannot be read ({reason}), expected an IDX file") from None
+
+
+def _unpacker(file: IO[bytes], kind: str) -> BinaryIO:
+    unpackers: dict[str, Callable[[IO[bytes]], Any]] = {".gz": gzip.open, ".xz": lzma.open}
+    return cast(BinaryIO, unpackers[kind](file) if kind in unpackers else file)
+
+
+def _kind(start: bytes, suffix: str) -> str:
+    """How a file is packed, by its first bytes: a server or a browser may have unpacked a file and kept its name."""
+    for kind, magic in ((".gz", b"\x1f\x8b"), (".xz", b"\xfd7zXZ\0"), ("", b"\0\0\x08")):
+        if start.startswith(magic):
+            return kind
+    return suffix

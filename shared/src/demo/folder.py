@@ -1,14 +1,12 @@
 """The files that the commands of `make demo` left in a folder, read and checked to belong together."""
 
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, ImageSequence
-
 from ddpm_shared import config as configs
+from ddpm_shared import pictures, reading, validation
 from ddpm_shared.compare.comparison import compare
 from ddpm_shared.compare.records import Comparison
 from ddpm_shared.compare.run_records import RunRecord, read_run
@@ -16,7 +14,7 @@ from ddpm_shared.compare.tables import describe_differences
 from ddpm_shared.config.sampling import SAMPLER_FACTS
 from ddpm_shared.errors import UserError
 from ddpm_shared.evaluation import samples
-from ddpm_shared.evaluation.records import SCHEMA_VERSION, Evaluation
+from ddpm_shared.evaluation.records import Evaluation
 from ddpm_shared.frameworks import FRAMEWORKS
 from ddpm_shared.images import Pixels
 
@@ -106,26 +104,16 @@ def _drawings(folder: Path, name: str) -> Drawings:
 
 def _gif(folder: Path) -> bytes:
     file = _piece(folder, "boxed-torch/denoising.gif", "ddpm_torch.inference")
-    try:
-        with Image.open(file) as picture:
-            for frame in ImageSequence.Iterator(picture):
-                frame.load()
-    except (OSError, SyntaxError, ValueError) as error:  # all of which Pillow raises for broken files
-        raise UserError(f"{file} is not a whole GIF ({error}): {_remedy(folder, 'ddpm_torch.inference')}") from None
-    return file.read_bytes()
+    return pictures.read_gif(file, _remedy(folder, "ddpm_torch.inference"))
 
 
 def _evaluation(folder: Path) -> Evaluation:
     """The evaluation of PyTorch's images."""
     file = _piece(folder, "boxed-torch/evaluation/evaluation.json", "ddpm_shared.evaluation")
     remedy = _remedy(folder, "ddpm_shared.evaluation")
-    try:
-        evaluation: Evaluation = json.loads(file.read_bytes())
-        version, judged = evaluation["schema_version"], evaluation["samples"]["sha256"]
-    except (ValueError, KeyError, TypeError):
-        raise UserError(f"{file} is not an evaluation.json: {remedy}") from None
-    if version != SCHEMA_VERSION:
-        raise UserError(f"{file} is of version {version}, not {SCHEMA_VERSION}: {remedy}")
+    evaluation: Evaluation = reading.read_json(file, remedy, 64 * reading.MIB)
+    validation.checked(evaluation, "evaluation", str(file), "an evaluation.json", remedy)
+    judged = evaluation["samples"]["sha256"]
     if judged != hashlib.sha256((folder / "boxed-torch" / "samples.npz").read_bytes()).hexdigest():
         raise UserError(f"{file} judges other images than those of {folder / 'boxed-torch'}: {remedy}")
     return evaluation

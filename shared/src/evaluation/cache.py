@@ -2,29 +2,39 @@
 
 import contextlib
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from ddpm_shared import files
 
 Arrays = dict[str, NDArray[Any]]
+Shapes = Mapping[str, tuple[int, ...]]
 
 
-def cached(name: str, hashes: tuple[str, ...], compute: Callable[[], Arrays]) -> Arrays:
-    """compute(), or what it returned the last time.
+def cached(name: str, hashes: tuple[str, ...], compute: Callable[[], Arrays], shapes: Shapes) -> Arrays:
+    """compute(), or what it returned the last time; a damaged or foreign file is made anew.
 
     Args:
         name: begins the name of the file.
         hashes: what the result depends on: SHA-256 of data and network, how many images.
-        compute: returns the arrays.
+        compute: returns the arrays, all of them of finite floating-point numbers.
+        shapes: theirs, by name.
     """
     key = hashlib.sha256(" ".join(hashes).encode()).hexdigest()
     path = files.cache_dir("evaluation") / f"{name}-{key[:32]}.npz"
     arrays = files.read_npz(path)
-    if arrays is None:
+    if arrays is None or not _fit(arrays, shapes):
         arrays = compute()
         with contextlib.suppress(OSError):  # no room: then it is computed anew the next time
             files.write_npz(path, **arrays)
     return arrays
+
+
+def _fit(arrays: Arrays, shapes: Shapes) -> bool:
+    return arrays.keys() == shapes.keys() and all(
+        array.shape == shapes[name] and array.dtype.kind == "f" and bool(np.isfinite(array).all())
+        for name, array in arrays.items()
+    )

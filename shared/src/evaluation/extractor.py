@@ -13,11 +13,15 @@ import onnxruntime
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from ddpm_shared import reading
 from ddpm_shared.errors import UserError
 from ddpm_shared.images import Pixels
+from ddpm_shared.reading import name_of, one_line
 
 SPACE = "128 features of a classifier of Fashion-MNIST, each of variance 1 (not those of Inception on ImageNet)"
 SHIPPED = Path(__file__).with_name("classifier.onnx")
+SHIPPED_SHA256 = "7e3f2edfa6c2261169f6792daca07ccc70bea580c11ae6fff8c6d6d2e2e23d7b"  # of that file
+AT_MOST = 512 * reading.MIB  # of such a file
 DIMENSIONS, CLASSES = 128, 10
 EXPECTED = {"images": [28, 28, 1], "features": [DIMENSIONS], "logits": [CLASSES]}  # inputs and outputs, of each image
 BATCH = 250
@@ -46,24 +50,40 @@ class Extractor:
             (default: the one in the package).
 
     Raises:
-        UserError: no such file, or another one.
+        UserError: no such file, or another one; also from a call, where the file does not work.
     """
 
     def __init__(self, path: Path | None = None) -> None:
         way_out = "name another file" if path else "the installed package is damaged, install ddpm-duet again"
         path = path or SHIPPED
+        self.path, self.way_out = path, way_out
+        data = reading.read_bytes(path, f"it should be the feature extractor, {way_out}", AT_MOST)
+        self.sha256 = hashlib.sha256(data).hexdigest()
+        if path == SHIPPED and self.sha256 != SHIPPED_SHA256:
+            raise UserError(f"{name_of(path)} has SHA-256 {self.sha256}, not {SHIPPED_SHA256}: {way_out}")
         try:
-            data = path.read_bytes()
             self.session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
-        except OSError as error:
-            raise UserError(f"cannot read the feature extractor {path}: {error.strerror}; {way_out}") from None
         except Exception as error:  # onnxruntime's own kinds, for what is not ONNX or asks for more than it has
-            reason = str(error).strip().splitlines()[-1]
-            raise UserError(f"{path} is not a feature extractor ({reason}): {way_out}") from None
+            raise self._refusal(_last_line(error)) from None
         ends = {value.name: value.shape[1:] for value in [*self.session.get_inputs(), *self.session.get_outputs()]}
         if ends != EXPECTED:
-            raise UserError(f"{path} is not a feature extractor (it has {ends}, not {EXPECTED}): {way_out}")
-        self.sha256 = hashlib.sha256(data).hexdigest()
+            raise self._refusal(f"it has {ends}, not {EXPECTED}")
+
+    def _refusal(self, reason: str) -> UserError:
+        return UserError(f"{name_of(self.path)} is not a feature extractor ({one_line(reason, 400)}): {self.way_out}")
+
+    def _run(self, batch: Pixels) -> list[NDArray[np.float32]]:
+        """The features [BATCH, 128] and logits [BATCH, 10] of a batch."""
+        try:
+            outputs = self.session.run(["features", "logits"], {"images": batch})
+        except Exception as error:  # as above: a file of somebody else may be ONNX and yet not work
+            raise self._refusal(_last_line(error)) from None
+        shapes = [np.shape(values) for values in outputs]
+        if shapes != [(BATCH, DIMENSIONS), (BATCH, CLASSES)] or not all(
+            np.isfinite(values).all() for values in outputs
+        ):
+            raise self._refusal(f"it makes arrays of the shapes {shapes}, or numbers that are not finite")
+        return outputs
 
     def __call__(self, pixels: Pixels, description: str = "features") -> Extracted:
         """Features and classes of images [N, 28, 28, 1] uint8, under a progress bar of that name.
@@ -76,9 +96,12 @@ class Extractor:
             for first in range(0, len(pixels), BATCH):
                 part = pixels[first : first + BATCH]
                 batch[: len(part)] = part
-                outputs = self.session.run(["features", "logits"], {"images": batch})
                 rows = slice(first, first + len(part))
-                features[rows], logits[rows] = (values[: len(part)] for values in outputs)
+                features[rows], logits[rows] = (values[: len(part)] for values in self._run(batch))
                 bar.update(len(part))
         exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
         return Extracted(features, exponentials / exponentials.sum(axis=1, keepdims=True))
+
+
+def _last_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1]

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from ddpm_shared import reading
 from ddpm_shared.datasets import Split
 from ddpm_shared.errors import UserError
 from ddpm_shared.evaluation.cache import Arrays, cached
@@ -31,6 +32,7 @@ from ddpm_shared.images import Pixels
 
 URL = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
 SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"  # of that file
+AT_MOST = 256 * reading.MIB  # of that file, which has 95 MB
 FEATURES = 2048
 AT_LEAST = FEATURES  # images; fewer leave the covariance singular
 BATCH = 32
@@ -88,11 +90,8 @@ def load(weights: Path, num_images: int) -> Any:
             f"FID by Inception needs {AT_LEAST} images or more, got {num_images}: fewer than its features leave "
             "their covariance singular"
         )
-    try:
-        with weights.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise UserError(f"cannot read the Inception weights {weights} ({error.strerror}): download {URL}") from None
+    way_out = f"give the Inception weights, download {URL}"
+    digest = hashlib.sha256(reading.read_bytes(weights, way_out, AT_MOST)).hexdigest()
     if digest != SHA256:  # also because torch-fidelity unpickles the file, which can run any code
         raise UserError(f"{weights} has SHA-256 {digest}, not {SHA256} of the Inception weights: download {URL}")
     try:
@@ -153,7 +152,8 @@ def fid(judge: Judge, pixels: Pixels, network: Any) -> InceptionRecord:
                 def compute(part: Pixels = part) -> Arrays:
                     return {"features": features(network, part, bar.update)}
 
-                parts.append(cached("inception", (split.sha256, SHA256, str(first)), compute)["features"])
+                shapes = {"features": (len(part), FEATURES)}
+                parts.append(cached("inception", (split.sha256, SHA256, str(first)), compute, shapes)["features"])
                 bar.update(min(first + len(part), count) - bar.n)  # of a cached part
         return moments(np.concatenate(parts)[:count])
 

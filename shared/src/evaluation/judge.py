@@ -52,7 +52,10 @@ class Judge:
         def compute() -> Arrays:
             return vars(self.extractor(split.images, f"features, {split.split}"))
 
-        return Extracted(**cached("features", (split.sha256, str(len(split.images)), self.extractor.sha256), compute))
+        count = len(split.images)
+        hashes = (split.sha256, str(count), self.extractor.sha256)
+        shapes = {"features": (count, DIMENSIONS), "probabilities": (count, CLASSES)}
+        return Extracted(**cached("features", hashes, compute, shapes))
 
     def scores(self, extracted: Extracted) -> Scores:
         """Every number that the features of images give, as `self.extractor` makes them.
@@ -97,7 +100,7 @@ class Judge:
             return {"distance": self.nearest(self.test.images, "nearest, test images")[1]}
 
         hashes = [text for split in (self.train, self.test) for text in (split.sha256, str(len(split.images)))]
-        return cached("nearest", tuple(hashes), compute)["distance"]
+        return cached("nearest", tuple(hashes), compute, {"distance": (len(self.test.images),)})["distance"]
 
     def evaluate(self, pixels: Pixels, distances: NDArray[np.float64]) -> Judgement:
         """All that evaluation.json states of images; arguments and errors as in `scores` and `memorised`."""

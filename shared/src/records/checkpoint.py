@@ -3,36 +3,44 @@
 The tensors are `model/<name>`, `ema/<name>`, `adam_m/<name>` and `adam_v/<name>` (names and layouts as in
 parameters.py); `buffers/<name>`, what a network holds beside its parameters; and `codec/<name>`, what the codec needs
 that makes x_0 of pixels. The header's metadata holds a JSON object with `format`, `framework`, `step`, `config`,
-`dataset_sha256` and `codec`, e.g. {"kind": "pixels"}. Format /1 has no buffers and no codec, and is read as pixels.
+`dataset_sha256`, `codec`, e.g. {"kind": "pixels"}, and `sha256`, the checksum of all of it. Format /1 has no buffers,
+no codec and no checksum, and is read as pixels.
 """
 
-import functools
-import hashlib
 import json
-from collections.abc import Mapping
+import os
+import re
+import sys
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors
 import safetensors.numpy
 from numpy.typing import NDArray
 
 from ddpm_shared import config as configs
-from ddpm_shared import files
+from ddpm_shared import files, reading, validation
 from ddpm_shared.errors import UserError
+from ddpm_shared.reading import listed, name_of
+from ddpm_shared.records import tensor_file
+from ddpm_shared.records.tensor_file import Tensor, TensorFile
 
 FORMAT = "ddpm-duet/2"
 BOXED = Path(__file__).parents[1] / "boxed" / "fashion-mnist.safetensors"  # the trained model in the package
+BOXED_SHA256 = "48807f3200b0a690f2dea536c92802132dc612c6e446ca940783a46f089482ca"  # of that file
 PREFIXES = ("model", "ema", "adam_m", "adam_v")  # a tensor of each for every parameter
 BUFFERS, CODEC = "buffers", "codec"
 PIXELS = {"kind": "pixels"}  # the codec whose x_0 is the image itself
 CODECS = ("pixels",)  # the kinds that this version knows
 
-_V1 = {"framework", "step", "config", "dataset_sha256"}
-KEYS = {"ddpm-duet/1": _V1, FORMAT: _V1 | {"codec"}}  # of the metadata, by format
+FORMATS = {"ddpm-duet/1": "format_1", FORMAT: "format_2"}  # parts of checkpoint.schema.json
 PLACES = {"ddpm-duet/1": PREFIXES, FORMAT: (*PREFIXES, BUFFERS, CODEC)}  # of tensors, by format
+NAMES = {"float16": "F16", "float32": "F32", "float64": "F64"}  # of number formats, NumPy's and safetensors'
+MOST_IMAGES = 10**8  # in a data set, far more than any here: so many steps an epoch has at most
+
+_said: list[Path] = []  # the file of which this process said that it has no checksum: one line is enough
 
 Tensors = dict[str, NDArray[np.floating]]
 
@@ -47,12 +55,8 @@ class Checkpoint:
     config: configs.Config
     dataset_sha256: str
     tensors: Tensors
+    sha256: str  # of the whole file
     codec: dict[str, Any] = field(default_factory=PIXELS.copy)
-
-    @functools.cached_property
-    def sha256(self) -> str:
-        """Of the whole file, which is read for it when it is first asked for."""
-        return hashlib.sha256(self.path.read_bytes()).hexdigest()
 
 
 def save(
@@ -75,57 +79,121 @@ def save(
         "codec": dict(codec),
     }
     arrays = {name: np.asarray(value, order="C") for name, value in tensors.items()}
+    stored = [Tensor(name, NAMES[value.dtype.name], value.shape, value) for name, value in arrays.items()]
+    metadata["sha256"] = tensor_file.checksum(metadata, stored)
     files.write_atomically(path, safetensors.numpy.save(arrays, {"ddpm-duet": json.dumps(metadata)}))
 
 
 def load(path: str | Path, prefixes: tuple[str, ...] = PREFIXES) -> Checkpoint:
-    """Read a checkpoint, of its parameters only those under `prefixes`; what is stored in float16 comes as float32.
+    """Read a checkpoint, of its parameters only those under `prefixes`; 16-bit numbers come as float32.
+
+    The checksum of the whole file is verified in any case. A file that has none is read, and one line on stderr says
+    so.
 
     Raises:
-        UserError: no such file, a truncated or foreign file, a tensor under no prefix, NaN or infinite values, or a
-            codec or format of a newer version.
+        UserError: no such file; a damaged or foreign file, with the newest whole checkpoint beside it; a codec or
+            format of a newer version.
     """
     path = Path(path)
-    if not path.is_file():
-        raise UserError(f"no checkpoint at {path}: give a .safetensors file that a training run wrote")
+    if not os.path.isfile(path):
+        raise UserError(f"no checkpoint at {name_of(path)}: give a .safetensors file that a training run wrote")
+    loaded, unverified = _read(path, prefixes, _WayOut(path))
+    if unverified and not _said:
+        _said.append(path)
+        note = f"{name_of(path)} has no checksum (format {unverified}): it cannot be checked for damage"
+        print(note, file=sys.stderr)
+    return loaded
+
+
+def newest_whole(folder: Path, besides: Collection[Path] = ()) -> Path | None:
+    """The newest whole checkpoint step_<step>.safetensors of a folder, by its number, `besides` left out; or None."""
+    names = ((re.fullmatch(r"step_(\d+)\.safetensors", path.name), path) for path in folder.glob("step_*.safetensors"))
+    numbered = [(int(match[1]), path) for match, path in names if match]
+    for _, path in sorted(numbered, reverse=True):
+        if path not in besides:
+            try:
+                _read(path, PREFIXES, "")
+            except UserError:
+                continue
+            return path
+    return None
+
+
+class _WayOut:
+    """The end of a message about a damaged checkpoint; str() looks at the files beside it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __str__(self) -> str:
+        if self.path == BOXED:
+            return "the installed package is damaged, install ddpm-duet again"
+        newest = newest_whole(self.path.parent, (self.path,))
+        if newest is None:
+            return "there is no other whole checkpoint beside it, take one from elsewhere"
+        return f"take {name_of(newest)}, the newest whole checkpoint beside it"
+
+
+def _read(path: Path, prefixes: tuple[str, ...], way_out: object) -> tuple[Checkpoint, str | None]:
+    """The checkpoint, and its format if it has no checksum. Raises UserError, which ends with the way out."""
+    file = tensor_file.read(path, way_out)
+    metadata, unverified = _metadata(file, path, way_out)
+    stored = {tensor.name: tensor for tensor in file.tensors}
+    if surplus := [name for name in stored if _prefix(name) not in PLACES[metadata["format"]]]:
+        raise UserError(f"{name_of(path)} holds {listed(surplus)}, which no run writes: {way_out}")
+    wanted = {*prefixes, BUFFERS, CODEC}
+    tensors: Tensors = {name: each.values for name, each in stored.items() if _prefix(name) in wanted}
+    if broken := [name for name, value in tensors.items() if not np.isfinite(value).all()]:
+        raise UserError(f"{name_of(path)} holds NaN or infinite values in {listed(broken)}: {way_out}")
     try:
-        with safetensors.safe_open(str(path), framework="numpy") as file:
-            metadata = json.loads((file.metadata() or {}).get("ddpm-duet", "{}"))
-            # A foreign file may hold number formats that NumPy does not know: its tensors are not touched.
-            version = metadata.get("format") if isinstance(metadata, dict) else None
-            names = list(file.keys()) if version in KEYS else []
-            wanted = {*prefixes, BUFFERS, CODEC}
-            tensors: Tensors = {name: _widened(file.get_tensor(name)) for name in names if _prefix(name) in wanted}
-    except (safetensors.SafetensorError, OSError, ValueError) as error:
+        config, step = configs.from_dict(metadata["config"], f"the config in {name_of(path)}"), metadata["step"]
+    except UserError as error:
+        raise UserError(f"{error}; {way_out}") from None
+    if step > (most := config.training.epochs * max(1, MOST_IMAGES // config.training.batch_size)):
         raise UserError(
-            f"{path} is not a whole safetensors file ({error}): take an earlier checkpoint of the run"
-        ) from None
-    if version not in KEYS:
-        raise UserError(
-            f"{path} is not a checkpoint that this version reads: its format is {version!r}, not {FORMAT!r} or older"
+            f"{name_of(path)} is of step {step:,}, and a run of its settings ends before {most:,}: {way_out}"
         )
-    if missing := KEYS[version] - set(metadata):
-        raise UserError(f"{path} lacks {_listed(sorted(missing))} in its metadata: take another checkpoint of the run")
-    codec = metadata.get("codec", PIXELS)
-    if (kind := codec.get("kind") if isinstance(codec, dict) else codec) not in CODECS:
-        raise UserError(
-            f"{path} has a codec of kind {kind!r}, which this version does not know: read it with the newer version of "
-            "ddpm-duet that wrote it"
-        )
-    if surplus := [name for name in names if _prefix(name) not in PLACES[version]]:
-        raise UserError(f"{path} holds {_listed(surplus)}, which no run writes: take another checkpoint of the run")
-    broken = [name for name, value in tensors.items() if not np.isfinite(value).all()]
-    if broken:
-        raise UserError(f"{path} holds NaN or infinite values in {_listed(broken)}: take an earlier checkpoint")
-    return Checkpoint(
+    loaded = Checkpoint(
         path=path,
         framework=metadata["framework"],
-        step=metadata["step"],
-        config=configs.from_dict(metadata["config"], str(path)),
+        step=step,
+        config=config,
         dataset_sha256=metadata["dataset_sha256"],
         tensors=tensors,
-        codec=codec,
+        sha256=file.sha256,
+        codec=metadata.get("codec", PIXELS),
     )
+    return loaded, unverified
+
+
+def _metadata(file: TensorFile, path: Path, way_out: object) -> tuple[dict[str, Any], str | None]:
+    """The metadata, checked, and their format if there was no checksum to check them and the tensors with."""
+    metadata = reading.parse_json(file.metadata.get("ddpm-duet", "{}"), f"the metadata of {name_of(path)}", way_out)
+    version = metadata.get("format") if isinstance(metadata, dict) else None
+    if version not in tuple(FORMATS):
+        newer = isinstance(version, str) and re.fullmatch(r"ddpm-duet/\d+", version)
+        remedy = f"read it with the newer version of ddpm-duet that wrote it, or {way_out}" if newer else way_out
+        raise UserError(
+            f"{name_of(path)} is not a checkpoint that this version reads: its format is "
+            f"{reading.one_line(repr(version), 40)}, not {FORMAT!r} or older; {remedy}"
+        )
+    part = f"checkpoint#{FORMATS[version]}"
+    validation.checked(metadata, part, str(path), f"a checkpoint of format {version}", way_out)
+    if path == BOXED:
+        expected, found = BOXED_SHA256, file.sha256
+    else:
+        rest = {key: value for key, value in metadata.items() if key != "sha256"}
+        expected, found = metadata.get("sha256"), tensor_file.checksum(rest, file.tensors)
+    if expected is not None and found != expected:
+        raise UserError(
+            f"{name_of(path)} is damaged (its SHA-256 is {found[:12]}..., not {expected[:12]}...): {way_out}"
+        )
+    if (kind := metadata.get("codec", PIXELS)["kind"]) not in CODECS:
+        raise UserError(
+            f"{name_of(path)} has a codec of kind {reading.one_line(repr(kind), 40)}, which this version does not know: "
+            "read it with the newer version of ddpm-duet that wrote it"
+        )
+    return metadata, None if expected else version
 
 
 def select(checkpoint: Checkpoint, prefix: str, shapes: Mapping[str, tuple[int, ...]]) -> Tensors:
@@ -150,11 +218,11 @@ def select(checkpoint: Checkpoint, prefix: str, shapes: Mapping[str, tuple[int, 
         )
     faults = []
     if missing := sorted(set(shapes) - set(selected)):
-        faults.append(f"missing {_listed(missing)}")
+        faults.append(f"missing {listed(missing)}")
     if surplus := sorted(set(selected) - set(shapes)):
-        faults.append(f"surplus {_listed(surplus)}")
+        faults.append(f"surplus {listed(surplus)}")
     if wrong := sorted(name for name in set(selected) & set(shapes) if selected[name].shape != tuple(shapes[name])):
-        faults.append(f"other shape {_listed([f'{n} {selected[n].shape}, not {tuple(shapes[n])}' for n in wrong])}")
+        faults.append(f"other shape {listed([f'{n} {selected[n].shape}, not {tuple(shapes[n])}' for n in wrong])}")
     if faults:
         raise UserError(
             f"the {prefix} tensors in {checkpoint.path} do not fit the network: {'; '.join(faults)}. "
@@ -163,14 +231,5 @@ def select(checkpoint: Checkpoint, prefix: str, shapes: Mapping[str, tuple[int, 
     return selected
 
 
-def _widened(value: NDArray[np.floating]) -> NDArray[np.floating]:
-    return value.astype(np.float32) if value.dtype == np.float16 else value
-
-
 def _prefix(name: str) -> str:
     return name.split("/", 1)[0]
-
-
-def _listed(names: list[str], at_most: int = 5) -> str:
-    more = f" and {len(names) - at_most} more" if len(names) > at_most else ""
-    return ", ".join(names[:at_most]) + more

@@ -1,43 +1,96 @@
 """Reading metrics.jsonl: one event per line, in the order in which they happened.
 
 An event `resume` at step k removes the records after k, so that the steps between the last checkpoint and the death of
-a run count once, not twice.
+a run count once, not twice. The records of a history follow each other without a gap, and none comes twice.
 """
 
-import json
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from ddpm_shared import reading, validation
 from ddpm_shared.errors import UserError
 from ddpm_shared.records.types import EvaluationRecord, History
 
 Kind = Literal["step", "epoch", "evaluation"]  # the events that form the history
 KINDS: tuple[Kind, ...] = get_args(Kind)
+EVENTS = {"step": "step", "epoch": "epoch", "evaluation": "history_evaluation"} | {
+    name: name for name in ("start", "resume", "checkpoint", "end")
+}  # and the part of metrics.schema.json that each is checked against
+WAY_OUT = "go on without these records by --without-history"
+AT_MOST = 1024 * reading.MIB  # of the file: four million steps
 
 
 def read_history(folder: Path, step: int) -> History:
     """The records in metrics.jsonl up to `step`, inclusive; empty lists if there is no such file.
 
     Raises:
-        UserError: a line, other than a half-written last one, that is no event.
+        UserError: a line, other than a half-written last one, that is no event or does not follow those before it; or
+            the steps end before `step`.
     """
     history = no_history()
     path = folder / "metrics.jsonl"
-    lines = path.read_text(errors="replace").splitlines(keepends=True) if path.is_file() else []
+    if not os.path.lexists(path):
+        return history
+    *lines, _ = reading.read_bytes(path, WAY_OUT, AT_MOST).split(b"\n")  # the last one was cut off, or is empty
+    reached = None  # the step up to which the records are whole; None as long as there is none
     for number, line in enumerate(lines, start=1):
-        if not line.endswith("\n"):  # the event that was being written when the run died
-            break
-        try:
-            event = json.loads(line)
-            kind, step_of_event = event.pop("event"), event["step"]
-            if kind == "resume":
-                history = _until(history, step_of_event)
-            elif kind in KINDS:
-                records_of(history, kind).append(event)
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise UserError(f"{path}, line {number} is not an event of a run: {line.strip()[:80]!r}") from None
+        place = f"{reading.name_of(path)}, line {number}"
+        kind, event = _event(line, place)
+        if kind == "resume":
+            if reached is not None and event["step"] > reached:
+                raise UserError(f"{place} resumes at step {event['step']}, but the records end at {reached}; {WAY_OUT}")
+            history = _until(history, event["step"])
+        elif kind == "start":
+            history = no_history()
+        elif kind in KINDS:
+            records = records_of(history, kind)
+            if reason := _misplaced(kind, event, records[-1] if records else None):
+                raise UserError(f"{place} is not the event that should be there: {reason}; {WAY_OUT}")
+            records.append(event)
+        if kind in ("start", "resume", "step"):
+            if kind == "step" and reached is not None and event["step"] != reached + 1:
+                raise UserError(f"{place} is of step {event['step']}, but the records end at {reached}; {WAY_OUT}")
+            reached = event["step"]
+    if reached is not None and reached < step:
+        raise UserError(f"{reading.name_of(path)} ends at step {reached}, the checkpoint is of step {step}; {WAY_OUT}")
     return _until(history, step)
+
+
+def _event(line: bytes, place: str) -> tuple[Any, dict[str, Any]]:
+    """The kind of an event, and the rest of it, checked."""
+    what = "an event of a run"
+    with reading.refusing(lambda reason: f"{place} is not {what}: {reason}; {WAY_OUT}"):
+        event = reading.json_value(line)
+    kind = event.pop("event", None) if isinstance(event, dict) else None
+    if not isinstance(kind, str) or kind not in EVENTS:
+        raise UserError(f"{place} is not {what}: it begins with {reading.one_line(line[:60])}; {WAY_OUT}")
+    return kind, validation.checked(event, f"metrics#{EVENTS[kind]}", place, what, WAY_OUT)
+
+
+def require_order(history: Mapping[str, Any], source: str, way_out: str) -> None:
+    """Raise UserError if a record of a whole history does not follow the one before it."""
+    for kind in KINDS:
+        for before, record in pairwise(history.get(f"{kind}s", ())):
+            if reason := _misplaced(kind, record, before):
+                raise UserError(f"{reading.name_of(source)} holds no whole history: {reason}; {way_out}")
+
+
+def _misplaced(kind: Kind, record: Mapping[str, Any], before: Mapping[str, Any] | None) -> str | None:
+    """Why `record` cannot come next after `before`, of the same kind; None if it can.
+
+    Every step is there once. A run that was lengthened may have ended one epoch twice, but never at one step.
+    """
+    if before is None:
+        return None
+    step, epoch, last, last_epoch = record["step"], record["epoch"], before["step"], before["epoch"]
+    if step != last + 1 if kind == "step" else step <= last:
+        return f"a record of the kind {kind!r} of step {step} comes after that of step {last}"
+    if epoch < last_epoch or (kind != "evaluation" and epoch > last_epoch + 1):
+        return f"a record of the kind {kind!r} of epoch {epoch} comes after that of epoch {last_epoch}"
+    return None
 
 
 def no_history() -> History:
