@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 
-from ddpm_shared import files
 from ddpm_shared.frameworks import FRAMEWORKS
 from ddpm_shared.records import checkpoint
 from ddpm_shared.records import folder as run_folders
@@ -25,8 +24,9 @@ SETTINGS = (
     *("--checkpoint-every", "4", "--keep-checkpoints", "2", "--validation-images", "64"),
     *("--sample-every", "1", "--sample-images", "2", "--threads", "1"),
 )
-STARTING = 4.0  # seconds within which a process is killed that has not made a step yet
-RUNNING = 1.0  # seconds after its first step within which a process is killed
+EARLY, WRITING = 0.2, 0.2  # shares of the kills that do not wait for a step, and that wait until a file is written
+STARTING = 6.0  # seconds within which the early ones come
+RUNNING = 1.5  # seconds after a step within which the others come
 
 
 @dataclass
@@ -71,12 +71,14 @@ def _killed_or_ended(framework: str, folder: Path, number: random.Random, campai
     process = _start(framework, *_next_command(folder))
     log = folder / "metrics.jsonl"
     size = log.stat().st_size if log.exists() else 0
-    deadline = time.monotonic() + number.uniform(0, STARTING)
+    kind = number.random()
+    deadline = time.monotonic() + number.uniform(0, STARTING) if kind < EARLY else float("inf")
     while process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.01)
-        if log.exists() and log.stat().st_size > size:  # the steps have begun
+        time.sleep(0.001)
+        if kind > 1 - WRITING and any(folder.glob("checkpoints/.*.tmp")):
+            break
+        if deadline == float("inf") and log.exists() and log.stat().st_size > size:  # the steps have begun
             deadline = time.monotonic() + number.uniform(0, RUNNING)
-            size = sys.maxsize
     ended = process.poll() is not None
     process.kill()
     _, errors = process.communicate()
@@ -138,8 +140,8 @@ def _next_command(folder: Path) -> tuple[object, ...]:
 
 
 def _continue_to_the_end(framework: str, folder: Path, campaign: Campaign) -> None:
-    metrics = files.read_json(folder / "metrics.json") if (folder / "metrics.json").exists() else {}
-    if metrics.get("status") != "completed":
+    metrics = folder / "metrics.json"
+    if not metrics.exists() or json.loads(metrics.read_text("utf-8"))["status"] != "completed":
         try:
             _end(_start(framework, *_next_command(folder)), folder.name)
         except RuntimeError as error:

@@ -80,12 +80,12 @@ def test_a_damaged_log_is_given_up_on_request_only(folder):
     )
     write_steps(again, 5, 6)
     assert (folder / "metrics.jsonl.1").read_bytes() == damaged
-    assert numbers(history.read_history(folder, 9)) == numbers(metrics(folder)["history"]) == [[5, 6], [3]]
+    assert numbers(history.read_history(folder, 6)) == numbers(metrics(folder)["history"]) == [[5, 6], [3]]
     assert events(folder)[0]["event"] == "resume"
 
 
 def test_without_history_is_for_resume(folder):
-    with pytest.raises(UserError, match=r"^--without-history: is for --resume only$"):
+    with pytest.raises(UserError, match=r"^--without-history is for --resume"):
         train.parse("torch", ["--without-history"])
     assert train.parse("torch", ["--resume", str(folder), "--without-history"]).without_history
 

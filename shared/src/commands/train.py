@@ -109,7 +109,8 @@ def parse(framework: str, argv: Sequence[str] | None) -> TrainPlan:
             command.minutes,
             "a resumed run has its length already; stop it earlier with --stop-after, or lengthen it with --max-steps",
         )
-    require(resumed is not None or not command.without_history, "--without-history", "", "is for --resume only")
+    if command.without_history and not resumed:
+        raise UserError("--without-history is for --resume, from a checkpoint: leave it out")
     # A run continues in its own folder, unless another framework or an explicit file makes it a branch.
     if source and in_place and (command.run_dir or resumed is None or resumed.framework == framework):
         folder = source
