@@ -60,7 +60,7 @@ def read(folder: Path) -> Demo:
     return Demo(
         boxed=boxed,
         gif=_gif(folder),
-        evaluation=_evaluation(folder),
+        evaluation=evaluation(folder),
         runs=(torch, tensorflow),
         comparison=compare([torch, tensorflow]),
         trained=_drawings(folder, "samples"),
@@ -107,13 +107,13 @@ def _gif(folder: Path) -> bytes:
     return pictures.read_gif(file, _remedy(folder, "ddpm_torch.inference"))
 
 
-def _evaluation(folder: Path) -> Evaluation:
+def evaluation(folder: Path) -> Evaluation:
     """The evaluation of PyTorch's images."""
     file = _piece(folder, "boxed-torch/evaluation/evaluation.json", "ddpm_shared.evaluation")
     remedy = _remedy(folder, "ddpm_shared.evaluation")
-    evaluation: Evaluation = reading.read_json(file, remedy, 64 * reading.MIB)
-    validation.checked(evaluation, "evaluation", str(file), "an evaluation.json", remedy)
-    judged = evaluation["samples"]["sha256"]
+    judgement: Evaluation = reading.read_json(file, remedy, 64 * reading.MIB)
+    validation.checked(judgement, "evaluation", str(file), "an evaluation.json", remedy)
+    judged = judgement["samples"]["sha256"]
     if judged != hashlib.sha256((folder / "boxed-torch" / "samples.npz").read_bytes()).hexdigest():
         raise UserError(f"{file} judges other images than those of {folder / 'boxed-torch'}: {remedy}")
-    return evaluation
+    return judgement

@@ -61,8 +61,12 @@ class Extractor:
         self.sha256 = hashlib.sha256(data).hexdigest()
         if path == SHIPPED and self.sha256 != SHIPPED_SHA256:
             raise UserError(f"{name_of(path)} has SHA-256 {self.sha256}, not {SHIPPED_SHA256}: {way_out}")
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4  # what it would print of a bad file is in the exception as well
         try:
-            self.session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+            self.session = onnxruntime.InferenceSession(
+                data, options, providers=["CPUExecutionProvider"], enable_fallback=0
+            )
         except Exception as error:  # onnxruntime's own kinds, for what is not ONNX or asks for more than it has
             raise self._refusal(_last_line(error)) from None
         ends = {value.name: value.shape[1:] for value in [*self.session.get_inputs(), *self.session.get_outputs()]}

@@ -190,8 +190,8 @@ def _metadata(file: TensorFile, path: Path, way_out: object) -> tuple[dict[str, 
         )
     if (kind := metadata.get("codec", PIXELS)["kind"]) not in CODECS:
         raise UserError(
-            f"{name_of(path)} has a codec of kind {reading.one_line(repr(kind), 40)}, which this version does not know: "
-            "read it with the newer version of ddpm-duet that wrote it"
+            f"{name_of(path)} has a codec of kind {reading.one_line(repr(kind), 40)}, which this version does not "
+            "know: read it with the newer version of ddpm-duet that wrote it"
         )
     return metadata, None if expected else version
 
