@@ -110,6 +110,10 @@ test: $(STAMP)  ## the tests, in some minutes; ARGS="-n 0 tests/test_x.py" in on
 test-slow: $(STAMP)  ## the slow tests as well
 	$(PYTEST) $(ARGS)
 
+.PHONY: faults
+faults: $(STAMP)  ## damage files and kill trainings, e.g. ARGS="--kills 200 --seed 1"
+	OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 $(PY) tests/faults/campaign.py $(ARGS)
+
 .PHONY: format lint types
 format: $(STAMP)  ## mend what ruff can mend: format, order of imports
 	$(VENV)/bin/ruff check --select I --fix .

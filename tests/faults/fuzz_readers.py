@@ -232,7 +232,7 @@ def _read_cached(path: Path) -> Any:
 PLAN: Any = SimpleNamespace(
     checkpoint=SimpleNamespace(config=CONFIG),
     config=CONFIG,
-    command=SimpleNamespace(num_images=100, stride=100),
+    command=SimpleNamespace(num_images=100, stride=100, overwrite=False),
 )
 TERMS = bits.Terms(RNG.standard_normal(3), RNG.standard_normal((3, 10)), 1.5)
 
@@ -249,7 +249,7 @@ def _partial_bits(folder: Path) -> Path:
 
 def _go_on_sampling(path: Path) -> Any:
     with contextlib.redirect_stdout(io.StringIO()):
-        pixels = sample._finished(path, PLAN, "{}")
+        pixels = sample._finished(SimpleNamespace(**vars(PLAN), out=path.parent), "{}")
     assert (pixels.dtype, pixels.shape[1:]) == (np.uint8, (28, 28, 1))
     return pixels.tobytes()
 

@@ -1,6 +1,8 @@
 """kill -9 at random moments of a training: every checkpoint stays whole, and the run ends as if nothing had happened.
 
-for outcome in kill(tree, folder, kills=200, seed=0): ...
+campaign = Campaign("torch")
+for _ in run(campaign, folder, kills=200, seed=0):
+print(campaign.kills, campaign.faults)
 """
 
 import collections
@@ -29,6 +31,9 @@ STARTING = 6.0  # seconds within which the early ones come
 RUNNING = 1.5  # seconds after a step within which the others come
 
 
+MOMENTS = ("starting", "before a checkpoint", "while writing", "after a checkpoint")
+
+
 @dataclass
 class Campaign:
     """What came of the kills of one framework."""
@@ -40,30 +45,30 @@ class Campaign:
     faults: list[str] = field(default_factory=list)  # none, where nothing is wrong
 
 
-def run(framework: str, folder: Path, kills: int, seed: int) -> Iterator[Campaign]:
+def run(campaign: Campaign, folder: Path, kills: int, seed: int) -> Iterator[None]:
     """Train again and again, killed at random moments, until `kills` kills are made and the last run has ended.
 
     Args:
-        framework: "torch" or "tensorflow".
+        campaign: what comes of it is noted there.
         folder: an empty folder to work in.
         kills: how many.
         seed: of the moments.
 
     Yields:
-        The state of the campaign after each kill.
+        After each kill, and after each run.
     """
+    framework = campaign.framework
     random_number = random.Random(seed)
     whole = folder / "whole"
     _end(_start(framework, "--run-dir", whole, *SETTINGS), "the run that is never killed")
-    campaign = Campaign(framework)
     while campaign.kills < kills:
         killed = folder / f"run-{campaign.runs}"
         campaign.runs += 1
         while campaign.kills < kills and not _killed_or_ended(framework, killed, random_number, campaign):
-            yield campaign
+            yield
         _continue_to_the_end(framework, killed, campaign)
         campaign.faults += [f"{killed.name}: {fault}" for fault in differences(whole, killed)]
-        yield campaign
+        yield
 
 
 def _killed_or_ended(framework: str, folder: Path, number: random.Random, campaign: Campaign) -> bool:
@@ -93,10 +98,10 @@ def _killed_or_ended(framework: str, folder: Path, number: random.Random, campai
 
 def _moment(folder: Path) -> str:
     if not (folder / "config.json").exists():
-        return "before the run folder was there"
+        return "starting"
     if list(folder.rglob(".*.tmp")):
-        return "while a file was written"
-    return "after a checkpoint" if run_folders.has_checkpoint(folder) else "before the first checkpoint"
+        return "while writing"
+    return "after a checkpoint" if run_folders.has_checkpoint(folder) else "before a checkpoint"
 
 
 def damages(folder: Path) -> list[str]:

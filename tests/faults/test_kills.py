@@ -7,6 +7,8 @@ import pytest
 @pytest.mark.parametrize("framework", ["torch", "tensorflow"])
 def test_a_killed_run_ends_as_if_it_had_not_been(tmp_path, framework):
     """Otherwise a power cut spoils a checkpoint, or changes the numbers of a run."""
-    *_, campaign = kills.run(framework, tmp_path, kills=2, seed=20)
+    campaign = kills.Campaign(framework)
+    for _ in kills.run(campaign, tmp_path, kills=2, seed=20):
+        pass
     assert campaign.kills == 2
     assert campaign.faults == []
