@@ -7,6 +7,7 @@ included, so a dead writer never blocks the next one.
 import atexit
 import contextlib
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -49,19 +50,27 @@ def try_claim(folder: Path) -> bool:
         return False
     _held[path] = lock
     for place in (path, path / "checkpoints", path / "samples"):
-        for file in place.glob(".*.tmp"):
-            if LEFTOVER.fullmatch(file.name):
-                file.unlink(missing_ok=True)
+        _remove_leftovers(place)
     return True
+
+
+def _remove_leftovers(folder: Path, name: str = "*") -> None:
+    for file in folder.glob(f".{name}.*.tmp"):
+        if LEFTOVER.fullmatch(file.name):
+            file.unlink(missing_ok=True)
+
+
+def _free(lock: FileLock) -> None:
+    with contextlib.suppress(OSError):
+        Path(lock.lock_file).unlink(missing_ok=True)
+    lock.release()
 
 
 def release(folder: Path) -> None:
     """Let other processes write to `folder`. If nothing was written there, it is removed."""
     path = folder.resolve()
     if lock := _held.pop(path, None):
-        with contextlib.suppress(OSError):
-            (path / LOCK).unlink(missing_ok=True)
-        lock.release()
+        _free(lock)
         with contextlib.suppress(OSError):  # it holds files
             path.rmdir()
 
@@ -74,6 +83,23 @@ def writing(folder: Path) -> Iterator[None]:
         yield
     finally:
         release(folder)
+
+
+@contextlib.contextmanager
+def in_turn(file: Path) -> Iterator[None]:
+    """A context in which this process alone makes `file`, in a cache. Another process that makes it is waited for."""
+    lock = FileLock(file.with_name(f".{file.name}{LOCK}"))
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):  # a folder in which nothing can be written: there is no turn to take
+            file.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                lock.acquire(blocking=False)
+            except Timeout:
+                print(f"waiting for another process that makes {file}", file=sys.stderr)
+                lock.acquire()
+            stack.callback(_free, lock)
+            _remove_leftovers(file.parent, file.name)
+        yield
 
 
 @contextlib.contextmanager

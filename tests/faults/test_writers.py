@@ -135,6 +135,39 @@ def test_the_files_of_dead_writers_are_removed(tmp_path):
         assert [name for name in others if not (tmp_path / name).exists()] == []
 
 
+MAKE = """
+import sys
+from pathlib import Path
+from ddpm_shared import claims
+file = Path(sys.argv[1])
+with claims.in_turn(file):
+    print("turn", flush=True)
+    sys.stdin.readline()
+    file.write_text("made")
+"""
+
+
+def test_a_cached_file_is_made_by_one_process_at_a_time(tmp_path):
+    """Otherwise thirty students at once compute the same features thirty times."""
+    file = tmp_path / "cache" / "features.npz"
+
+    def start():
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        return subprocess.Popen([sys.executable, "-c", MAKE, str(file)], text=True, **pipes)
+
+    with start() as first:
+        assert first.stdout.readline() == "turn\n"
+        (file.parent / ".features.npz.7.tmp").touch()
+        with start() as second:
+            assert second.stderr.readline() == f"waiting for another process that makes {file}\n"
+            assert not file.exists()
+            first.communicate("\n")
+            assert second.stdout.readline() == "turn\n"
+            assert file.read_text() == "made"
+            second.communicate("\n")
+    assert list(file.parent.iterdir()) == [file]
+
+
 def test_a_file_is_no_folder(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"file is a file: choose another folder$"):

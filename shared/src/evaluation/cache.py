@@ -3,12 +3,13 @@
 import contextlib
 import hashlib
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ddpm_shared import files
+from ddpm_shared import claims, files
 
 Arrays = dict[str, NDArray[Any]]
 Shapes = Mapping[str, tuple[int, ...]]
@@ -25,12 +26,20 @@ def cached(name: str, hashes: tuple[str, ...], compute: Callable[[], Arrays], sh
     """
     key = hashlib.sha256(" ".join(hashes).encode()).hexdigest()
     path = files.cache_dir("evaluation") / f"{name}-{key[:32]}.npz"
-    arrays = files.read_npz(path)
-    if arrays is None or not _fit(arrays, shapes):
-        arrays = compute()
-        with contextlib.suppress(OSError):  # no room: then it is computed anew the next time
-            files.write_npz(path, **arrays)
+    arrays = _cached(path, shapes)
+    if arrays is None:
+        with claims.in_turn(path):
+            arrays = _cached(path, shapes)  # another process may have made it in the meantime
+            if arrays is None:
+                arrays = compute()
+                with contextlib.suppress(OSError):  # no room: then it is computed anew the next time
+                    files.write_npz(path, **arrays)
     return arrays
+
+
+def _cached(path: Path, shapes: Shapes) -> Arrays | None:
+    arrays = files.read_npz(path)
+    return arrays if arrays is not None and _fit(arrays, shapes) else None
 
 
 def _fit(arrays: Arrays, shapes: Shapes) -> bool:
