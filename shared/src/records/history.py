@@ -35,9 +35,10 @@ def read_history(folder: Path, step: int) -> History:
     if not os.path.lexists(path):
         return history
     *lines, _ = reading.read_bytes(path, WAY_OUT, AT_MOST).split(b"\n")  # the last one was cut off, or is empty
+    name = reading.name_of(path)
     reached = None  # the step up to which the records are whole; None as long as there is none
     for number, line in enumerate(lines, start=1):
-        place = f"{reading.name_of(path)}, line {number}"
+        place = f"{name}, line {number}"
         kind, event = _event(line, place)
         if kind == "resume":
             if reached is not None and event["step"] > reached:
@@ -55,7 +56,7 @@ def read_history(folder: Path, step: int) -> History:
                 raise UserError(f"{place} is of step {event['step']}, but the records end at {reached}; {WAY_OUT}")
             reached = event["step"]
     if reached is not None and reached < step:
-        raise UserError(f"{reading.name_of(path)} ends at step {reached}, the checkpoint is of step {step}; {WAY_OUT}")
+        raise UserError(f"{name} ends at step {reached}, the checkpoint is of step {step}; {WAY_OUT}")
     return _until(history, step)
 
 
