@@ -5,13 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import jsonschema
 import tyro
 
-from ddpm_shared import claims, command_line, files, images
+from ddpm_shared import claims, command_line, files, images, validation
 from ddpm_shared.compare import charts, parity_table, report, sample_grids, tables
 from ddpm_shared.compare.comparison import compare
-from ddpm_shared.compare.run_records import RunRecord, read_run, schema
+from ddpm_shared.compare.run_records import RunRecord, read_run
 from ddpm_shared.config.help import default_is
 from ddpm_shared.errors import UserError
 from ddpm_shared.records import folder
@@ -45,10 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         folders = compared[0].folder, run.folder
         grids.append(sample_grids.compare(*folders, (pair["a"], pair["b"]), run.metrics["config"]))
         pair["samples"] = grids[-1].record
-    wrong = jsonschema.exceptions.best_match(
-        jsonschema.Draft202012Validator(schema("comparison")).iter_errors(comparison)
-    )
-    assert wrong is None, wrong.message  # what we publish is what we say we publish
+    wrong = validation.fault(comparison, "comparison")
+    assert wrong is None, wrong  # what we publish is what we say we publish
 
     out = folder.claim_output(command.out, "compare", _frameworks(compared))
     with claims.writing(out):

@@ -1,6 +1,7 @@
 """Runs to compare: their metrics.json, read and checked, and what each came to."""
 
 import itertools
+import os
 import statistics
 from dataclasses import dataclass
 from itertools import pairwise
@@ -26,7 +27,7 @@ class RunRecord:
     @property
     def folder(self) -> Path:
         """Where its other files are, if they are."""
-        return self.path if self.path.is_dir() else self.path.parent
+        return self.path if os.path.isdir(self.path) else self.path.parent
 
     @property
     def steps(self) -> list[Event]:
@@ -54,7 +55,7 @@ def read_run(path: str | Path) -> RunRecord:
         UserError: no such file, not JSON, a number that is not finite, not as the schema says, or a history with a
             step that is missing or there twice.
     """
-    file = Path(path) / "metrics.json" if Path(path).is_dir() else Path(path)
+    file = Path(path) / "metrics.json" if os.path.isdir(path) else Path(path)
     metrics = reading.read_json(file, WAY_OUT)
     validation.checked(metrics, "metrics", str(file), "a run's metrics.json")
     require_order(metrics["history"], str(file), "compare a run that is whole")

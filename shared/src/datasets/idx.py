@@ -69,7 +69,7 @@ def read_idx(
     try:
         return _parse(Path(path), shape, sha256)
     except BadFileError as bad:
-        raise UserError(f"{path} {bad}: {way_out}") from None
+        raise UserError(f"{reading.name_of(path)} {bad}: {way_out}") from None
 
 
 def _parse(path: Path, shape: tuple[int, ...] | None, sha256: str | None) -> NDArray[np.uint8]:

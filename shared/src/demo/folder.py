@@ -1,6 +1,7 @@
 """The files that the commands of `make demo` left in a folder, read and checked to belong together."""
 
 import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,8 +50,10 @@ def read(folder: Path) -> Demo:
         UserError: a piece is missing, broken or not of one kind with the others; the message names the command that
             makes it.
     """
-    if not folder.is_dir():
-        raise UserError(f"there is no folder {folder}: make demo makes one and prints the path of its page")
+    if not os.path.isdir(folder):
+        raise UserError(
+            f"there is no folder {reading.name_of(folder)}: make demo makes one and prints the path of its page"
+        )
     boxed = _drawings(folder, "boxed")
     torch, tensorflow = (
         read_run(_piece(folder, f"{name}/metrics.json", f"{framework.tree}.train").parent)
@@ -69,7 +72,7 @@ def read(folder: Path) -> Demo:
 
 def _piece(folder: Path, name: str, module: str) -> Path:
     """The file of that name, which `python -m module` writes; UserError where it is missing."""
-    if not (folder / name).is_file():
+    if not os.path.isfile(folder / name):
         raise UserError(f"there is no {folder / name}: {_remedy(folder, module)}")
     return folder / name
 

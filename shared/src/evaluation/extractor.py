@@ -67,9 +67,9 @@ class Extractor:
             self.session = onnxruntime.InferenceSession(
                 data, options, providers=["CPUExecutionProvider"], enable_fallback=0
             )
+            ends = {value.name: value.shape[1:] for value in [*self.session.get_inputs(), *self.session.get_outputs()]}
         except Exception as error:  # onnxruntime's own kinds, for what is not ONNX or asks for more than it has
             raise self._refusal(_last_line(error)) from None
-        ends = {value.name: value.shape[1:] for value in [*self.session.get_inputs(), *self.session.get_outputs()]}
         if ends != EXPECTED:
             raise self._refusal(f"it has {ends}, not {EXPECTED}")
 

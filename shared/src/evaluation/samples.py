@@ -1,5 +1,6 @@
 """Images to judge: the samples.npz of either framework, or anybody's array of the same kind."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +24,15 @@ def find(path: str | Path) -> Path:
         UserError: there is none.
     """
     path = Path(path)
-    if path.is_file():
+    if os.path.isfile(path):
         return path
     for file in (path / "samples.npz", path / "samples" / "samples.npz"):
-        if file.is_file():
+        if os.path.isfile(file):
             return file
-    if not path.is_dir():
+    if not os.path.isdir(path):
         raise UserError(f"there is no {name_of(path)}: give a samples.npz, or the folder of one")
     raise UserError(
-        f"{path} holds no samples.npz: draw images first, by make sample-torch or sample-tf with "
+        f"{name_of(path)} holds no samples.npz: draw images first, by make sample-torch or sample-tf with "
         f'ARGS="--checkpoint {path} --num-images 2000 --out {path / "samples"}"'
     )
 

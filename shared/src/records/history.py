@@ -35,9 +35,10 @@ def read_history(folder: Path, step: int) -> History:
     if not os.path.lexists(path):
         return history
     *lines, _ = reading.read_bytes(path, WAY_OUT, AT_MOST).split(b"\n")  # the last one was cut off, or is empty
+    name = reading.name_of(path)
     reached = None  # the step up to which the records are whole; None as long as there is none
     for number, line in enumerate(lines, start=1):
-        place = f"{reading.name_of(path)}, line {number}"
+        place = f"{name}, line {number}"
         kind, event = _event(line, place)
         if kind == "resume":
             if reached is not None and event["step"] > reached:
@@ -47,7 +48,7 @@ def read_history(folder: Path, step: int) -> History:
             history = no_history()
         elif kind in KINDS:
             records = records_of(history, kind)
-            if reason := _misplaced(kind, event, records[-1] if records else None):
+            if reason := _misplaced(kind, event, records[-1] if records else _before_first(kind, history)):
                 raise UserError(f"{place} is not the event that should be there: {reason}; {WAY_OUT}")
             records.append(event)
         if kind in ("start", "resume", "step"):
@@ -55,7 +56,7 @@ def read_history(folder: Path, step: int) -> History:
                 raise UserError(f"{place} is of step {event['step']}, but the records end at {reached}; {WAY_OUT}")
             reached = event["step"]
     if reached is not None and reached < step:
-        raise UserError(f"{reading.name_of(path)} ends at step {reached}, the checkpoint is of step {step}; {WAY_OUT}")
+        raise UserError(f"{name} ends at step {reached}, the checkpoint is of step {step}; {WAY_OUT}")
     return _until(history, step)
 
 
@@ -66,16 +67,25 @@ def _event(line: bytes, place: str) -> tuple[Any, dict[str, Any]]:
         event = reading.json_value(line)
     kind = event.pop("event", None) if isinstance(event, dict) else None
     if not isinstance(kind, str) or kind not in EVENTS:
-        raise UserError(f"{place} is not {what}: it begins with {reading.one_line(line[:60])}; {WAY_OUT}")
+        start = reading.one_line(line[:60].decode(errors="replace"))
+        raise UserError(f"{place} is not {what}: it begins with {start}; {WAY_OUT}")
     return kind, validation.checked(event, f"metrics#{EVENTS[kind]}", place, what, WAY_OUT)
 
 
 def require_order(history: Mapping[str, Any], source: str, way_out: str) -> None:
     """Raise UserError if a record of a whole history does not follow the one before it."""
     for kind in KINDS:
-        for before, record in pairwise(history.get(f"{kind}s", ())):
+        records = history.get(f"{kind}s", ())
+        for before, record in pairwise([_before_first(kind, history), *records]):
             if reason := _misplaced(kind, record, before):
                 raise UserError(f"{reading.name_of(source)} holds no whole history: {reason}; {way_out}")
+
+
+def _before_first(kind: Kind, history: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """What the first record of a kind follows: an epoch comes after that before the first step, whichever that is."""
+    if kind == "epoch" and history["steps"]:
+        return {"step": 0, "epoch": history["steps"][0]["epoch"] - 1}
+    return None
 
 
 def _misplaced(kind: Kind, record: Mapping[str, Any], before: Mapping[str, Any] | None) -> str | None:
