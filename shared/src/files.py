@@ -1,9 +1,13 @@
 """Writing files atomically: a reader sees a whole file or none."""
 
+import atexit
 import contextlib
+import functools
 import io
 import json
 import os
+import sys
+import tempfile
 import zipfile
 import zlib
 from pathlib import Path
@@ -13,13 +17,36 @@ import numpy as np
 import platformdirs
 from numpy.typing import ArrayLike, NDArray
 
+from ddpm_shared import stopping
+from ddpm_shared.errors import UserError
+
 BROKEN_NPZ = (OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile, zlib.error)  # TypeError: a bare .npy
 
 
 def cache_dir(name: str) -> Path:
-    """The folder `name` of what can be downloaded or computed again, under $DDPM_DUET_CACHE or the user's cache."""
-    root = os.environ.get("DDPM_DUET_CACHE") or platformdirs.user_cache_dir("ddpm-duet")
-    return Path(root).expanduser() / name
+    """The folder `name` of what can be downloaded or computed again, under $DDPM_DUET_CACHE or the user's cache.
+
+    For a user without a home folder, it is in a temporary folder, which is removed when the process ends.
+
+    Raises:
+        UserError: DDPM_DUET_CACHE begins with ~ and a user who is not there.
+    """
+    if root := os.environ.get("DDPM_DUET_CACHE"):
+        try:
+            return Path(root).expanduser() / name
+        except RuntimeError:
+            raise UserError(f"DDPM_DUET_CACHE={root} names no folder: set it to one, or unset it") from None
+    folder = Path(platformdirs.user_cache_dir("ddpm-duet"))
+    return (folder if folder.is_absolute() else _temporary_cache()) / name
+
+
+@functools.cache
+def _temporary_cache() -> Path:
+    folder = tempfile.TemporaryDirectory(prefix="ddpm-duet-")
+    atexit.register(folder.cleanup)
+    stopping.on_the_way_out(folder.cleanup)
+    print("ddpm-duet: no home folder, so nothing stays cached: set DDPM_DUET_CACHE to a folder", file=sys.stderr)
+    return Path(folder.name)
 
 
 def write_atomically(path: Path, data: bytes) -> None:

@@ -91,7 +91,7 @@ def run(plan: BitsPlan, bound: Bound) -> int:
         bound: the tree's.
 
     Returns:
-        The exit code: 0, or 130 or 143 if interrupted.
+        The exit code: 0, or 128 + the signal's number if interrupted.
 
     Raises:
         UserError: a term is not finite.

@@ -102,7 +102,7 @@ def run(plan: InversionPlan, inverter: Inverter) -> int:
         inverter: the tree's.
 
     Returns:
-        The exit code: 0, or 130 or 143 if interrupted.
+        The exit code: 0, or 128 + the signal's number if interrupted.
 
     Raises:
         UserError: the noise or the images that come back are not finite.

@@ -97,7 +97,7 @@ def run(plan: SamplePlan, sampler: Sampler) -> int:
         sampler: the tree's.
 
     Returns:
-        The exit code: 0, or 130 or 143 if interrupted.
+        The exit code: 0, or 128 + the signal's number if interrupted.
     """
     command = plan.command
     facts = SAMPLER_FACTS[command.sampling.sampler]

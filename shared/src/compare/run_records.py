@@ -42,7 +42,7 @@ class RunRecord:
 
 def schema(document: str = "metrics") -> dict[str, Any]:
     """The JSON Schema of metrics.json or, by the name "comparison", of comparison.json."""
-    text = resources.files("ddpm_shared").joinpath(f"{document}.schema.json").read_text()
+    text = resources.files("ddpm_shared").joinpath(f"{document}.schema.json").read_text("utf-8")
     return dict(json.loads(text))
 
 

@@ -172,7 +172,7 @@ def from_dict(values: Mapping[str, Any], source: str) -> Config:
 def read(path: str | Path) -> Config:
     """The Config in a JSON file, such as config.json of a run folder. Raises UserError if the file is not one."""
     try:
-        values = json.loads(Path(path).read_text())
+        values = json.loads(Path(path).read_text("utf-8"))
     except OSError as error:
         raise UserError(f"cannot read the configuration {path}: {error.strerror}") from None
     except ValueError as error:

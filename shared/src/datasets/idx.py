@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ddpm_shared.datasets.download import BadFileError
+from ddpm_shared.datasets.verified import BadFileError
 from ddpm_shared.errors import UserError
 
 
@@ -27,6 +27,11 @@ class IdxFile(NamedTuple):
     def file_names(self) -> tuple[str, ...]:
         """Names under which it is accepted, packed or not; the first is the one at the mirrors."""
         return tuple(self.name + suffix for suffix in (".gz", "", ".xz"))
+
+    @property
+    def num_bytes(self) -> int:
+        """The size of its content, header included."""
+        return 4 + 4 * len(self.shape) + math.prod(self.shape)
 
     @property
     def content(self) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import tyro
 
-from ddpm_shared import command_line, files
+from ddpm_shared import command_line, files, pages
 from ddpm_shared.demo import folder, page
 
 
@@ -23,6 +23,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Write the page and print its path. Returns 0; raises UserError where a piece is missing or does not fit."""
     where = Path(command_line.parse_flags(Command, argv, "ddpm_shared.demo").folder)
     written = where / "demo.html"
-    files.write_atomically(written, page.render(folder.read(where)).encode())
+    files.write_atomically(written, pages.to_bytes(page.render(folder.read(where))))
     print(written)
     return 0

@@ -42,7 +42,7 @@ def latest_checkpoint(source: Path) -> Path:
     pointer = source / "checkpoints" / "latest"
     if not pointer.is_file():
         raise UserError(f"{source} holds no checkpoint: give a run folder with checkpoints/latest in it, or a file")
-    return pointer.with_name(pointer.read_text().strip())
+    return pointer.with_name(pointer.read_text("utf-8").strip())
 
 
 def checkpoint_file(name: str, framework: str, run_dir: str | None = None) -> Path:

@@ -24,7 +24,7 @@ def read_history(folder: Path, step: int) -> History:
     """
     history = no_history()
     path = folder / "metrics.jsonl"
-    lines = path.read_text(errors="replace").splitlines(keepends=True) if path.is_file() else []
+    lines = path.read_text("utf-8", errors="replace").splitlines(keepends=True) if path.is_file() else []
     for number, line in enumerate(lines, start=1):
         if not line.endswith("\n"):  # the event that was being written when the run died
             break

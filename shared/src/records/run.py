@@ -184,5 +184,5 @@ class Run:
 
     def _append(self, event: str, record: Mapping[str, Any]) -> None:
         line = json.dumps({"event": event, **record}, allow_nan=False)
-        with (self.folder / "metrics.jsonl").open("a") as file:
+        with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(line + "\n")
