@@ -52,7 +52,7 @@ def _with_our_settings() -> Iterator[None]:
 
 if "keras" in sys.modules and (_backend := sys.modules["keras"].config.backend()) != "tensorflow":
     raise UserError(
-        f"Keras is imported already, with {_backend} below it: import ddpm_tf before it, or set KERAS_BACKEND=tensorflow"
+        f"Keras is here already, with {_backend} below it: import ddpm_tf before it, or set KERAS_BACKEND=tensorflow"
     )
 importing.within("tensorflow", _quietly)
 importing.within("keras", _with_our_settings)
