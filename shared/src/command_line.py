@@ -1,5 +1,7 @@
 """Command lines: flags from dataclasses, and one clear sentence for every bad input."""
 
+import os
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, TypeVar
@@ -10,6 +12,8 @@ from ddpm_shared import machine, output, stopping
 from ddpm_shared.errors import UserError
 
 T = TypeVar("T")
+
+NARROWEST = 40  # columns; for fewer, tyro takes minutes and all memory to break its lines
 
 
 def guard(main: Callable[[], int]) -> NoReturn:
@@ -66,6 +70,8 @@ def parse_flags(kind: Callable[..., T], argv: Sequence[str] | None, module: str,
         UserError: an empty text is given for a flag.
     """
     require_words(sys.argv[1:] if argv is None else argv)
+    if shutil.get_terminal_size().columns < NARROWEST:
+        os.environ["COLUMNS"] = str(NARROWEST)
     options: dict[str, Any] = {} if default is None else {"default": default}
     return tyro.cli(kind, args=argv, prog=f"python -m {module}", config=(tyro.conf.OmitArgPrefixes,), **options)
 

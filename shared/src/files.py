@@ -36,8 +36,11 @@ def cache_dir(name: str) -> Path:
             return Path(root).expanduser() / name
         except RuntimeError:
             raise UserError(f"DDPM_DUET_CACHE={root} names no folder: set it to one, or unset it") from None
-    folder = Path(platformdirs.user_cache_dir("ddpm-duet"))
-    return (folder if folder.is_absolute() else _temporary_cache()) / name
+    try:
+        folder = Path(platformdirs.user_cache_dir("ddpm-duet"))
+    except RuntimeError:  # no HOME, and no entry for the user in the system's list
+        folder = _temporary_cache()
+    return folder / name
 
 
 @functools.cache

@@ -9,13 +9,17 @@ import io
 import os
 import sys
 
+TYPE_CHECKING = False  # as in typing, which would take milliseconds to import
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
 PATIENCE = 5.0  # seconds that a reader who takes nothing is waited for
 
 
 class _Decoration(io.FileIO):
     """A descriptor to write to, on which every write succeeds."""
 
-    def write(self, data: bytes, /) -> int:  # type: ignore[override] (typing takes milliseconds to import)
+    def write(self, data: "ReadableBuffer", /) -> int:
         """Write all of `data`. From the first failure on, the descriptor leads nowhere, for C libraries as well."""
         whole = memoryview(data).cast("B")
         rest = whole
@@ -68,4 +72,4 @@ def lead_nowhere(number: int) -> None:
 def _stream(number: int, encoding: str) -> io.TextIOWrapper:
     raw = _Decoration(number, "w", closefd=False)
     # Without a buffer between: one that is full when a signal's handler prints would raise. Lines go out one by one.
-    return io.TextIOWrapper(raw, encoding, "backslashreplace", line_buffering=True)  # type: ignore[arg-type]
+    return io.TextIOWrapper(raw, encoding, "backslashreplace", line_buffering=True)

@@ -64,8 +64,11 @@ def receive(address: str, file: DataFile, folder: Path, cache: Path) -> Verified
 
 
 def _unpacked(data: bytes, most: int) -> bytes:
+    unpacking = zlib.decompressobj(GZIP_OR_ZLIB)
     with contextlib.suppress(zlib.error):
-        return zlib.decompressobj(GZIP_OR_ZLIB).decompress(data, most)
+        unpacked = unpacking.decompress(data, most)
+        if unpacking.eof:
+            return unpacked
     return b""
 
 
@@ -89,7 +92,8 @@ def _chunks(address: str, most: int) -> Iterator[bytes]:
     except MirrorError:
         raise
     except Exception as error:  # of requests, urllib3, ssl, the proxies' and certificates' settings: all that there is
-        raise MirrorError(_reason(error), began) from None
+        reason = _reason(error)
+        raise MirrorError(f"the transfer breaks off ({reason})" if began else reason, began) from None
 
 
 def _reason(error: Exception) -> str:
