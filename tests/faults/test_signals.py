@@ -23,7 +23,7 @@ MOMENTS = int(os.environ.get("DDPM_DUET_FAULTS_MOMENTS", "2"))  # of each tree
 
 def ends(process: "subprocess.Popen[str]", number: signal.Signals) -> None:
     """Assert that a process ends as it should after a signal, wherever it was."""
-    out, err = process.communicate(timeout=120)
+    _, err = process.communicate(timeout=120)
     assert process.returncode in (0, 128 + number), err
     for noise in ("Traceback", "Exception ignored", "terminate called", "Aborted"):
         assert noise not in err

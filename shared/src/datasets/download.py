@@ -176,6 +176,6 @@ def _download(wanted: FileSet, cache: Path, file: DataFile) -> Verified:
     tried = "; ".join(dict.fromkeys(failures))
     debian = f" (Debian: apt-get install {wanted.system.name})" if wanted.system else ""
     raise UserError(
-        f"no copy of {wanted.title} on this machine and no download of {name} ({tried}): "
+        f"no copy of {wanted.title} on this machine and no download of {name} ({tried}{transfer.settings()}): "
         f"connect and run again, or put {wanted.words} in --data-dir or in {cache}{debian}"
     )

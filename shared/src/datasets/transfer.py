@@ -73,12 +73,17 @@ def _unpacked(data: bytes, most: int) -> bytes:
 
 
 def _chunks(address: str, most: int) -> Iterator[bytes]:
-    """What a mirror sends, byte by byte as it is sent, under a progress bar."""
+    """What a mirror sends, as it is sent and not unpacked, under a progress bar."""
     import requests  # here, with what it imports: a fifth of a second that `--help` need not take
 
     began = False
     try:
-        with requests.get(address, stream=True, timeout=TIMEOUT, headers={"Accept-Encoding": "identity"}) as response:
+        session = requests.Session()
+        # The data are public: the user's netrc, which may be damaged, is not read, at redirections neither.
+        session.auth = lambda request: request
+        session.rebuild_auth = lambda prepared, response: None  # type: ignore[method-assign]
+        plain = {"Accept-Encoding": "identity"}
+        with session, session.get(address, stream=True, timeout=TIMEOUT, headers=plain) as response:
             response.raise_for_status()
             began, received = True, 0
             length = response.headers.get("Content-Length", "")
@@ -97,14 +102,17 @@ def _chunks(address: str, most: int) -> Iterator[bytes]:
 
 
 def _reason(error: Exception) -> str:
-    """An error of the network in a few words, with the settings that it may come from."""
+    """An error of the network in a few words."""
     import requests
 
     if isinstance(error, requests.HTTPError) and error.response is not None:
         return str(error.response.status_code)
     message = " ".join(str(error).split())
-    reason = type(error).__name__ + (f", {message}" if 0 < len(message) <= LONG else "")
-    if "proxy" in reason.lower():
-        proxies = sorted(name for name in os.environ if name.lower().endswith("_proxy"))
-        reason += f", see {', '.join(proxies)}" if proxies else ""
-    return reason
+    return type(error).__name__ + (f", {message}" if 0 < len(message) <= LONG else "")
+
+
+def settings() -> str:
+    """The variables that decide how a mirror is reached, for a message, e.g. "; settings in use: HTTPS_PROXY"."""
+    ends = ("_proxy", "_ca_bundle", "sslkeylogfile")
+    names = sorted(name for name in os.environ if name.lower().endswith(ends) and name.lower() != "no_proxy")
+    return f"; settings in use: {', '.join(names)}" if names else ""
