@@ -18,7 +18,6 @@ from types import ModuleType
 from typing import get_args
 
 import numpy as np
-import pooch
 import pytest
 
 from ddpm_shared import datasets, files
@@ -70,6 +69,11 @@ def tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setenv("DDPM_DUET_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     return tmp_path / "cache" / FULL
+
+
+def listed(folder: Path) -> list[str]:
+    """The files of a folder in the cache, but for its lock."""
+    return sorted(name for name in os.listdir(folder) if name != ".lock")
 
 
 def is_tiny(splits: tuple[Split, Split]) -> bool:
@@ -326,7 +330,7 @@ def test_a_download_fills_the_cache_and_the_next_run_needs_no_network(
     requests = mirrors("good")
     assert is_tiny(datasets.load(FULL))
     assert requests == [f"/good/{name}.gz" for name in NAMES]
-    assert sorted(os.listdir(tiny)) == sorted(f"{name}.gz" for name in NAMES)
+    assert listed(tiny) == sorted(f"{name}.gz" for name in NAMES)
     assert f"ddpm-duet: downloading {fashion_mnist.MIRRORS[0]}{NAMES[0]}.gz" in capfd.readouterr().err
     mirrors()
     assert is_tiny(datasets.load(FULL))
@@ -342,7 +346,7 @@ def test_the_second_mirror_serves_what_the_first_does_not(
     assert is_tiny(datasets.load("auto"))
     assert requests.count(f"/good/{NAMES[0]}.gz") == 1
     assert requests.count(f"/{first}/{NAMES[0]}.gz") == (1 if first == "missing" else download.ATTEMPTS)
-    assert sorted(os.listdir(tiny)) == sorted(f"{name}.gz" for name in NAMES)
+    assert listed(tiny) == sorted(f"{name}.gz" for name in NAMES)
 
 
 def test_a_transfer_that_broke_off_is_tried_again_at_the_same_mirror(
@@ -367,8 +371,8 @@ def test_when_all_mirrors_fail_one_error_names_each_and_the_three_ways_out(
         "127.0.0.1:1: ConnectionError",
         ": 404",
         "Not a gzipped file",
-        "ChunkedEncodingError",
-        "breaks off",
+        "the transfer breaks off",
+        "breaks off after",
     ]
     ways_out = [
         "connect and run again",
@@ -378,7 +382,7 @@ def test_when_all_mirrors_fail_one_error_names_each_and_the_three_ways_out(
     ]
     assert [part for part in reasons + ways_out if part not in message] == []
     assert "\n" not in message
-    assert os.listdir(tiny) == []
+    assert listed(tiny) == []
 
 
 def test_files_already_in_the_cache_are_not_fetched_again(
@@ -416,14 +420,15 @@ def test_a_download_that_is_stopped_leaves_nothing_in_the_cache(
     """Otherwise half a file would be found by the next run, or fill the disk."""
     mirrors("good")
 
-    def stopped(self: object, url: str, output_file: str, pooch: None) -> None:
-        Path(output_file).write_bytes(PACKED[:20])
+    def stopped(path: Path, data: bytes) -> None:
+        with path.open("wb") as file:
+            file.write(data[:20])
         raise failure
 
-    monkeypatch.setattr(pooch.HTTPDownloader, "__call__", stopped)
+    monkeypatch.setattr(Path, "write_bytes", stopped)
     with pytest.raises(raised, match=message):
         datasets.load(FULL)
-    assert os.listdir(tiny) == []
+    assert listed(tiny) == []
 
 
 def test_a_cache_that_cannot_be_written_is_a_user_error_and_auto_goes_on(

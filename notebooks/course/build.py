@@ -4,11 +4,14 @@ The sources are notebooks/*.py, in jupytext's percent format. Each is run from i
 for each framework, and saved with its pictures: notebooks/*.ipynb for PyTorch, notebooks/tensorflow/*.ipynb.
 """
 
+import contextlib
 import hashlib
 import os
 import re
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,12 +19,14 @@ from typing import Any, Literal
 import jupytext
 import nbformat
 import tyro
+from jupyter_client.kernelspec import KernelSpecManager
+from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError
 from tqdm import tqdm
 
 from ddpm_course.explore import BUILDING
-from ddpm_shared import command_line, files
+from ddpm_shared import command_line, files, surroundings
 from ddpm_shared.errors import UserError, choice
 from ddpm_shared.frameworks import FRAMEWORKS
 
@@ -105,25 +110,43 @@ def execute(notebook: Any, name: str, folder: Path) -> None:
     Raises:
         UserError: a cell stops with an error, or takes too long.
     """
+    # This Python, and not what the user may have installed under the name of python3.
+    kernels = KernelSpecManager(kernel_dirs=[])
     client = NotebookClient(
         notebook,
         timeout=SECONDS_A_CELL,
-        kernel_name="python3",
         record_timing=False,  # which no reader sees, and git would
         coalesce_streams=True,  # what a cell prints is one text, however it came
         extra_arguments=["--IPKernelApp.log_level=ERROR"],  # or it warns that the cells' code could be overheard
         resources={"metadata": {"path": str(folder)}},
     )
-    with tqdm(total=len(notebook.cells), desc=name, unit="cell", leave=False) as bar:
+    client.km = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=kernels)
+    with _own_folders() as own, tqdm(total=len(notebook.cells), desc=name, unit="cell", leave=False) as bar:
         client.on_cell_complete = lambda cell, cell_index: bar.update(1)
         try:
-            client.execute(env=os.environ | {BUILDING: "1", "TQDM_DISABLE": "1"})  # a bar would be saved as an error
+            client.execute(env=own | {BUILDING: "1", "TQDM_DISABLE": "1"})  # a bar would be saved as an error
         except CellExecutionError as error:
             raise UserError(f"{name}: a cell stops with {error.ename}: {error.evalue}\n{error.traceback}") from None
         except CellTimeoutError:
             raise UserError(
                 f"{name}: a cell is not done after {SECONDS_A_CELL} s; let nothing else compute, and run it again"
             ) from None
+
+
+@contextlib.contextmanager
+def _own_folders() -> Iterator[dict[str, str]]:
+    """An environment in which Jupyter, IPython and matplotlib find none of the user's files, while it lasts."""
+    with tempfile.TemporaryDirectory(prefix="ddpm-duet-") as folder:
+        own = {name: os.path.join(folder, name) for name in ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR")}
+        own |= {"JUPYTER_DATA_DIR": folder, "MPLCONFIGDIR": str(files.cache_dir("matplotlib"))}
+        before = dict(os.environ)
+        os.environ |= own  # for this process too, which makes files of its own there
+        try:
+            yield surroundings.without("MPLBACKEND", "PYTHONSTARTUP")
+        finally:
+            for name in own:
+                del os.environ[name]
+            os.environ |= before
 
 
 def build(options: Options) -> int:

@@ -21,7 +21,7 @@ def source(framework: str, module: str, name: str) -> str:
     package = importlib.util.find_spec(FRAMEWORKS[framework].tree)
     assert package is not None
     assert package.origin is not None
-    text = Path(package.origin).with_name(f"{module}.py").read_text()
+    text = Path(package.origin).with_name(f"{module}.py").read_text("utf-8")
     for node in ast.parse(text).body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == name:
             lines, first = text.splitlines(), node.body[0]

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from ddpm_shared import stopping
 from ddpm_shared.errors import UserError
 
 LOCK = ".lock"
@@ -130,7 +131,10 @@ def is_claimed(folder: Path) -> bool:
     return False
 
 
-@atexit.register
 def _release_all() -> None:
     for folder in list(_held):
         release(folder)
+
+
+atexit.register(_release_all)
+stopping.on_the_way_out(_release_all)

@@ -1,29 +1,55 @@
 """Command lines: flags from dataclasses, and one clear sentence for every bad input."""
 
+import os
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, TypeVar
 
 import tyro
 
-from ddpm_shared import machine
+from ddpm_shared import machine, output, stopping
 from ddpm_shared.errors import UserError
 
 T = TypeVar("T")
 
+NARROWEST = 40  # columns; for fewer, tyro takes minutes and all memory to break its lines
+
 
 def guard(main: Callable[[], int]) -> NoReturn:
-    """Run a command line: bad input becomes one sentence on stderr and exit code 2, without a traceback."""
+    """Run a command line: bad input becomes one sentence on stderr and exit code 2, without a traceback.
+
+    Nothing that goes wrong with the output ends it, and once `main` is done, no signal changes its exit code.
+    """
+    output.secure()
     machine.keep_freed_memory()
     try:
-        sys.exit(main())
-    except UserError as error:
-        sys.exit(_say(f"error: {error}", 2))
-    except OSError as error:
-        place = f" ({error.filename})" if error.filename else ""
-        sys.exit(_say(f"error: {error.strerror or error}{place}: free space or correct the path, and run again", 1))
-    except KeyboardInterrupt:
-        sys.exit(_say("interrupted", 130))
+        sys.exit(_exit_code(main))
+    finally:
+        stopping.disregard()
+
+
+def _exit_code(main: Callable[[], int]) -> int:
+    try:
+        return main()
+    except (Exception, KeyboardInterrupt) as error:
+        if _came_of_an_interrupt(error):
+            return _say("interrupted", 130)
+        if isinstance(error, UserError):
+            return _say(f"error: {error}", 2)
+        if isinstance(error, OSError):
+            place = f" ({error.filename})" if error.filename else ""
+            return _say(f"error: {error.strerror or error}{place}: free space or correct the path, and run again", 1)
+        raise
+
+
+def _came_of_an_interrupt(error: BaseException | None) -> bool:
+    """Whether it is Ctrl-C, or an error that some library made of it."""
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _say(message: str, code: int) -> int:
@@ -31,14 +57,34 @@ def _say(message: str, code: int) -> int:
     return code
 
 
-def parse_flags(kind: type[T], argv: Sequence[str] | None, module: str, default: T | None = None) -> T:
+def parse_flags(kind: Callable[..., T], argv: Sequence[str] | None, module: str, default: T | None = None) -> T:
     """Read the flags of the dataclass `kind`; `--help` lists them with the field docstrings.
 
     Args:
-        kind: the dataclass; nested ones give flags without a prefix.
+        kind: the dataclass; nested ones give flags without a prefix. Or a function, which is called with the flags.
         argv: the arguments; None for those of the process.
         module: the module name after `python -m`.
         default: the values of the flags that are not given.
+
+    Raises:
+        UserError: an empty text is given for a flag.
     """
+    require_words(sys.argv[1:] if argv is None else argv)
+    if shutil.get_terminal_size().columns < NARROWEST:
+        os.environ["COLUMNS"] = str(NARROWEST)
     options: dict[str, Any] = {} if default is None else {"default": default}
     return tyro.cli(kind, args=argv, prog=f"python -m {module}", config=(tyro.conf.OmitArgPrefixes,), **options)
+
+
+def require_words(argv: Sequence[str]) -> None:
+    """Raise UserError if an argument or the value of a flag is an empty text, as of a shell's variable that is not set.
+
+    Some flags would take it for the current folder, others for nothing at all.
+    """
+    flag = "an argument"
+    for argument in argv:
+        name, equals, value = argument.partition("=")
+        long = name.startswith("--")
+        if not argument.strip() or (long and equals and not value.strip()):
+            raise UserError(f"{name if long else flag} is an empty text: give it a value, or leave it out")
+        flag = name if long else "an argument"

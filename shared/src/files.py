@@ -1,9 +1,13 @@
 """Writing files atomically: a reader sees a whole file or none."""
 
+import atexit
 import contextlib
+import functools
 import io
 import json
 import os
+import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +15,37 @@ import numpy as np
 import platformdirs
 from numpy.typing import ArrayLike, NDArray
 
-from ddpm_shared import npz
+from ddpm_shared import npz, stopping
 from ddpm_shared.errors import UserError
 
 
 def cache_dir(name: str) -> Path:
-    """The folder `name` of what can be downloaded or computed again, under $DDPM_DUET_CACHE or the user's cache."""
-    root = os.environ.get("DDPM_DUET_CACHE") or platformdirs.user_cache_dir("ddpm-duet")
-    return Path(root).expanduser() / name
+    """The folder `name` of what can be downloaded or computed again, under $DDPM_DUET_CACHE or the user's cache.
+
+    For a user without a home folder, it is in a temporary folder, which is removed when the process ends.
+
+    Raises:
+        UserError: DDPM_DUET_CACHE begins with ~ and a user who is not there.
+    """
+    if root := os.environ.get("DDPM_DUET_CACHE"):
+        try:
+            return Path(root).expanduser() / name
+        except RuntimeError:
+            raise UserError(f"DDPM_DUET_CACHE={root} names no folder: set it to one, or unset it") from None
+    try:
+        folder = Path(platformdirs.user_cache_dir("ddpm-duet"))
+    except RuntimeError:  # no HOME, and no entry for the user in the system's list
+        folder = _temporary_cache()
+    return folder / name
+
+
+@functools.cache
+def _temporary_cache() -> Path:
+    folder = tempfile.TemporaryDirectory(prefix="ddpm-duet-")
+    atexit.register(folder.cleanup)
+    stopping.on_the_way_out(folder.cleanup)
+    print("ddpm-duet: no home folder, so nothing stays cached: set DDPM_DUET_CACHE to a folder", file=sys.stderr)
+    return Path(folder.name)
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -45,13 +72,12 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 def flush_to_disk(path: Path) -> None:
     """Have the system write a file, or the names in a folder, to the disk now: a power cut cannot undo them then."""
-    if path.is_dir() and os.name == "nt":  # Windows opens no folders
-        return
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
+    with contextlib.ExitStack() as stack:
+        if path.is_dir():  # which Windows cannot open, and some network file systems cannot flush
+            stack.enter_context(contextlib.suppress(OSError))
+        descriptor = os.open(path, os.O_RDONLY)
+        stack.callback(os.close, descriptor)
         os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def write_json(path: Path, value: Any) -> None:

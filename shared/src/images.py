@@ -2,9 +2,10 @@
 
 import io
 import math
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,10 +69,29 @@ def write_png(path: Path, pixels: Pixels) -> None:
 
 
 def write_figure(path: Path, figure: "Figure", dpi: int = 120) -> None:
-    """Write a matplotlib figure as PNG, atomically."""
+    """Write a matplotlib figure as PNG, atomically. Its texts are shown letter by letter, no formula in them."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi)
+    save_literally(figure, buffer, format="png", dpi=dpi)
     files.write_atomically(path, buffer.getvalue())
+
+
+def save_literally(figure: "Figure", target: IO[Any], **options: Any) -> None:
+    """Save a matplotlib figure with its texts as they are: a name of a run may hold $, and any letter.
+
+    The numbers along the axes are left to matplotlib, which writes powers of ten as formulas.
+    """
+    from matplotlib.axis import Axis, Tick
+    from matplotlib.text import Text
+
+    numbers = {id(label) for tick in figure.findobj(Tick) for label in (tick.label1, tick.label2)}
+    numbers |= {id(axis.offsetText) for axis in figure.findobj(Axis)}
+    for text in figure.findobj(Text):
+        if id(text) not in numbers:
+            text.set_parse_math(False)
+            text.set_text(text.get_text().encode("utf-8", "backslashreplace").decode())
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a box stands for it
+        figure.savefig(target, **options)
 
 
 def write_gif(path: Path, frames: Sequence[Pixels], seconds_a_frame: float = 0.08, hold: float = 2.0) -> None:

@@ -10,7 +10,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
+from ddpm_shared import surroundings
+
 PACKAGES = ("ddpm-duet", "torch", "tensorflow", "keras", "numpy", "safetensors", "onnxruntime")
+HERE = "shared/src/machine.py"  # this file, from the root of its repository
+SECONDS_OF_GIT = 10
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's mallopt
 
 
@@ -63,9 +67,26 @@ def environment(device: str, threads: int) -> Environment:
 
 
 def _git_commit() -> str | None:
-    command = ["git", "rev-parse", "HEAD"]
-    try:
-        git = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
-    except OSError:  # no git here
+    """The commit of the checkout that this file is part of; None for an installed copy, wherever it lies."""
+    # Somebody else's repository may be around us, e.g. around the environment that we are installed in.
+    if _git("ls-files", "--error-unmatch", "--full-name", Path(__file__).name) != HERE:
         return None
-    return git.stdout.strip() or None
+    return _git("rev-parse", "HEAD")
+
+
+def _git(*arguments: str) -> str | None:
+    """What git says in the folder of this file; None if it cannot say it."""
+    try:
+        git = subprocess.run(
+            ["git", *arguments],
+            cwd=Path(__file__).parent,
+            env=surroundings.without("GIT_"),  # which may name another repository
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=SECONDS_OF_GIT,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):  # no git here, or a file system that hangs
+        return None
+    said = git.stdout.decode(errors="replace").strip()
+    return said if git.returncode == 0 and said else None

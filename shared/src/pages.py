@@ -37,6 +37,11 @@ def templates(*packages: str, **filters: Callable[..., str]) -> "jinja2.Environm
     return environment
 
 
+def to_bytes(page: str) -> bytes:
+    """A page as UTF-8. Names that are no text, as folders may have, are written with backslashes."""
+    return page.encode("utf-8", "backslashreplace")
+
+
 def data_uri(data: bytes, kind: str) -> str:
     """A picture as the address of an <img> that needs no file; `kind` is png or gif."""
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"

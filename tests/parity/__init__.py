@@ -9,3 +9,5 @@ tolerances.py.
 tests/test_parity.py holds the suite to them; tests/test_mutations.py plants each fault of faults.py in one tree
 (mutations.py) and holds the suite to noticing.
 """
+
+import ddpm_shared  # noqa: F401 (it sets up the process of a command)

@@ -228,7 +228,7 @@ MUTATIONS = [
            "        g = g.reshape(x.shape) * self.norm_1.weight[:, None, None] + self.norm_1.bias[:, None, None]\n"
            "        h = self.conv_1(F.silu(g))\n"),
     _fault("the strided convolution pads at the bottom and right only", "tf.networks.layers", "layers",
-           "layers.ZeroPadding2D(1, dtype=dtype)", "layers.ZeroPadding2D(((0, 1), (0, 1)), dtype=dtype)"),
+           "layers.ZeroPadding2D(1, ", "layers.ZeroPadding2D(((0, 1), (0, 1)), "),
     _fault("kernels are transposed as a whole, height for width", "tf.model", "layers",
            "(3, 2, 0, 1)", "(3, 2, 1, 0)"),
     _fault("linear maps are loaded as they come, [out, in]", "tf.model", "layers",

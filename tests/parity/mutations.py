@@ -83,7 +83,7 @@ def planted(mutation: Mutation) -> Iterator[None]:
 
 def recorded() -> dict[str, str]:
     """Fault -> the comparison that caught it when the record was made."""
-    record: dict[str, str] = json.loads(RECORD.read_text())
+    record: dict[str, str] = json.loads(RECORD.read_text("utf-8"))
     return record
 
 

@@ -1,9 +1,14 @@
-"""Stopping between two steps on Ctrl-C, SIGTERM or a time limit, so that nothing is left half done."""
+"""Stopping between two steps on a signal or a time limit, so that nothing is left half done.
+
+The signals are Ctrl-C, SIGTERM and, unless it is ignored, SIGHUP, which says that the terminal was closed.
+"""
 
 import signal
 import sys
 import time
 from types import FrameType, TracebackType
+
+from ddpm_shared import stopping
 
 
 class Interrupted(Exception):  # noqa: N818 (a request, not an error)
@@ -11,7 +16,7 @@ class Interrupted(Exception):  # noqa: N818 (a request, not an error)
 
 
 class StopSignals:
-    """A context in which the first SIGINT or SIGTERM waits for the next `check`; a second one acts at once.
+    """A context in which the first signal waits for the next `check`; a second one acts at once.
 
     Args:
         minutes: time limit, after which `check` raises too; None for no limit.
@@ -22,7 +27,7 @@ class StopSignals:
         self.ends = time.monotonic() + 60 * (float("inf") if minutes is None else minutes)
 
     def __enter__(self) -> "StopSignals":
-        self.previous = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+        self.previous = {number: signal.signal(number, self._note) for number in stopping.signals()}
         return self
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
@@ -37,7 +42,7 @@ class StopSignals:
 
     @property
     def exit_code(self) -> int:
-        """The exit code of a program that a signal stopped, 130 for SIGINT and 143 for SIGTERM; 0 without a signal."""
+        """128 + the number of the signal, so 130 for SIGINT, 143 for SIGTERM, 129 for SIGHUP; 0 without one."""
         return 128 + self.received if self.received else 0
 
     def check(self) -> None:

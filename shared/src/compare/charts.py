@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
+from ddpm_shared import images
 from ddpm_shared.compare import gaps, verdict
 from ddpm_shared.compare.gaps import Floats, Steps
 from ddpm_shared.compare.records import Event, Rounding
@@ -239,7 +240,7 @@ def svg(draw: Callable[[Axes], None], name: str, title: str) -> str:
     with mpl.rc_context(settings):
         picture = Figure(figsize=SVG_INCHES, layout="constrained")
         draw(picture.subplots())
-        picture.savefig(buffer, format="svg", transparent=True)
+        images.save_literally(picture, buffer, format="svg", transparent=True)
     text = buffer.getvalue()
     text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", text[text.index("<svg") :], flags=re.DOTALL)
     view = re.search(r'viewBox="[^"]*"', text)

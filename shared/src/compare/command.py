@@ -7,7 +7,7 @@ from typing import Annotated
 
 import tyro
 
-from ddpm_shared import claims, command_line, files, images, validation
+from ddpm_shared import claims, command_line, files, images, pages, validation
 from ddpm_shared.compare import charts, parity_table, report, sample_grids, tables
 from ddpm_shared.compare.comparison import compare
 from ddpm_shared.compare.run_records import RunRecord, read_run
@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         files.write_json(out / "comparison.json", comparison)
         drawn = charts.curves(compared)
         page = report.render(comparison, drawn, [grid.pictures for grid in grids])
-        files.write_atomically(out / "report.html", page.encode())
+        files.write_atomically(out / "report.html", pages.to_bytes(page))
         images.write_figure(out / "loss.png", charts.overview(drawn))
     print(f"{tables.text(comparison)}\n\n{out / 'report.html'}, {out / 'comparison.json'}, {out / 'loss.png'}")
     return 0

@@ -3,7 +3,7 @@
     train, test = load("auto")          # images [N, 28, 28, 1] uint8, labels [N] uint8
 
 One file a data set, with its facts and its sources; a new one is entered in DATASETS. download.py finds or downloads
-the files of any of them, and idx.py reads those in MNIST's format.
+the files of any of them, by transfer.py, and idx.py reads those in MNIST's format.
 
 `python -m ddpm_shared.datasets` fetches, verifies and lists the files.
 """
@@ -11,9 +11,9 @@ the files of any of them, and idx.py reads those in MNIST's format.
 from collections.abc import Sequence
 
 from ddpm_shared.datasets import fashion_mnist
-from ddpm_shared.datasets.download import Verified
 from ddpm_shared.datasets.fashion_mnist import EMBEDDED, FULL
 from ddpm_shared.datasets.source import Source, Split
+from ddpm_shared.datasets.verified import Verified
 from ddpm_shared.errors import choice
 
 __all__ = [

@@ -1,7 +1,5 @@
 """`make data`: fetch and verify a data set, and list its files."""
 
-import tyro
-
 from ddpm_shared import command_line, datasets
 
 
@@ -21,4 +19,4 @@ def main(dataset: str = "auto", data_dir: str | None = None) -> int:
 
 
 if __name__ == "__main__":
-    command_line.guard(lambda: tyro.cli(main, prog="python -m ddpm_shared.datasets"))
+    command_line.guard(lambda: command_line.parse_flags(main, None, "ddpm_shared.datasets"))

@@ -1,63 +1,28 @@
 """The files of any data set: look for them on this machine, else download them; use only what passes its check.
 
 The places are tried in this order: --data-dir, the user's cache folder, a folder of the system's package, the mirrors
-on the web. A DataFile states what a file must hold, and checks it.
+on the web. A DataFile (verified.py) states what a file must hold, and checks it; transfer.py gets one from one mirror.
 """
 
 import contextlib
 import os
+import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ddpm_shared import files
+from ddpm_shared.datasets import transfer
+from ddpm_shared.datasets.verified import BadFileError, DataFile, Verified
 from ddpm_shared.errors import UserError
 
 ATTEMPTS = 2  # at a mirror that has begun to send
-TIMEOUT = (10, 30)  # seconds to connect, seconds of silence
+PART = "download-"  # begins the name of the folder that a download is written to
 LEAVE_OUT = "leave out --data-dir to have the data found or downloaded"
-
-
-class BadFileError(ValueError):
-    """What is wrong with a file; where it lies decides what to do about it."""
-
-
-class DataFile(Protocol):
-    """A file of a data set, by what it must hold. It can be hashed and compared."""
-
-    @property
-    def name(self) -> str:
-        """Its name in messages."""
-
-    @property
-    def file_names(self) -> tuple[str, ...]:
-        """Names under which it is accepted; the first is the one at the mirrors."""
-
-    @property
-    def sha256(self) -> str:
-        """The hash of its content, in hexadecimal."""
-
-    @property
-    def content(self) -> str:
-        """What it holds, e.g. "60000 images"."""
-
-    def read(self, path: Path) -> NDArray[np.uint8]:
-        """The array in the file at `path`. Raises BadFileError if it is not this one."""
-
-
-class Verified(NamedTuple):
-    """A file that passed its check: where it is and what it holds."""
-
-    path: Path
-    file: DataFile
-    array: NDArray[np.uint8]
 
 
 class SystemPackage(NamedTuple):
@@ -134,60 +99,83 @@ def _from_data_dir(wanted: FileSet, data_dir: str) -> list[Verified]:
 def _from_anywhere(wanted: FileSet) -> list[Verified]:
     """The cache, if it is complete and good; else the system's folder; else the cache, filled from mirrors."""
     cache = files.cache_dir(wanted.name)
-    cached = {}
-    for file in wanted.files:
-        if path := _path(cache, file):
-            try:
-                cached[file] = Verified(path, file, file.read(path))
-            except BadFileError as bad:
-                report(f"removing a bad file from the cache: {path} {bad}")
-                with contextlib.suppress(OSError):  # in somebody else's cache, it is only passed over
-                    path.unlink()
+    cached, bad = _cached(wanted, cache)
+    if bad:
+        with (
+            contextlib.suppress(OSError),
+            _only_writer(wanted, cache),
+        ):  # in another's cache, they are passed over
+            cached, _ = _cached(wanted, cache, remove=True)
     if wanted.system and len(cached) < len(wanted.files):
         package = wanted.system.name
         way_out = f"run `apt-get install --reinstall {package}`, or name a good copy by --data-dir"
         if installed := from_folder(wanted.files, wanted.system.folder, way_out):
             return installed
-    return [cached.get(file) or _download(wanted, cache, file) for file in wanted.files]
+    if len(cached) < len(wanted.files):
+        try:
+            with _only_writer(wanted, cache):
+                cached, _ = _cached(wanted, cache)  # another process may have filled it
+                return [cached.get(file) or _download(wanted, cache, file) for file in wanted.files]
+        except OSError as error:  # a full disk, a folder that is not ours
+            raise UserError(
+                f"cannot write to the cache folder {cache} ({error.strerror}): make room there, or set "
+                f"DDPM_DUET_CACHE to another folder, or put {wanted.words} in --data-dir"
+            ) from None
+    return [cached[file] for file in wanted.files]
+
+
+def _cached(wanted: FileSet, cache: Path, remove: bool = False) -> tuple[dict[DataFile, Verified], list[Path]]:
+    """The good and the bad files of the set in the cache; the bad ones are removed on request."""
+    good, bad = {}, []
+    for file in wanted.files:
+        if path := _path(cache, file):
+            try:
+                good[file] = Verified(path, file, file.read(path))
+            except BadFileError as wrong:
+                bad.append(path)
+                if remove:
+                    report(f"removing a bad file from the cache: {path} {wrong}")
+                    path.unlink()
+    return good, bad
+
+
+@contextlib.contextmanager
+def _only_writer(wanted: FileSet, cache: Path) -> Iterator[None]:
+    """Be the only process that writes to a folder in the cache. Raises OSError where it cannot be written to."""
+    import filelock
+
+    cache.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(cache / ".lock")  # which the system gives back when its holder is killed
+    try:
+        lock.acquire(blocking=False)
+    except filelock.Timeout:
+        report(f"waiting for another process, which is downloading {wanted.title} to {cache}")
+        lock.acquire()
+    try:
+        for left in cache.glob(f"{PART}*"):  # by a writer that was killed
+            shutil.rmtree(left, ignore_errors=True)
+        yield
+    finally:
+        lock.release()
 
 
 def _download(wanted: FileSet, cache: Path, file: DataFile) -> Verified:
     """One file from the first mirror that has it; it gets its name in the cache after it was verified."""
-    import pooch  # here, with what it imports: a fifth of a second that `--help` need not take
-    import requests
-
-    downloader = pooch.HTTPDownloader(progressbar=True, chunk_size=2**16, timeout=TIMEOUT)
-    target = cache / file.file_names[0]
-    failures = []
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-        # A folder of our own: no other run writes there, and it is removed on any exception, Ctrl-C included.
-        with tempfile.TemporaryDirectory(prefix="download-", dir=cache) as temporary:
-            part = Path(temporary) / target.name
-            for mirror in wanted.mirrors:
-                for _ in range(ATTEMPTS):
-                    report(f"downloading {mirror}{target.name}")
-                    try:
-                        downloader(mirror + target.name, str(part), None)
-                        array = file.read(part)
-                        os.replace(part, target)
-                        return Verified(target, file, array)
-                    except requests.RequestException as error:
-                        reason = str(getattr(error.response, "status_code", type(error).__name__))
-                        broke_off = isinstance(error, requests.exceptions.ChunkedEncodingError)
-                    except BadFileError as bad:
-                        reason, broke_off = f"the file {bad}", True
-                    failures.append(f"{urlsplit(mirror).netloc}: {reason}")
-                    if not broke_off:
+    name, failures = file.file_names[0], []
+    # A folder of our own: it is removed on any exception, Ctrl-C included.
+    with tempfile.TemporaryDirectory(prefix=PART, dir=cache) as temporary:
+        for mirror in wanted.mirrors:
+            for _ in range(ATTEMPTS):
+                report(f"downloading {mirror}{name}")
+                try:
+                    return transfer.receive(mirror + name, file, Path(temporary), cache)
+                except transfer.MirrorError as failure:
+                    failures.append(f"{urlsplit(mirror).netloc}: {failure}")
+                    if not failure.began:
                         break  # no such machine or no such file: another attempt will not help
-    except OSError as error:  # a full disk, a folder that is not ours
-        raise UserError(
-            f"cannot write to the cache folder {cache} ({error.strerror}): make room there, or set "
-            f"DDPM_DUET_CACHE to another folder, or put {wanted.words} in --data-dir"
-        ) from None
     tried = "; ".join(dict.fromkeys(failures))
     debian = f" (Debian: apt-get install {wanted.system.name})" if wanted.system else ""
     raise UserError(
-        f"no copy of {wanted.title} on this machine and no download of {target.name} ({tried}): "
+        f"no copy of {wanted.title} on this machine and no download of {name} ({tried}{transfer.settings()}): "
         f"connect and run again, or put {wanted.words} in --data-dir or in {cache}{debian}"
     )

@@ -13,9 +13,10 @@ from importlib import resources
 from pathlib import Path
 
 from ddpm_shared.datasets import download
-from ddpm_shared.datasets.download import FileSet, SystemPackage, Verified
+from ddpm_shared.datasets.download import FileSet, SystemPackage
 from ddpm_shared.datasets.idx import IdxFile
 from ddpm_shared.datasets.source import Source, Split
+from ddpm_shared.datasets.verified import Verified
 from ddpm_shared.errors import UserError
 
 FULL, EMBEDDED = "fashion-mnist", "fashion-mnist-10k"

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddpm_shared import reading
-from ddpm_shared.datasets.download import BadFileError
+from ddpm_shared.datasets.verified import BadFileError
 from ddpm_shared.errors import UserError
 
 AT_MOST = 2**30  # bytes of an array; Fashion-MNIST has 47 million
@@ -33,6 +33,11 @@ class IdxFile(NamedTuple):
     def file_names(self) -> tuple[str, ...]:
         """Names under which it is accepted, packed or not; the first is the one at the mirrors."""
         return tuple(self.name + suffix for suffix in (".gz", "", ".xz"))
+
+    @property
+    def num_bytes(self) -> int:
+        """The size of its content, header included."""
+        return 4 + 4 * len(self.shape) + math.prod(self.shape)
 
     @property
     def content(self) -> str:

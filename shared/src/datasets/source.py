@@ -7,7 +7,7 @@ from typing import NamedTuple, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from ddpm_shared.datasets.download import Verified
+from ddpm_shared.datasets.verified import Verified
 
 
 class SplitRecord(TypedDict):

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import tyro
 
-from ddpm_shared import claims, command_line, files
+from ddpm_shared import claims, command_line, files, pages
 from ddpm_shared.demo import folder, page
 
 
@@ -25,6 +25,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     written = where / "demo.html"
     rendered = page.render(folder.read(where))
     with claims.writing(where):
-        files.write_atomically(written, rendered.encode())
+        files.write_atomically(written, pages.to_bytes(rendered))
     print(written)
     return 0

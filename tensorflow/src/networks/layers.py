@@ -12,8 +12,10 @@ from keras import layers
 
 from ddpm_tf.config import ModelConfig
 
+_NHWC = "channels_last"  # said to every layer: the user's Keras may have another default
+
 # ddpm_tf.model sets every weight; Keras' own draw, at the first call, would be lost.
-Conv2D = functools.partial(layers.Conv2D, kernel_initializer="zeros")
+Conv2D = functools.partial(layers.Conv2D, kernel_initializer="zeros", data_format=_NHWC)
 Dense = functools.partial(layers.Dense, kernel_initializer="zeros")
 
 GROUP_NORM_EPS = 1e-5  # Keras would take 1e-3
@@ -194,7 +196,7 @@ class Downsample(Block):
     def __init__(self, channels: int, dtype: str) -> None:
         super().__init__(dtype=dtype)
         # padding="same" would pad even sizes at the bottom and right only, where PyTorch pads all four sides.
-        self.pad = layers.ZeroPadding2D(1, dtype=dtype)
+        self.pad = layers.ZeroPadding2D(1, data_format=_NHWC, dtype=dtype)
         self.conv = Conv2D(channels, 3, strides=2, padding="valid", dtype=dtype)
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
@@ -211,7 +213,7 @@ class Upsample(Block):
     def __init__(self, channels: int, size: int, dtype: str) -> None:
         super().__init__(dtype=dtype)
         self.size = size  # 2H, or 2H - 1 where the way down rounded up
-        self.repeat = layers.UpSampling2D(2, interpolation="nearest", dtype=dtype)
+        self.repeat = layers.UpSampling2D(2, interpolation="nearest", data_format=_NHWC, dtype=dtype)
         self.conv = Conv2D(channels, 3, padding="same", dtype=dtype)
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
