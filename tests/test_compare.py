@@ -626,7 +626,7 @@ def test_exit_codes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for given in ([], [a]):
         assert code_of(lambda given=given: command.main([*given, *out])) == 2  # type: ignore[misc]
         assert f"a comparison needs two runs or more, not {len(given)}: " in capsys.readouterr().err
-    assert code_of(lambda: command.main([a, far, "--out", f"{a}/metrics.json"])) == 1  # a file, not a folder
+    assert code_of(lambda: command.main([a, far, "--out", f"{a}/metrics.json"])) == 2  # a file, not a folder
     assert "metrics.json" in capsys.readouterr().err
 
 
