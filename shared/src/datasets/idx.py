@@ -118,7 +118,7 @@ def _unpacked(path: Path) -> Iterator[BinaryIO]:
             yield _unpacker(file, kind)
     except EOFError:
         raise BadFileError(f"breaks off after {size} bytes, expected a complete {kind} file") from None
-    except (*reading.BROKEN_BY["gzip, lzma"], MemoryError) as error:
+    except reading.BROKEN_BY["gzip, lzma"] as error:
         raise BadFileError(f"is damaged ({error}), expected a sound {kind} file") from None
     except BadFileError:
         raise
