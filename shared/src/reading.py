@@ -34,7 +34,7 @@ BROKEN_BY: dict[str, tuple[type[Exception], ...]] = {
     "json": (ValueError, RecursionError, OverflowError),  # ValueError: UnicodeDecodeError and JSONDecodeError, too
     "NumPy": (ValueError, TypeError, SyntaxError, OverflowError, MemoryError, tokenize.TokenError, struct.error),
     "zipfile": (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, KeyError, IndexError, struct.error),
-    "gzip, lzma": (gzip.BadGzipFile, zlib.error, lzma.LZMAError),
+    "gzip, lzma": (gzip.BadGzipFile, zlib.error, lzma.LZMAError, MemoryError),
     "safetensors": (safetensors.SafetensorError,),
     "Pillow": (
         *(OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError),

@@ -64,7 +64,9 @@ def _validator(kind: str) -> Any:
     import referencing
     from referencing.jsonschema import DRAFT202012
 
-    files = [(f"{name}.schema.json", DRAFT202012.create_resource(schema(name))) for name in KINDS]
+    # A file that is referred to keeps this validator only if it does not name its own.
+    plain = {name: {key: rule for key, rule in schema(name).items() if key != "$schema"} for name in KINDS}
+    files = [(f"{name}.schema.json", DRAFT202012.create_resource(rules)) for name, rules in plain.items()]
     registry: Any = referencing.Registry().with_resources(files)
     name, _, part = kind.partition("#")
     whole = schema(name)

@@ -27,6 +27,7 @@ from ddpm_shared.config import Config, to_dict
 from ddpm_shared.datasets import idx
 from ddpm_shared.demo import folder as demo
 from ddpm_shared.demo import page
+from ddpm_shared.errors import UserError
 from ddpm_shared.evaluation import cache, samples
 from ddpm_shared.evaluation.extractor import BATCH, Extractor
 from ddpm_shared.records import checkpoint, history
@@ -142,8 +143,11 @@ def _two_runs(folder: Path) -> Path:
 
 def _compare(path: Path) -> Any:
     damaged, other = compare.read_run(path), compare.read_run(path.parent / "other")
-    with contextlib.suppress(compare.run_records.UserError):  # no step in common
-        compare.text(compare.compare([damaged, other], allow_different=True))
+    with contextlib.suppress(UserError):  # no step in common
+        comparison = compare.compare([damaged, other], allow_different=True)
+        assert compare.text(comparison).replace("\n", "").isprintable()
+        json.dumps(comparison, allow_nan=False)
+    compare.compare([damaged, other])
     return damaged.metrics
 
 

@@ -17,6 +17,7 @@ Floats = NDArray[np.float64]
 Steps = NDArray[np.int64]
 
 THRESHOLD = 1e-3  # a gap too small to see in a plot of the losses
+LARGEST = 1e100  # of a gap: what is made of gaps stays finite, as JSON needs it
 FIRST_STEPS = 100  # where rounding has had little time to grow
 
 # The distance from 1 to the next number of each format, and what to call it.
@@ -38,11 +39,15 @@ JUMP_FACTOR = 100.0
 
 
 def relative_gap(a: ArrayLike, b: ArrayLike) -> Floats:
-    """|a - b| / |a|, float64 of the arguments' shape; where a is 0, it is 0 if b is 0 as well, and else 1."""
+    """|a - b| / |a|, float64 of the arguments' shape; where a is 0, it is 0 if b is 0 as well, and else 1.
+
+    No gap is larger than LARGEST.
+    """
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     scale = np.where(a == 0, np.abs(b), np.abs(a))
-    gaps: Floats = np.divide(np.abs(a - b), scale, out=np.zeros(scale.shape), where=scale > 0)
-    return gaps
+    with np.errstate(over="ignore"):
+        gaps: Floats = np.divide(np.abs(a - b), scale, out=np.zeros(scale.shape), where=scale > 0)
+    return np.minimum(gaps, LARGEST)
 
 
 def step_gaps(a: Sequence[Event], b: Sequence[Event], key: str) -> tuple[Steps, Floats]:

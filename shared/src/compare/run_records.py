@@ -15,6 +15,7 @@ from ddpm_shared.errors import UserError
 from ddpm_shared.records.history import require_order
 
 WAY_OUT = "give a run folder or its metrics.json"
+SHORTEST = 1e-9  # seconds of a step: no clock that was running says less
 
 
 @dataclass(frozen=True)
@@ -116,4 +117,4 @@ def images_per_s(run: RunRecord) -> float | None:
         step["wall_s"] - before["wall_s"] for before, step in pairwise(run.steps) if before["step"] not in validated
     ]
     seconds = statistics.median(times) if times else 0.0
-    return run.metrics["config"]["training"]["batch_size"] / seconds if seconds > 0 else None
+    return run.metrics["config"]["training"]["batch_size"] / seconds if seconds > SHORTEST else None

@@ -6,9 +6,12 @@ from typing import Any
 from ddpm_shared.compare import verdict
 from ddpm_shared.compare.gaps import FIRST_STEPS, THRESHOLD
 from ddpm_shared.compare.records import Comparison
+from ddpm_shared.reading import one_line
 from ddpm_shared.tables import aligned
 
 DIGITS = 6
+LONGEST = 5000  # characters of a line
+SHOWN, CUT = 8, 70  # of settings that differ: how many, and how many characters of a value
 
 
 def text(comparison: Comparison) -> str:
@@ -40,10 +43,15 @@ def text(comparison: Comparison) -> str:
     for pair in pairs:
         if pair["differences"]:
             tables += [f"set up differently: {describe_differences(pair['differences'], (pair['a'], pair['b']))}", ""]
-    return "\n".join([*tables, "\n\n".join(map(verdict.words, pairs))])
+    lines = "\n".join([*tables, "\n\n".join(map(verdict.words, pairs))]).split("\n")
+    return "\n".join(one_line(line, LONGEST) for line in lines)  # names of settings may come from foreign files
 
 
 def describe_differences(differences: Mapping[str, Sequence[Any]], labels: tuple[str, str]) -> str:
-    """Each dotted key with both runs' values, in one line."""
+    """Each dotted key with both runs' values, in one line; of very many, the first ones."""
     a, b = labels
-    return ", ".join(f"{key} is {old!r} in {a} and {new!r} in {b}" for key, (old, new) in differences.items())
+    some = [
+        f"{one_line(key, CUT)} is {one_line(repr(old), CUT)} in {a} and {one_line(repr(new), CUT)} in {b}"
+        for key, (old, new) in list(differences.items())[:SHOWN]
+    ]
+    return ", ".join(some) + (f" and {len(differences) - SHOWN} more" if len(differences) > SHOWN else "")

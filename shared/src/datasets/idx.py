@@ -20,7 +20,6 @@ from ddpm_shared.datasets.verified import BadFileError
 from ddpm_shared.errors import UserError
 
 AT_MOST = 2**30  # bytes of an array; Fashion-MNIST has 47 million
-DAMAGED: tuple[type[Exception], ...] = (*reading.BROKEN_BY["gzip, lzma"], MemoryError)
 
 
 class IdxFile(NamedTuple):
@@ -124,7 +123,7 @@ def _unpacked(path: Path) -> Iterator[BinaryIO]:
             yield _unpacker(file, kind)
     except EOFError:
         raise BadFileError(f"breaks off after {size} bytes, expected a complete {kind} file") from None
-    except DAMAGED as error:
+    except reading.BROKEN_BY["gzip, lzma"] as error:
         raise BadFileError(f"is damaged ({error}), expected a sound {kind} file") from None
     except BadFileError:
         raise
