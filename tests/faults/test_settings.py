@@ -5,8 +5,9 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,12 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from ddpm_shared import command_line, files, images, machine, pages, surroundings
+from ddpm_shared.commands import bits, invert, sample, train
+from ddpm_shared.compare import command as compare_command
+from ddpm_shared.demo import command as demo_command
 from ddpm_shared.errors import UserError
+from ddpm_shared.evaluation import command as evaluation_command
+from ddpm_shared.frameworks import FRAMEWORKS
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -50,7 +56,6 @@ HOSTILE = {
         "OMP_SCHEDULE": "nonsense",
         "PILLOW_BLOCKS_MAX": "nonsense",
         "PYTHONIOENCODING": "ascii",
-        "PYTHONOPTIMIZE": "2",
         "PYTHONUTF8": "0",
         "PYTHONWARNINGS": "error",
         "PYTHON_TYRO_BACKEND": "nonsense",
@@ -288,13 +293,22 @@ def test_an_empty_text_is_refused(argv: list[str], named: str) -> None:
         command_line.parse_flags(Flags, argv, "x")
 
 
-@pytest.mark.parametrize("module", ["ddpm_shared.datasets --data-dir", "ddpm_shared.compare --out", "ddpm_shared.demo"])
-def test_every_command_refuses_an_empty_text(module: str) -> None:
+def test_every_command_refuses_an_empty_text(guarded: Callable[..., tuple[int, str]]) -> None:
     """Otherwise one of them was forgotten."""
-    done = subprocess.run(
-        [sys.executable, "-m", *module.split(), ""], capture_output=True, text=True, timeout=60, check=False
-    )
-    assert (done.returncode, "is an empty text" in done.stderr) == (2, True)
+    commands: list[Callable[[list[str]], object]] = [
+        *(partial(module.parse, framework) for module in (train, sample, invert, bits) for framework in FRAMEWORKS),
+        *(module.main for module in (compare_command, demo_command, evaluation_command)),
+    ]
+    for command in commands:
+        code, told = guarded(lambda command=command: command(["--out", ""]))
+        assert (code, told) == (2, "error: --out is an empty text: give it a value, or leave it out\n")
+
+
+def test_train_refuses_an_empty_run(guarded: Callable[..., tuple[int, str]]) -> None:
+    """Otherwise `--resume "$RUN"` begins a new run, after an hour of which the old one is missed."""
+    for flag in ("--resume", "--run-dir", "--config", "--preset"):
+        code, told = guarded(lambda flag=flag: train.parse("torch", [flag, ""]))
+        assert (code, told.startswith("error: "), told.count("\n")) == (2, True, 1)
 
 
 @pytest.mark.parametrize("name", ["$x", "$\\frac{", "_a_", "a\\b", "100 % $", "\udcff", "日本"])
