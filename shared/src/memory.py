@@ -5,6 +5,7 @@ perhaps another program's end. So work whose least need (config/size.py) is more
 """
 
 import os
+import re
 import sys
 import warnings
 from pathlib import Path
@@ -15,7 +16,7 @@ from ddpm_shared.config import Config, size
 from ddpm_shared.config.size import Bytes
 from ddpm_shared.errors import UserError
 
-CGROUPS = Path("/sys/fs/cgroup")
+CGROUPS, OWN_CGROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 GPU_DRIVERS = tuple(map(Path, ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")))  # NVIDIA's, AMD's, Windows' for Linux
 SMALLER_NETWORK = "--base-channels, --channel-mults or --num-res-blocks, or take a smaller --preset"
 
@@ -29,6 +30,7 @@ PHRASES = (
     "resource_exhausted",
     "std::bad_alloc",
     "status_alloc_failed",
+    "size calculation overflowed",
 )
 
 
@@ -99,7 +101,7 @@ def total() -> int:
 def _cgroup_limits() -> list[int]:
     """The limits of the control groups that this process is in, version 1 and 2: a container's, or a batch job's."""
     try:
-        lines = Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines()
+        lines = OWN_CGROUPS.read_text(encoding="utf-8").splitlines()
     except OSError:  # no Linux
         return []
     limits = []
@@ -136,7 +138,7 @@ def _process_limits() -> list[int]:
 
 def out_of_memory(error: BaseException) -> UserError | None:
     """What to tell the user if `error` says that memory ran out, of whichever library it is; None if it does not."""
-    text = str(error).strip().partition("\n")[0]
+    text = re.sub(r"^\{\{.*?\}\} ", "", str(error).strip()).partition("\n")[0]  # without TensorFlow's name of a node
     is_one = EXCEPTIONS & {kind.__name__ for kind in type(error).__mro__}
     if not is_one and not (isinstance(error, Exception) and any(phrase in str(error).lower() for phrase in PHRASES)):
         return None

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from ddpm_shared import datasets, memory
 from ddpm_shared.config import Config, Dataset, Device, Precision, require
-from ddpm_shared.config.checks import SEEDS, THREADS, whole
+from ddpm_shared.config.checks import LARGEST_SEED, MOST_THREADS, whole
 from ddpm_shared.config.help import default_is
 from ddpm_shared.datasets import Split
 from ddpm_shared.errors import UserError
@@ -45,8 +45,8 @@ class NetworkCommand:
 
     def __post_init__(self) -> None:
         whole(self, "num_images", "batch_size")
-        whole(self, "seed", least=0, most=SEEDS)
-        whole(self, "threads", most=THREADS)
+        whole(self, "seed", least=0, most=LARGEST_SEED)
+        whole(self, "threads", most=MOST_THREADS)
 
 
 @dataclass(frozen=True)

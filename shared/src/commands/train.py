@@ -14,7 +14,7 @@ from typing import Annotated
 from tqdm import tqdm
 
 from ddpm_shared import config as configs
-from ddpm_shared import datasets, machine
+from ddpm_shared import datasets, machine, memory
 from ddpm_shared.batches import Prefetcher
 from ddpm_shared.command_line import parse_flags
 from ddpm_shared.commands.epoch_end import make_judge
@@ -95,6 +95,7 @@ def parse(framework: str, argv: Sequence[str] | None) -> TrainPlan:
         settings = configs.with_preset(settings, known.preset)
     module = f"{FRAMEWORKS[framework].tree}.train"
     command = parse_flags(TrainCommand, arguments, module, default=TrainCommand(settings=settings))
+    memory.require_room_to_train(command.settings)
     if resumed:
         _require_same(resumed, command.settings)
         require(

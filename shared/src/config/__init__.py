@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, get_args
 
 import dacite
 
-from ddpm_shared.config.checks import SEEDS, THREADS, flag, require, whole
+from ddpm_shared.config.checks import LARGEST_SEED, MOST_THREADS, flag, require, whole
 from ddpm_shared.config.data import DataConfig, Dataset, RealImages
 from ddpm_shared.config.diffusion import (
     DIFFUSION_CHOICES,
@@ -102,8 +102,8 @@ class Config:
         choice("preset", self.preset, get_args(Preset))
         choice("precision", self.precision, get_args(Precision))
         choice("device", self.device, get_args(Device))
-        whole(self, "seed", least=0, most=SEEDS)
-        whole(self, "threads", most=THREADS)
+        whole(self, "seed", least=0, most=LARGEST_SEED)
+        whole(self, "threads", most=MOST_THREADS)
 
     @property
     def out_channels(self) -> int:

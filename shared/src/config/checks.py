@@ -7,10 +7,10 @@ from numbers import Integral, Real
 
 from ddpm_shared.errors import UserError
 
-BILLION = 10**9  # the largest count: at a thousand steps a second, so many take eleven days
-LARGEST = 1e38  # the largest real number: float32 ends at 3.4e38
-SEEDS = 2**64 - 1  # the largest seed: other programs hold a seed in 64 bits
-THREADS = 1024
+LARGEST_COUNT = 10**12  # at a thousand steps a second, so many take thirty years
+LARGEST_NUMBER = 1e38  # float32 ends at 3.4e38
+LARGEST_SEED = 2**64 - 1  # other programs hold a seed in 64 bits
+MOST_THREADS = 256  # of one operation; more of them only wait for each other
 SHOWN = 80  # characters of a value in a message
 
 
@@ -36,7 +36,7 @@ def is_real(value: object) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool)
 
 
-def whole(settings: object, *names: str, least: int = 1, most: int = BILLION) -> None:
+def whole(settings: object, *names: str, least: int = 1, most: int = LARGEST_COUNT) -> None:
     """Raise UserError unless each of these fields is None or a whole number from `least` to `most`."""
     for name in names:
         value = getattr(settings, name)
@@ -46,7 +46,7 @@ def whole(settings: object, *names: str, least: int = 1, most: int = BILLION) ->
             require(value <= most, flag(name), value, f"must be at most {most:,}")
 
 
-def positive(settings: object, *names: str, most: float = LARGEST) -> None:
+def positive(settings: object, *names: str, most: float = LARGEST_NUMBER) -> None:
     """Raise UserError unless each of these fields is None or a number above 0, up to `most`."""
     for name in names:
         value = getattr(settings, name)

@@ -16,7 +16,8 @@ LossWeighting = Literal["simple", "min_snr"]
 
 TIMESTEPS = 1_000_000  # the rounding of float32 hides the steps of a longer process
 SMALLEST_BETA = 1e-12  # 1 - beta keeps four digits of a smaller one in float64
-SMALLEST_LOG_SIGNAL = -85.0  # exp(-87) is the smallest normal number of float32
+# exp(-87) is the smallest normal number of float32. Two losses divide by the signal, and take the square.
+SMALLEST_LOG_SIGNAL, SMALLEST_LOG_SIGNAL_SQUARED = -85.0, -42.0
 
 DIFFUSION_CHOICES = {
     "schedule": ScheduleName,
@@ -73,12 +74,13 @@ class DiffusionConfig:
             self.beta_start,
             f"makes a step of {self.beta_range[0]:g}, which rounding swallows: it must be {SMALLEST_BETA:g} or more",
         )
+        squared = self.variance == "learned_range" or self.loss_weighting == "min_snr"
         require(
-            self.log_signal >= SMALLEST_LOG_SIGNAL,
+            self.log_signal >= (SMALLEST_LOG_SIGNAL_SQUARED if squared else SMALLEST_LOG_SIGNAL),
             "--timesteps",
             self.timesteps,
-            f"leaves 10**{self.log_signal / math.log(10):.0f} of the image at the end, which no network can use and "
-            f"float32 does not hold: lower --beta-end {self.beta_end:g} or --timesteps, or use --rescale-betas",
+            f"leaves 10**{self.log_signal / math.log(10):.0f} of the image at t = T - 1, which is too little for "
+            f"float32: lower it or --beta-end {self.beta_end:g}, or use --rescale-betas",
         )
         require(
             not (self.zero_terminal_snr and self.prediction == "eps"),

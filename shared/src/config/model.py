@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from ddpm_shared.config.checks import BILLION, is_whole, require, whole
+from ddpm_shared.config.checks import LARGEST_COUNT, is_whole, require, whole
 
 Preset = Literal["tiny", "small", "base", "large"]
 
@@ -47,10 +47,10 @@ class ModelConfig:
             "needs one positive number per level",
         )
         require(
-            len(self.channel_mults) <= LEVELS and max(self.channel_mults) <= BILLION,
+            len(self.channel_mults) <= LEVELS and max(self.channel_mults) <= LARGEST_COUNT,
             "--channel-mults",
             self.channel_mults,
-            f"must be {LEVELS} numbers at most, each at most {BILLION:,}; every level halves the images",
+            f"must be {LEVELS} numbers at most, each at most {LARGEST_COUNT:,}: every level halves the images",
         )
         require(
             is_whole(self.base_channels)
