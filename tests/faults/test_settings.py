@@ -341,7 +341,9 @@ def text_files(path: Path) -> Iterator[tuple[int, bool]]:
         call = ast.unparse(node)
         name = ast.unparse(node.func).rpartition(".")[2]
         binary = any(f"'{mode}'" in call for mode in ("rb", "wb", "ab", "xb"))
-        if name in ("read_text", "write_text") or (name == "open" and not binary and not call.startswith(("Image.", "archive."))):
+        if name in ("read_text", "write_text") or (
+            name == "open" and not binary and not call.startswith(("Image.", "archive."))
+        ):
             yield node.lineno, "'utf-8'" in call or call.startswith("os.open")
 
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from ddpm_shared import datasets
-from ddpm_shared.config import Config, Dataset, Device, Precision, flag, require
+from ddpm_shared import datasets, memory
+from ddpm_shared.config import Config, Dataset, Device, Precision, require
+from ddpm_shared.config.checks import LARGEST_SEED, MOST_THREADS, whole
 from ddpm_shared.config.help import default_is
 from ddpm_shared.datasets import Split
 from ddpm_shared.errors import UserError
@@ -43,10 +44,9 @@ class NetworkCommand:
     """Compile the network with torch.compile or XLA. It pays off only for many images, if at all."""
 
     def __post_init__(self) -> None:
-        for name in ("num_images", "batch_size"):
-            require(getattr(self, name) >= 1, flag(name), getattr(self, name), "must be 1 or more")
-        require(self.seed >= 0, "--seed", self.seed, "must be 0 or more")
-        require(self.threads is None or self.threads >= 1, "--threads", self.threads, "must be 1 or more")
+        whole(self, "num_images", "batch_size")
+        whole(self, "seed", least=0, most=LARGEST_SEED)
+        whole(self, "threads", most=MOST_THREADS)
 
 
 @dataclass(frozen=True)
@@ -89,14 +89,16 @@ def load_network(framework: str, command: NetworkCommand) -> tuple[Checkpoint, C
     """The checkpoint that a command names, the settings to use it with, and the prefix of the weights to use.
 
     Raises:
-        UserError: no such checkpoint, or a damaged one.
+        UserError: no such checkpoint, or a damaged one; a network or images that cannot fit into the memory.
     """
     prefix = "model" if command.raw else "ema"
     boxed = command.checkpoint == "boxed"
     file = checkpoint.BOXED if boxed else folder.checkpoint_file(command.checkpoint, framework)
     loaded = checkpoint.load(file, (prefix,))
     arithmetic = {name: getattr(command, name) for name in ("precision", "device", "threads", "compile")}
-    return loaded, dataclasses.replace(loaded.config, **arithmetic), prefix
+    config = dataclasses.replace(loaded.config, **arithmetic)
+    memory.require_room_to_draw(config, command.batch_size, command.num_images)
+    return loaded, config, prefix
 
 
 def load_data(command: DataCommand, config: Config) -> tuple[Split, Split]:

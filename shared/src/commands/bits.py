@@ -10,12 +10,13 @@ from typing import Annotated
 import numpy as np
 from tqdm import tqdm
 
-from ddpm_shared import claims, files, images, machine
+from ddpm_shared import claims, files, images, machine, memory
 from ddpm_shared.command_line import parse_flags
 from ddpm_shared.commands.base import DataCommand, NetworkPlan, load_data, load_network, results_folder
 from ddpm_shared.commands.bits_estimate import BitsRecord, Bound, Floats, estimate, headline, picture, terms_of
 from ddpm_shared.commands.interruption import Interrupted, StopSignals
 from ddpm_shared.config import require
+from ddpm_shared.config.checks import whole
 from ddpm_shared.config.help import default_is
 from ddpm_shared.datasets import Split
 from ddpm_shared.frameworks import FRAMEWORKS
@@ -42,7 +43,7 @@ class BitsCommand(DataCommand):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.stride >= 1, "--stride", self.stride, "must be 1 or more")
+        whole(self, "stride")
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,8 @@ def parse(framework: str, argv: Sequence[str] | None) -> BitsPlan:
     loaded, config, prefix = load_network(framework, command)
     timesteps = config.diffusion.timesteps
     require(stride <= timesteps, "--stride", stride, f"{loaded.path} was trained with {timesteps} steps only")
+    terms = 2 * 8 * number * -(-timesteps // stride)  # in float64, and their copy with the last batch
+    memory.require_room_to_draw(config, command.batch_size, number, terms)
     out = results_folder(framework, command, "bits-per-dim", "bits_per_dim.json")
     train, test = load_data(command, config)
     other_data = train.sha256 != loaded.dataset_sha256

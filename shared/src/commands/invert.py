@@ -14,6 +14,7 @@ from ddpm_shared.command_line import parse_flags
 from ddpm_shared.commands.base import DataCommand, NetworkPlan, load_data, load_network, results_folder
 from ddpm_shared.commands.interruption import Interrupted, StopSignals
 from ddpm_shared.config import require
+from ddpm_shared.config.checks import whole
 from ddpm_shared.config.help import default_is
 from ddpm_shared.config.sampling import Sampling, SpacingFlag
 from ddpm_shared.datasets import Split
@@ -25,6 +26,7 @@ Floats = NDArray[np.float64]
 
 NOISE_RANGE = 3.0  # in the picture of the noise, black is -3 and white is 3
 COLUMNS = 16  # of the picture, at most
+ITERATIONS = 1000  # it has converged long before, or never will
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,8 @@ class InversionCommand(DataCommand):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.iterations >= 1, "--iterations", self.iterations, "must be 1 or more")
+        whole(self, "steps")
+        whole(self, "iterations", most=ITERATIONS)
 
     @property
     def sampling(self) -> Sampling:

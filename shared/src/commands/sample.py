@@ -15,6 +15,7 @@ from ddpm_shared.command_line import parse_flags
 from ddpm_shared.commands.base import NetworkCommand, NetworkPlan, load_network, results_folder
 from ddpm_shared.commands.interruption import Interrupted, StopSignals
 from ddpm_shared.config import require
+from ddpm_shared.config.checks import whole
 from ddpm_shared.config.help import default_is
 from ddpm_shared.config.sampling import SAMPLER_FACTS, Draw, Sampling, deterministic
 from ddpm_shared.errors import UserError
@@ -22,6 +23,7 @@ from ddpm_shared.frameworks import FRAMEWORKS
 from ddpm_shared.images import Pixels
 
 GRID_IMAGES = 64  # at most so many in grid.png
+COLUMNS = 1000  # of a row of --interpolate, at most: the width of grid.png
 GIF_IMAGES = 16
 GIF_FRAMES = 50
 RESULT, PARTIAL, LAST = "samples.npz", "samples.partial.npz", "grid.png"
@@ -45,7 +47,7 @@ class SampleCommand(NetworkCommand):
     def __post_init__(self) -> None:
         super().__post_init__()
         columns, sampler = self.interpolate, self.sampling.sampler
-        require(columns is None or columns >= 2, "--interpolate", columns, "must be 2 or more")
+        whole(self, "interpolate", least=2, most=COLUMNS)
         require(
             columns is None or not self.sampling.noisy,
             "--interpolate with --sampler",

@@ -13,14 +13,15 @@ from typing import Annotated
 
 from tqdm import tqdm
 
-from ddpm_shared import claims, datasets, machine
+from ddpm_shared import claims, datasets, machine, memory
 from ddpm_shared import config as configs
 from ddpm_shared.batches import Prefetcher
 from ddpm_shared.command_line import parse_flags
 from ddpm_shared.commands.epoch_end import make_judge
 from ddpm_shared.commands.learner import Learner
 from ddpm_shared.commands.training_loop import TrainingLoop
-from ddpm_shared.config import CHANGEABLE, Config, flag, require
+from ddpm_shared.config import CHANGEABLE, Config, require
+from ddpm_shared.config.checks import positive
 from ddpm_shared.config.help import default_is
 from ddpm_shared.datasets import Split
 from ddpm_shared.errors import UserError
@@ -31,6 +32,7 @@ from ddpm_shared.records.checkpoint import Checkpoint
 from ddpm_shared.records.run import Run
 
 WARM_UP_STEPS, TIMED_STEPS = 5, 20  # for --minutes
+YEAR = 365 * 24 * 60  # minutes
 
 
 @dataclass(frozen=True)
@@ -52,9 +54,7 @@ class TrainCommand:
     settings: Config = field(default_factory=Config)
 
     def __post_init__(self) -> None:
-        for name in ("minutes", "stop_after"):
-            value = getattr(self, name)
-            require(value is None or 0 < value < float("inf"), flag(name), value, "must be positive")
+        positive(self, "minutes", "stop_after", most=YEAR)
 
 
 @dataclass(frozen=True)
@@ -101,6 +101,7 @@ def parse(framework: str, argv: Sequence[str] | None) -> TrainPlan:
         settings = configs.with_preset(settings, known.preset)
     module = f"{FRAMEWORKS[framework].tree}.train"
     command = parse_flags(TrainCommand, arguments, module, default=TrainCommand(settings=settings))
+    memory.require_room_to_train(command.settings)
     if resumed:
         _require_same(resumed, command.settings)
         require(

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, get_args
 import dacite
 
 from ddpm_shared import reading, validation
-from ddpm_shared.config.checks import flag, require
+from ddpm_shared.config.checks import LARGEST_SEED, MOST_THREADS, flag, require, whole
 from ddpm_shared.config.data import DataConfig, Dataset, RealImages
 from ddpm_shared.config.diffusion import (
     DIFFUSION_CHOICES,
@@ -106,8 +106,8 @@ class Config:
         choice("preset", self.preset, get_args(Preset))
         choice("precision", self.precision, get_args(Precision))
         choice("device", self.device, get_args(Device))
-        require(self.seed >= 0, "--seed", self.seed, "must be 0 or more")
-        require(self.threads is None or self.threads >= 1, "--threads", self.threads, "must be 1 or more")
+        whole(self, "seed", least=0, most=LARGEST_SEED)
+        whole(self, "threads", most=MOST_THREADS)
 
     @property
     def out_channels(self) -> int:

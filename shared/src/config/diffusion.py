@@ -1,15 +1,23 @@
 """Settings of the diffusion process, and of what the network predicts."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from ddpm_shared.config.checks import require
+import numpy as np
+
+from ddpm_shared.config.checks import is_real, positive, require, whole
 from ddpm_shared.errors import choice
 
 ScheduleName = Literal["linear", "scaled_linear", "quadratic", "cosine", "sigmoid"]
 Prediction = Literal["eps", "x_0", "v", "mean"]
 Variance = Literal["fixed_small", "fixed_large", "learned_range"]
 LossWeighting = Literal["simple", "min_snr"]
+
+TIMESTEPS = 1_000_000  # the rounding of float32 hides the steps of a longer process
+SMALLEST_BETA = 1e-12  # 1 - beta keeps four digits of a smaller one in float64
+# exp(-87) is the smallest normal number of float32. Two losses divide by the signal, and take the square.
+SMALLEST_LOG_SIGNAL, SMALLEST_LOG_SIGNAL_SQUARED = -85.0, -42.0
 
 DIFFUSION_CHOICES = {
     "schedule": ScheduleName,
@@ -47,9 +55,9 @@ class DiffusionConfig:
     def __post_init__(self) -> None:
         for name, kind in DIFFUSION_CHOICES.items():
             choice(name, getattr(self, name), get_args(kind))
-        require(self.timesteps >= 2, "--timesteps", self.timesteps, "must be 2 or more")
+        whole(self, "timesteps", least=2, most=TIMESTEPS)
         require(
-            0 < self.beta_start <= self.beta_end < 1,
+            is_real(self.beta_start) and is_real(self.beta_end) and 0 < self.beta_start <= self.beta_end < 1,
             "--beta-start, --beta-end",
             (self.beta_start, self.beta_end),
             "must satisfy 0 < start <= end < 1",
@@ -61,17 +69,44 @@ class DiffusionConfig:
             f"makes beta_end {self.beta_range[1]:g}, which must be below 1",
         )
         require(
+            self.schedule == "cosine" or self.beta_range[0] >= SMALLEST_BETA,
+            "--beta-start",
+            self.beta_start,
+            f"makes a step of {self.beta_range[0]:g}, which rounding swallows: it must be {SMALLEST_BETA:g} or more",
+        )
+        squared = self.variance == "learned_range" or self.loss_weighting == "min_snr"
+        require(
+            self.log_signal >= (SMALLEST_LOG_SIGNAL_SQUARED if squared else SMALLEST_LOG_SIGNAL),
+            "--timesteps",
+            self.timesteps,
+            f"leaves 10**{self.log_signal / math.log(10):.0f} of the image at t = T - 1, which is too little for "
+            f"float32: lower it or --beta-end {self.beta_end:g}, or use --rescale-betas",
+        )
+        require(
             not (self.zero_terminal_snr and self.prediction == "eps"),
             "--zero-terminal-snr with --prediction",
             self.prediction,
             "x_t is pure noise at t = T - 1, and from the noise alone no image follows; predict v or x_0",
         )
-        require(
-            0 < self.min_snr_gamma < float("inf"), "--min-snr-gamma", self.min_snr_gamma, "must be positive and finite"
-        )
+        positive(self, "min_snr_gamma")
 
     @property
     def beta_range(self) -> tuple[float, float]:
         """beta_start and beta_end as the schedules use them."""
         factor = 1000 / self.timesteps if self.rescale_betas else 1.0
         return factor * self.beta_start, factor * self.beta_end
+
+    @property
+    def log_signal(self) -> float:
+        """What is left of the image at t = T - 1, log sqrt(alphas_cumprod); 0 for cosine, which always ends well.
+
+        For a check only; the schedules themselves are schedules.py of a tree.
+        """
+        start, end = self.beta_range
+        position = np.linspace(0.0, 1.0, min(self.timesteps, 1000))
+        betas = {
+            "linear": start + (end - start) * position,
+            "sigmoid": start + (end - start) / (1 + np.exp(6 - 12 * position)),
+            "cosine": np.zeros(1),
+        }.get(self.schedule, (math.sqrt(start) + (math.sqrt(end) - math.sqrt(start)) * position) ** 2)
+        return float(np.log1p(-betas).mean() * self.timesteps / 2)

@@ -5,9 +5,12 @@ from typing import Annotated, Literal
 
 import tyro
 
-from ddpm_shared.config.checks import require
+from ddpm_shared.config.checks import LARGEST_COUNT, is_whole, require, whole
 
 Preset = Literal["tiny", "small", "base", "large"]
+
+LEVELS = 16  # so many take an image of 2**15 x 2**15 pixels to a single one
+RES_BLOCKS = 100  # in a level; published U-Nets have 2 to 4, and to make thousands takes a framework many minutes
 
 
 @dataclass(frozen=True)
@@ -30,26 +33,38 @@ class ModelConfig:
     """Channels of the images. No flag: they come from the data (config.fitted)."""
 
     def __post_init__(self) -> None:
+        counts = (self.num_res_blocks, self.num_groups, self.image_size, self.image_channels)
         require(
-            min(self.num_res_blocks, self.num_groups, self.image_size, self.image_channels) >= 1,
+            all(is_whole(count) and count >= 1 for count in counts),
             "--num-res-blocks, --num-groups, --image-size, --image-channels",
-            (self.num_res_blocks, self.num_groups, self.image_size, self.image_channels),
+            counts,
             "must all be 1 or more",
         )
         require(
-            len(self.channel_mults) > 0 and min(self.channel_mults) >= 1,
+            len(self.channel_mults) > 0 and all(is_whole(mult) and mult >= 1 for mult in self.channel_mults),
             "--channel-mults",
             self.channel_mults,
             "needs one positive number per level",
         )
         require(
-            self.base_channels >= 4 and self.base_channels % 2 == 0 and self.base_channels % self.num_groups == 0,
+            len(self.channel_mults) <= LEVELS and max(self.channel_mults) <= LARGEST_COUNT,
+            "--channel-mults",
+            self.channel_mults,
+            f"must be {LEVELS} numbers at most, each at most {LARGEST_COUNT:,}: every level halves the images",
+        )
+        require(
+            is_whole(self.base_channels)
+            and self.base_channels >= 4
+            and self.base_channels % 2 == 0
+            and self.base_channels % self.num_groups == 0,
             "--base-channels",
             self.base_channels,
             f"must be even, 4 or more and a multiple of --num-groups {self.num_groups}",
         )
+        whole(self, "num_res_blocks", most=RES_BLOCKS)
+        whole(self, "base_channels", "num_groups", "image_size", "image_channels")
         require(
-            set(self.attention_resolutions) <= set(self.resolutions),
+            all(map(is_whole, self.attention_resolutions)) and set(self.attention_resolutions) <= set(self.resolutions),
             "--attention-resolutions",
             self.attention_resolutions,
             f"the levels of this network work at {self.resolutions}",

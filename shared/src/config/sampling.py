@@ -7,7 +7,7 @@ import numpy as np
 import tyro
 from numpy.typing import NDArray
 
-from ddpm_shared.config.checks import require
+from ddpm_shared.config.checks import is_real, require, whole
 from ddpm_shared.config.help import default_is
 from ddpm_shared.errors import UserError, choice
 
@@ -79,8 +79,8 @@ class Sampling:
     def __post_init__(self) -> None:
         choice("sampler", self.sampler, get_args(SamplerName))
         choice("spacing", self.spacing, get_args(Spacing))
-        require(self.steps is None or self.steps >= 1, "--steps", self.steps, "must be 1 or more")
-        require(0 <= self.eta <= 1, "--eta", self.eta, "must be in [0, 1]")
+        whole(self, "steps")
+        require(is_real(self.eta) and 0 <= self.eta <= 1, "--eta", self.eta, "must be in [0, 1]")
         require(
             self.eta == 0 or self.sampler == "ddim", "--eta", self.eta, f"is an option of ddim, not of {self.sampler}"
         )

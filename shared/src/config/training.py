@@ -4,11 +4,14 @@ import sys
 from dataclasses import dataclass
 from typing import Annotated, Literal, get_args
 
-from ddpm_shared.config.checks import flag, require
+from ddpm_shared.config.checks import fraction, positive, whole
 from ddpm_shared.config.help import default_is
 from ddpm_shared.errors import choice
 
 LearningRateDecay = Literal["none", "linear", "cosine"]
+
+PICTURE_IMAGES = 10_000  # in a picture of samples: more is no picture any more
+EVALUATION_IMAGES = 1_000_000  # the largest evaluations of the field take 50,000
 
 
 @dataclass(frozen=True)
@@ -52,19 +55,12 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         choice("learning_rate_decay", self.learning_rate_decay, get_args(LearningRateDecay))
-        counts = ("epochs", "batch_size", "sample_images", "evaluate_images", "checkpoint_every", "keep_checkpoints")
-        for name in counts:
-            require(getattr(self, name) >= 1, flag(name), getattr(self, name), "must be 1 or more")
-        for name in ("max_steps", "validation_images"):
-            value = getattr(self, name)
-            require(value is None or value >= 1, flag(name), value, "must be 1 or more")
-        for name in ("warmup_steps", "sample_every", "evaluate_every"):
-            require(getattr(self, name) >= 0, flag(name), getattr(self, name), "must be 0 or more")
-        for name in ("learning_rate", "max_grad_norm"):
-            value = getattr(self, name)
-            require(0 < value < float("inf"), flag(name), value, "must be positive and finite")
-        for name in ("ema_decay", "decay_start", "final_learning_rate"):
-            require(0 <= getattr(self, name) < 1, flag(name), getattr(self, name), "must be in [0, 1)")
+        whole(self, "epochs", "max_steps", "batch_size", "validation_images", "checkpoint_every", "keep_checkpoints")
+        whole(self, "warmup_steps", "sample_every", "evaluate_every", least=0)
+        whole(self, "sample_images", most=PICTURE_IMAGES)
+        whole(self, "evaluate_images", most=EVALUATION_IMAGES)
+        positive(self, "learning_rate", "max_grad_norm")
+        fraction(self, "ema_decay", "decay_start", "final_learning_rate")
 
     def num_steps(self, num_images: int) -> int:
         """Training steps of the whole run on `num_images` images; an epoch leaves out what fills no batch."""
