@@ -101,11 +101,12 @@ def parse(*argv, framework="torch"):
 
 
 def refused(capsys, *argv):
-    """What the command line prints when it leaves with exit code 2, without the box around it."""
-    with pytest.raises(SystemExit) as stopped:
+    """The sentence with which the command line refuses flags; nothing else is printed."""
+    with pytest.raises(UserError) as error:
         parse(*argv)
-    assert stopped.value.code == 2
-    return " ".join(capsys.readouterr().err.split())
+    assert capsys.readouterr() == ("", "")
+    assert "\n" not in str(error.value)
+    return str(error.value)
 
 
 # --- JSON ---------------------------------------------------------------------------------------------------

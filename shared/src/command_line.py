@@ -1,19 +1,24 @@
 """Command lines: flags from dataclasses, and one clear sentence for every bad input."""
 
+import contextlib
+import io
+import itertools
 import os
+import re
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn, TypeVar
 
 import tyro
 
-from ddpm_shared import machine, output, stopping
+from ddpm_shared import machine, memory, output, stopping
 from ddpm_shared.errors import UserError
 
 T = TypeVar("T")
 
-NARROWEST = 40  # columns; for fewer, tyro takes minutes and all memory to break its lines
+# Columns: for fewer, tyro takes minutes and all memory to break its lines; for so many, it breaks none.
+NARROWEST, WIDEST = 40, 100_000
 
 
 def guard(main: Callable[[], int]) -> NoReturn:
@@ -35,6 +40,7 @@ def _exit_code(main: Callable[[], int]) -> int:
     except (Exception, KeyboardInterrupt) as error:
         if _came_of_an_interrupt(error):
             return _say("interrupted", 130)
+        error = memory.out_of_memory(error) or error
         if isinstance(error, UserError):
             return _say(f"error: {error}", 2)
         if isinstance(error, OSError):
@@ -67,13 +73,46 @@ def parse_flags(kind: Callable[..., T], argv: Sequence[str] | None, module: str,
         default: the values of the flags that are not given.
 
     Raises:
-        UserError: an empty text is given for a flag.
+        UserError: an unknown flag, or a value that is missing, wrong or an empty text.
     """
     require_words(sys.argv[1:] if argv is None else argv)
-    if shutil.get_terminal_size().columns < NARROWEST:
-        os.environ["COLUMNS"] = str(NARROWEST)
     options: dict[str, Any] = {} if default is None else {"default": default}
-    return tyro.cli(kind, args=argv, prog=f"python -m {module}", config=(tyro.conf.OmitArgPrefixes,), **options)
+
+    def parse(columns: int, stderr: io.StringIO) -> T:
+        with _columns(columns), contextlib.redirect_stderr(stderr):
+            return tyro.cli(kind, args=argv, prog=f"python -m {module}", config=(tyro.conf.OmitArgPrefixes,), **options)
+
+    try:
+        return parse(max(NARROWEST, shutil.get_terminal_size().columns), io.StringIO())
+    except SystemExit as stopped:
+        if not stopped.code:  # --help
+            raise
+    box = io.StringIO()
+    with contextlib.suppress(SystemExit):
+        parse(WIDEST, box)
+    raise UserError(_sentence(box.getvalue(), module))
+
+
+@contextlib.contextmanager
+def _columns(columns: int) -> Iterator[None]:
+    before = os.environ.get("COLUMNS")
+    os.environ["COLUMNS"] = str(columns)
+    try:
+        yield
+    finally:
+        del os.environ["COLUMNS"]
+        if before is not None:
+            os.environ["COLUMNS"] = before
+
+
+def _sentence(box: str, module: str) -> str:
+    """What tyro prints in a box, as one sentence."""
+    _, *lines = (re.sub("[\u2500-\u257f]", "", line).strip() for line in box.splitlines())  # the first is a title
+    message = " ".join(itertools.takewhile(bool, lines)).rstrip(".")
+    message = re.sub(r"^Error parsing (?:(?:settings|sampling|data)[\w.]*: )?", "", message)
+    meant = re.search(r"Perhaps you meant:\s+(--[\w-]+)", "\n".join(lines))
+    suggestion = f"; perhaps you meant {meant[1]}" if meant else ""
+    return f"{message}{suggestion}; `python -m {module} --help` lists the flags"
 
 
 def require_words(argv: Sequence[str]) -> None:
