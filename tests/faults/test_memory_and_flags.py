@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import functools
 import json
 import re
 import subprocess
@@ -11,7 +12,6 @@ import numpy as np
 import psutil
 import pytest
 
-from ddpm_shared import config as configs
 from ddpm_shared import datasets, memory
 from ddpm_shared.commands import bits, invert, sample, train
 from ddpm_shared.config import PRESETS, Config, DiffusionConfig, ModelConfig, TrainingConfig, size
@@ -20,12 +20,14 @@ from ddpm_shared.errors import UserError
 from ddpm_shared.evaluation import corruptions
 
 GIB = 2**30
+LOAD = functools.cache(datasets.load)  # the images are unpacked once
 TINY = ["--preset", "tiny", "--dataset", "fashion-mnist-10k"]
 
 
 @pytest.fixture(autouse=True)
 def _in_an_empty_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(datasets, "load", LOAD)
 
 
 @pytest.fixture
@@ -112,8 +114,8 @@ REAL = {
     },
     "inference": {"--eta": (None, None), "--dynamic-threshold": ("1e-320", "1")},
 }
-ABSURD_WHOLE = ["-1", str(10**30), str(2**64), "1" * 5000, "1e308", "nan", "inf", "true", ""]
-ABSURD_REAL = ["-1", "1e308", "-1e308", "nan", "inf", "true", ""]
+ABSURD_WHOLE = ["-1", str(10**30), "1e308"]
+ABSURD_REAL = ["-1", "1e308", "nan", "inf"]
 FLAGS = [(command, flag, ends, ABSURD_WHOLE) for command, flags in WHOLE.items() for flag, ends in flags.items()]
 FLAGS += [(command, flag, ends, ABSURD_REAL) for command, flags in REAL.items() for flag, ends in flags.items()]
 
@@ -147,6 +149,13 @@ def test_the_ends_of_the_ranges_are_accepted(command, flag, ends, absurd):
     for end in ends:
         if end is not None:
             PARSERS[command]([f"{flag}={end}", *(["--sampler", "ddim"] if flag == "--interpolate" else [])])
+
+
+@pytest.mark.parametrize("flag", ["--seed", "--learning-rate", "--channel-mults"])
+@pytest.mark.parametrize("value", ["-" + "1" * 5000, "-inf", "true", "null", "0x10", ""])
+def test_what_is_no_number_is_refused_by_name(flag, value):
+    """Otherwise it is a traceback."""
+    assert flag in refusal(PARSERS["train"], f"{flag}={value}")
 
 
 LONG = ["1"] * 5000
@@ -255,8 +264,8 @@ def test_the_formula_counts_the_presets(preset):
     assert size.num_parameters(described(PRESETS[preset])) == expected[preset]
 
 
-USED = """
-import dataclasses, resource, sys
+USED = r"""
+import dataclasses, re
 from ddpm_shared.config import Config, TrainingConfig, size, with_preset
 from ddpm_shared import datasets
 from ddpm_shared.batches import training_batch
@@ -267,7 +276,8 @@ from ddpm_torch.sampling import Sampler
 config = with_preset(Config(device="cpu", threads=1), "tiny")
 config = dataclasses.replace(config, training=TrainingConfig(batch_size=256))
 batch = training_batch(datasets.load("fashion-mnist-10k")[0], config, 0)
-peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+# Not getrusage: there, a process begins with the peak of the one that started it.
+peak = lambda: 1024 * int(re.search(r"VmHWM:\s+(\d+) kB", open("/proc/self/status").read())[1])
 before = peak()
 learner = Learner(config, 10)
 Sampler(learner.ema_network, config, Sampling("ddim", 1)).draw(Draw(0, 0, 256))
@@ -277,7 +287,7 @@ print(sum(size.drawing(config, 256, 256)) / (drawn - before), sum(size.training(
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the unit of ru_maxrss")
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc")
 def test_no_more_is_asked_for_than_is_used(both):
     """Otherwise a run is refused that would have fitted. Seen: 0.5 of what drawing uses, and 0.6 of a training step."""
     done = subprocess.run([sys.executable, "-c", USED], capture_output=True, text=True, check=False)
@@ -442,10 +452,3 @@ def test_tensorflow_s_lack_of_memory_is_one_sentence(both):
 def test_other_errors_are_no_lack_of_memory(error):
     """Otherwise a fault of ours is shown as the user's."""
     assert memory.out_of_memory(error) is None
-
-
-def test_data_are_there():
-    """The tests above rely on the size of the set in the package."""
-    train_split, test_split = datasets.load("fashion-mnist-10k")
-    assert (len(train_split.images), len(test_split.images)) == (10_000, 2_000)
-    assert configs.Config().model.image_size == 28
