@@ -131,7 +131,7 @@ def read_bytes(path: Path, way_out: object, at_most: int) -> bytes:
 
 
 def memory() -> int:
-    """Bytes of this machine's memory: no file that is larger can be read as a whole."""
+    """Bytes of this machine's memory."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, OSError, ValueError):  # not on this system
@@ -140,7 +140,8 @@ def memory() -> int:
 
 # --- JSON ---------------------------------------------------------------------------------------------------
 
-_TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{}]', re.DOTALL)
+# A text or a bracket. A text that is not closed ends with the file, or each of its quotes would be tried in turn.
+_TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
 
 
 def read_json(path: Path, way_out: object, at_most: int = JSON_AT_MOST) -> Any:

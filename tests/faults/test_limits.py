@@ -229,6 +229,8 @@ NO_JSON = {
     "deep": 5000 * "[" + 5000 * "]",
     "deep in a key": '{"a":' * 40 + "1" + "}" * 40,
     "unclosed and deep": 100_000 * '{"a":[',
+    "unclosed text": 40 * "[" + 200_000 * '\\"',  # hours, where each quote is tried in turn
+    "a text cut in the middle": '[["' + 40 * "[" + "\\",
     "NaN": "[NaN]",
     "minus infinity": "[-Infinity]",
     "too large": "[1e999]",
