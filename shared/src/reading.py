@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import safetensors
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from ddpm_shared.errors import UserError
 
@@ -84,6 +84,10 @@ def refusing(message: Callable[[str], str]) -> Iterator[None]:
 def _reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
+    if isinstance(error, UnidentifiedImageError):  # its text names an object of ours and where that is in memory
+        return "it begins as no such file does"
+    if isinstance(error, KeyError):
+        return one_line(f"it lacks {error}")
     text = error.args[0] if error.args and isinstance(error.args[0], str) else str(error)
     first = next((line for line in text.splitlines() if line.strip()), "")
     return one_line(first or type(error).__name__)
