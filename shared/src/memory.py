@@ -139,8 +139,9 @@ def _process_limits() -> list[int]:
 def out_of_memory(error: BaseException) -> UserError | None:
     """What to tell the user if `error` says that memory ran out, of whichever library it is; None if it does not."""
     text = re.sub(r"^\{\{.*?\}\} ", "", str(error).strip()).partition("\n")[0]  # without TensorFlow's name of a node
-    is_one = EXCEPTIONS & {kind.__name__ for kind in type(error).__mro__}
-    if not is_one and not (isinstance(error, Exception) and any(phrase in str(error).lower() for phrase in PHRASES)):
+    by_name = EXCEPTIONS & {kind.__name__ for kind in type(error).__mro__}
+    by_text = isinstance(error, Exception) and any(phrase in str(error).lower() for phrase in PHRASES)
+    if isinstance(error, UserError) or not (by_name or by_text):
         return None
     said = f" ({text if len(text) <= 150 else text[:147] + '...'})" if text else ""
     return UserError(
