@@ -2,14 +2,19 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
-PYTHON ?= python3
-VENV ?= .venv
+# These are set on the command line of make. Variables of the shell of the same names are somebody else's.
+PYTHON = python3
+VENV = .venv
 # What `make setup` installs; EXTRAS=torch,dev leaves TensorFlow out, and its tests are skipped.
-EXTRAS ?= torch,tensorflow,notebooks,dev
+EXTRAS = torch,tensorflow,notebooks,dev
 # A first run on a fresh Linux machine takes the small CPU build of PyTorch with
 #   make setup PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu"
-PIP_ARGS ?=
-ARGS ?=
+PIP_ARGS =
+ARGS =
+RUN =
+RUNS =
+# So are these, which would change what Python does; shared/src/surroundings.py sees to those of the libraries.
+unexport BASH_ENV PYTHONHOME PYTHONINSPECT PYTHONOPTIMIZE PYTHONWARNINGS VIRTUAL_ENV
 
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed

@@ -429,7 +429,7 @@ def test_a_run_gets_a_folder_of_its_framework_and_preset(framework):
         (["--epochs", "0"], "--epochs 0: must be 1 or more"),
         (["--epochs", "many"], "--epochs: invalid literal for int() with base 10: 'many'"),
         (["--precision", "fp8"], "invalid choice 'fp8' for argument '--precision'"),
-        (["--preset"], "argument --preset: expected one argument"),
+        (["--preset"], "Missing value for argument '--preset'"),
         (["--preset", "tiny", "--base-channels", "9"], "--base-channels 9: must be even, 4 or more"),
         (["--seed=-1"], "--seed -1: must be 0 or more"),
     ],

@@ -8,6 +8,8 @@ import contextlib
 import hashlib
 import os
 import re
+import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -26,7 +28,7 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError
 from tqdm import tqdm
 
 from ddpm_course.explore import BUILDING
-from ddpm_shared import command_line, files, surroundings
+from ddpm_shared import command_line, files, stopping, surroundings
 from ddpm_shared.errors import UserError, choice
 from ddpm_shared.frameworks import FRAMEWORKS
 
@@ -110,8 +112,6 @@ def execute(notebook: Any, name: str, folder: Path) -> None:
     Raises:
         UserError: a cell stops with an error, or takes too long.
     """
-    # This Python, and not what the user may have installed under the name of python3.
-    kernels = KernelSpecManager(kernel_dirs=[])
     client = NotebookClient(
         notebook,
         timeout=SECONDS_A_CELL,
@@ -120,7 +120,7 @@ def execute(notebook: Any, name: str, folder: Path) -> None:
         extra_arguments=["--IPKernelApp.log_level=ERROR"],  # or it warns that the cells' code could be overheard
         resources={"metadata": {"path": str(folder)}},
     )
-    client.km = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=kernels)
+    client.km = _kernel()
     with _own_folders() as own, tqdm(total=len(notebook.cells), desc=name, unit="cell", leave=False) as bar:
         client.on_cell_complete = lambda cell, cell_index: bar.update(1)
         try:
@@ -133,10 +133,26 @@ def execute(notebook: Any, name: str, folder: Path) -> None:
             ) from None
 
 
+def _kernel() -> AsyncKernelManager:
+    """A kernel of this Python, and not of what the user may have installed under the name of python3."""
+    kernel = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=KernelSpecManager(kernel_dirs=[]))
+    handlers = {number: signal.getsignal(number) for number in stopping.signals()}
+    start = kernel.start_kernel
+
+    async def start_kernel(**options: Any) -> None:
+        for number, handler in handlers.items():  # nbclient's, set just before, end in an error of its own
+            signal.signal(number, handler)
+        await start(**options)
+
+    kernel.start_kernel = start_kernel
+    return kernel
+
+
 @contextlib.contextmanager
 def _own_folders() -> Iterator[dict[str, str]]:
     """An environment in which Jupyter, IPython and matplotlib find none of the user's files, while it lasts."""
     with tempfile.TemporaryDirectory(prefix="ddpm-duet-") as folder:
+        stopping.on_the_way_out(lambda: shutil.rmtree(folder, ignore_errors=True))
         own = {name: os.path.join(folder, name) for name in ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR")}
         own |= {"JUPYTER_DATA_DIR": folder, "MPLCONFIGDIR": str(files.cache_dir("matplotlib"))}
         before = dict(os.environ)

@@ -32,6 +32,8 @@ PHRASES = (
     "status_alloc_failed",
     "size calculation overflowed",
 )
+# Of oneDNN, which computes PyTorch's convolutions; what it does not support is "a primitive descriptor".
+TEXTS = ("could not create a primitive", "could not execute a primitive")
 
 
 def require_room_to_train(config: Config) -> None:
@@ -140,8 +142,8 @@ def out_of_memory(error: BaseException) -> UserError | None:
     """What to tell the user if `error` says that memory ran out, of whichever library it is; None if it does not."""
     text = re.sub(r"^\{\{.*?\}\} ", "", str(error).strip()).partition("\n")[0]  # without TensorFlow's name of a node
     by_name = EXCEPTIONS & {kind.__name__ for kind in type(error).__mro__}
-    by_text = isinstance(error, Exception) and any(phrase in str(error).lower() for phrase in PHRASES)
-    if isinstance(error, UserError) or not (by_name or by_text):
+    by_text = text in TEXTS or any(phrase in str(error).lower() for phrase in PHRASES)
+    if isinstance(error, UserError) or not isinstance(error, Exception) or not (by_name or by_text):
         return None
     said = f" ({text if len(text) <= 150 else text[:147] + '...'})" if text else ""
     return UserError(

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import safetensors
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from ddpm_shared.errors import UserError
 
@@ -84,6 +84,10 @@ def refusing(message: Callable[[str], str]) -> Iterator[None]:
 def _reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
+    if isinstance(error, UnidentifiedImageError):  # its text names an object of ours and where that is in memory
+        return "it begins as no such file does"
+    if isinstance(error, KeyError):
+        return one_line(f"it lacks {error}")
     text = error.args[0] if error.args and isinstance(error.args[0], str) else str(error)
     first = next((line for line in text.splitlines() if line.strip()), "")
     return one_line(first or type(error).__name__)
@@ -131,7 +135,7 @@ def read_bytes(path: Path, way_out: object, at_most: int) -> bytes:
 
 
 def memory() -> int:
-    """Bytes of this machine's memory: no file that is larger can be read as a whole."""
+    """Bytes of this machine's memory."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, OSError, ValueError):  # not on this system
@@ -140,7 +144,8 @@ def memory() -> int:
 
 # --- JSON ---------------------------------------------------------------------------------------------------
 
-_TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{}]', re.DOTALL)
+# A text or a bracket. A text that is not closed ends with the file, or each of its quotes would be tried in turn.
+_TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
 
 
 def read_json(path: Path, way_out: object, at_most: int = JSON_AT_MOST) -> Any:

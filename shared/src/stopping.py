@@ -36,8 +36,9 @@ def at_once() -> None:
                     undo()
             with contextlib.suppress(Exception):
                 sys.stdout.flush()
+            bars = getattr(getattr(sys.modules.get("tqdm"), "tqdm", None), "_instances", ())
             with contextlib.suppress(OSError):
-                os.write(terminal, b"interrupted\n")
+                os.write(terminal, b"\n" * bool(bars) + b"interrupted\n")  # a bar leaves its line open
         os._exit(128 + number)
 
     for number in signals():

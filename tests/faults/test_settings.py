@@ -68,11 +68,11 @@ HOSTILE = {
 KERAS_JSON = {"floatx": "float16", "epsilon": 0.01, "backend": "torch", "image_data_format": "channels_first"}
 
 
-def drawn(name: str, out: Path, **environment: str) -> bytes:
+def drawn(name: str, out: Path, redirections: str = "", **environment: str) -> bytes:
     """The images that a command draws."""
     argv = ["--num-images", "2", "--steps", "2", "--threads", "1", "--out", str(out)]
     done = subprocess.run(
-        [sys.executable, "-m", f"ddpm_{name}.inference", *argv],
+        ["bash", "-c", f'"$@" {redirections}', "bash", sys.executable, "-m", f"ddpm_{name}.inference", *argv],
         env=os.environ | environment,
         capture_output=True,
         timeout=120,
@@ -90,7 +90,9 @@ def test_settings_of_other_programs_change_no_pixel(tmp_path: Path, name: str) -
     pytest.importorskip({"torch": "torch", "tf": "tensorflow"}[name])
     (tmp_path / "keras.json").write_text(json.dumps(KERAS_JSON), "utf-8")
     hostile = HOSTILE[name] | HOSTILE["both"] | {"KERAS_HOME": str(tmp_path), "HOME": "/nonexistent"}
-    assert drawn(name, tmp_path / "a", **hostile) == drawn(name, tmp_path / "b")
+    # TensorFlow writes to the number of stderr, so here is nobody to read that either.
+    closed = "<&- >&- 2>&-" if name == "tf" else ""
+    assert drawn(name, tmp_path / "a", closed, **hostile) == drawn(name, tmp_path / "b")
 
 
 def in_a_command(lines: str, cwd: Path | None = None, **environment: str) -> "subprocess.CompletedProcess[str]":
@@ -177,6 +179,51 @@ def test_keras_with_another_framework_is_one_sentence() -> None:
     assert done.stderr.splitlines()[-1].endswith(
         "Keras is here already, with jax below it: import ddpm_tf before it, or set KERAS_BACKEND=tensorflow"
     )
+
+
+# --- Notebooks ----------------------------------------------------------------------------------------------
+
+NOTEBOOK = """# %%
+FRAMEWORK = "torch"
+
+# %%
+import matplotlib
+print("ours", matplotlib.rcParams["text.usetex"])
+"""
+
+
+def test_notebooks_are_executed_without_anybody_s_settings(tmp_path: Path) -> None:
+    """Otherwise the saved notebooks show what one user's Jupyter does, or another kernel's packages."""
+    theirs = {
+        "data/kernels/python3/kernel.json": '{"argv": ["false"], "display_name": "theirs", "language": "python"}',
+        "ipython/profile_default/startup/00.py": "print('theirs')",
+        "ipython/profile_default/ipython_config.py": "c.InteractiveShellApp.exec_lines = ['print(\"theirs\")']",
+        "startup.py": "print('theirs')",
+        "matplotlib/matplotlibrc": "text.usetex: True",
+        "notebooks/00_tiny.py": NOTEBOOK,
+    }
+    for name, content in theirs.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(content, "utf-8")
+    hostile = {
+        "HOME": "/nonexistent",
+        "IPYTHONDIR": str(tmp_path / "ipython"),
+        "JUPYTER_DATA_DIR": str(tmp_path / "data"),
+        "JUPYTER_PATH": str(tmp_path / "data"),
+        "JUPYTER_RUNTIME_DIR": "/nonexistent",
+        "MPLBACKEND": "nonsense",
+        "MPLCONFIGDIR": str(tmp_path / "matplotlib"),
+        "NBFORMAT_VALIDATOR": "nonsense",
+        "PYTHONSTARTUP": str(tmp_path / "startup.py"),
+        "PYZMQ_BACKEND": "nonsense",
+    }
+    folder = tmp_path / "notebooks"
+    lines = f"from pathlib import Path\nfrom ddpm_course import build\nbuild.FOLDER = Path({str(folder)!r})\n"
+    done = in_a_command(f"{lines}build.build(build.Options((), ('torch',), {str(folder)!r}))", **hostile)
+    assert done.returncode == 0, done.stderr
+    saved = (folder / "00_tiny.ipynb").read_text("utf-8")
+    assert "ours False" in saved
+    assert "theirs" not in saved
 
 
 # --- git ----------------------------------------------------------------------------------------------------

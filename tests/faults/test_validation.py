@@ -1,5 +1,6 @@
 """One validator: what the types say is what is read."""
 
+import ast
 import copy
 import json
 import subprocess
@@ -102,3 +103,29 @@ def test_help_does_not_wait_for_the_validator() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "True", "False"]
+
+
+# Calls that read foreign content, and the files that may make them: readers, and what was checked before.
+CALLS = {
+    "json.loads": {"validation.py", "config/__init__.py"},  # schemas of the package; what json.dumps just made
+    "json.load": set(),
+    "np.load": set(),
+    "zipfile.ZipFile": {"npz.py"},
+    "Image.open": {"pictures.py", "demo/page.py"},  # the page shows what pictures.read_gif read
+    "safetensors.safe_open": set(),
+    "safetensors.deserialize": {"records/tensor_file.py"},
+    "safetensors.numpy.load_file": set(),
+    "gzip.open": set(),
+    "pickle.load": set(),
+}
+
+
+def test_foreign_content_is_read_in_few_places() -> None:
+    """Otherwise the next reader forgets what the others have learned about damaged files."""
+    package = Path(validation.__file__).parent
+    found: dict[str, set[str]] = {call: set() for call in CALLS}
+    for path in package.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and (name := ast.unparse(node.func)) in CALLS:
+                found[name].add(path.relative_to(package).as_posix())
+    assert found == CALLS

@@ -70,9 +70,9 @@ def parse(framework: str, argv: Sequence[str] | None) -> BitsPlan:
     require(stride <= timesteps, "--stride", stride, f"{loaded.path} was trained with {timesteps} steps only")
     terms = 2 * 8 * number * -(-timesteps // stride)  # in float64, and their copy with the last batch
     memory.require_room_to_draw(config, command.batch_size, number, terms)
-    out = results_folder(framework, command, "bits-per-dim", "bits_per_dim.json")
     train, test = load_data(command, config)
     other_data = train.sha256 != loaded.dataset_sha256
+    out = results_folder(framework, command, "bits-per-dim", "bits_per_dim.json")
     return BitsPlan(framework, command, loaded, config, prefix, out, test, other_data)
 
 

@@ -83,8 +83,8 @@ def parse(framework: str, argv: Sequence[str] | None) -> InversionPlan:
         loaded.path,
         "its process ends in pure noise, and that step has no inverse; take one trained without --zero-terminal-snr",
     )
-    out = results_folder(framework, command, "inversion", "inversion.json")
     _, test = load_data(command, config)
+    out = results_folder(framework, command, "inversion", "inversion.json")
     return InversionPlan(framework, command, loaded, config, prefix, out, test)
 
 

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from ddpm_shared import claims, datasets, machine, memory
 from ddpm_shared import config as configs
 from ddpm_shared.batches import Prefetcher
-from ddpm_shared.command_line import parse_flags
+from ddpm_shared.command_line import parse_flags, require_words
 from ddpm_shared.commands.epoch_end import make_judge
 from ddpm_shared.commands.learner import Learner
 from ddpm_shared.commands.training_loop import TrainingLoop
@@ -78,11 +78,13 @@ def parse(framework: str, argv: Sequence[str] | None) -> TrainPlan:
         UserError: a value that is wrong or does not fit the others or the resumed run.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    require_words(arguments)
     # The values that the flags override come from files that flags name, so these flags are read first.
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    first.add_argument("--preset")
-    first.add_argument("--config")
-    first.add_argument("--run-dir", "--run_dir")  # tyro takes either spelling
+    # nargs="?": that a value is missing, parse_flags will say.
+    first.add_argument("--preset", nargs="?")
+    first.add_argument("--config", nargs="?")
+    first.add_argument("--run-dir", "--run_dir", nargs="?")  # tyro takes either spelling
     first.add_argument("--resume", nargs="?", const="latest")
     known, _ = first.parse_known_args(arguments)
     for index, argument in enumerate(arguments):
@@ -129,8 +131,6 @@ def _source(framework: str, resume: str | None, run_dir: str | None) -> Path | N
     """What --resume names: a run folder or a checkpoint file; None without --resume."""
     if resume is None:
         return None
-    for flag_name, value in (("--resume", resume), ("--run-dir", run_dir)):
-        require(value != "", flag_name, "''", "name a folder, or leave out the flag")
     if resume != "latest":
         return Path(resume)
     return Path(run_dir) if run_dir else folders.folder_to_resume(framework)

@@ -7,6 +7,7 @@ that makes x_0 of pixels. The header's metadata holds a JSON object with `format
 no codec and no checksum, and is read as pixels.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -101,7 +102,8 @@ def load(path: str | Path, prefixes: tuple[str, ...] = PREFIXES) -> Checkpoint:
     if unverified and not _said:
         _said.append(path)
         note = f"{name_of(path)} has no checksum (format {unverified}): it cannot be checked for damage"
-        print(note, file=sys.stderr)
+        with contextlib.suppress(OSError, ValueError):  # nobody may be there to read it
+            print(note, file=sys.stderr)
     return loaded
 
 
