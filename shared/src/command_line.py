@@ -1,6 +1,7 @@
 """Command lines: flags from dataclasses, and one clear sentence for every bad input."""
 
 import contextlib
+import errno
 import io
 import itertools
 import os
@@ -12,7 +13,7 @@ from typing import Any, NoReturn, TypeVar
 
 import tyro
 
-from ddpm_shared import machine, memory, output, stopping
+from ddpm_shared import machine, memory, output, reading, stopping
 from ddpm_shared.errors import UserError
 
 T = TypeVar("T")
@@ -44,8 +45,9 @@ def _exit_code(main: Callable[[], int]) -> int:
         if isinstance(error, UserError):
             return _say(f"error: {error}", 2)
         if isinstance(error, OSError):
-            place = f" ({error.filename})" if error.filename else ""
-            return _say(f"error: {error.strerror or error}{place}: free space or correct the path, and run again", 1)
+            place = f" ({reading.name_of(error.filename)})" if error.filename else ""
+            sentence = f"error: {error.strerror or error}{place}: free space or correct the path, and run again"
+            return _say(sentence, 2 if error.errno == errno.ENAMETOOLONG else 1)
         raise
 
 
