@@ -37,6 +37,7 @@ FOREIGN = {
     "ONEDNN_": "the same, under its new name",
     "MKL_": "MKL: other kernels, logs among the output",
     "KMP_": "Intel's OpenMP",
+    "GOMP_": "GNU's OpenMP; with a GOMP_CPU_AFFINITY that it does not know, PyTorch waits for ever",
     "OMP_": "OpenMP: how many threads share a sum, and in which order",
     "OPENBLAS_": "NumPy's linear algebra: kernels of another processor",
     "NVIDIA_TF32_OVERRIDE": "cuBLAS: other roundings",
