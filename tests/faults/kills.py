@@ -75,14 +75,14 @@ def _killed_or_ended(framework: str, folder: Path, number: random.Random, campai
     """Start or continue the run and kill it; True if it had ended before."""
     process = _start(framework, *_next_command(folder))
     log = folder / "metrics.jsonl"
-    size = log.stat().st_size if log.exists() else 0
+    size = _size(log)
     kind = number.random()
     deadline = time.monotonic() + number.uniform(0, STARTING) if kind < EARLY else float("inf")
     while process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.001)
         if kind > 1 - WRITING and any(folder.glob("checkpoints/.*.tmp")):
             break
-        if deadline == float("inf") and log.exists() and log.stat().st_size > size:  # the steps have begun
+        if deadline == float("inf") and _size(log) > size:  # the steps have begun
             deadline = time.monotonic() + number.uniform(0, RUNNING)
     ended = process.poll() is not None
     process.kill()
@@ -94,6 +94,13 @@ def _killed_or_ended(framework: str, folder: Path, number: random.Random, campai
         campaign.moments[_moment(folder)] += 1
         campaign.faults += damages(folder)
     return ended
+
+
+def _size(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except FileNotFoundError:  # not yet there, or just set aside
+        return 0
 
 
 def _moment(folder: Path) -> str:
