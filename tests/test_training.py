@@ -26,6 +26,7 @@ from numpy.testing import assert_allclose
 from PIL import Image
 
 from ddpm_shared import compare, datasets, files, images
+from ddpm_shared.batches import training_batch
 from ddpm_shared.commands import epoch_end, interruption, training_loop
 from ddpm_shared.commands import train as train_command
 from ddpm_shared.config.sampling import QUICK
@@ -268,6 +269,49 @@ def test_the_other_framework_goes_on_with_a_run(both, finished, first):
             [record[key] for record in theirs[kind]],
             rtol=CROSS_FRAMEWORK,
         )
+
+
+def breakable(tree, function):
+    """The function, which takes a tensor as its third argument, and what to call to have it fail from then on.
+
+    It fails as a lack of memory does: in TensorFlow while the graph runs, not while it is made.
+    """
+    if tree.name == "torch":
+        broken = []
+
+        def may_fail(*arguments):
+            if broken:
+                raise RuntimeError("broken")
+            return function(*arguments)
+
+        return may_fail, lambda: broken.append(True)
+    tf = pytest.importorskip("tensorflow")
+    sound = tf.Variable(True)
+
+    def may_fail_in_the_graph(first, second, third, *more):
+        with tf.control_dependencies([tf.debugging.Assert(sound, ["broken"])]):
+            third = tf.identity(third)
+        return function(first, second, third, *more)
+
+    return may_fail_in_the_graph, lambda: sound.assign(False)
+
+
+@pytest.mark.parametrize(("part", "whole"), [("training_loss", True), ("update_ema", False)])
+def test_a_state_is_whole_unless_a_step_was_changing_it(tree, data, monkeypatch, part, whole):
+    """Otherwise half of an update is saved as a state, or a lack of memory costs all steps since the last checkpoint."""
+    function, fail = breakable(tree, getattr(tree.learner, part))
+    monkeypatch.setattr(tree.learner, part, function)
+    config = train_command.parse(tree.framework, FLAGS).config
+    learner = tree.learner.Learner(config, STEPS)
+    learner.train_step(training_batch(data[0], config, 0), 0)
+    before = {name: value.copy() for name, value in learner.tensors().items()}
+    assert learner.whole
+    fail()
+    with pytest.raises(Exception, match="broken"):
+        learner.train_step(training_batch(data[0], config, 1), 1)
+    assert learner.whole == whole
+    if whole:
+        assert_same_state(learner.tensors(), before)
 
 
 def test_a_run_that_diverges_fails_with_a_hint(tree, tmp_path, capfd):

@@ -37,7 +37,7 @@ FOREIGN = {
     "ONEDNN_": "the same, under its new name",
     "MKL_": "MKL: other kernels, logs among the output",
     "KMP_": "Intel's OpenMP",
-    "GOMP_": "GNU's OpenMP; with a GOMP_CPU_AFFINITY that it does not know, PyTorch waits for ever",
+    "GOMP_": "GNU OpenMP: placement of threads; with a value that it does not know, nothing ends",
     "OMP_": "OpenMP: how many threads share a sum, and in which order",
     "OPENBLAS_": "NumPy's linear algebra: kernels of another processor",
     "NVIDIA_TF32_OVERRIDE": "cuBLAS: other roundings",
