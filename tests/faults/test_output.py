@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 LIST = [sys.executable, "-m", "ddpm_shared.datasets", "--dataset", "fashion-mnist-10k"]
-TRAIN = "--preset tiny --dataset fashion-mnist-10k --max-steps 3 --validation-images 128 --sample-every 0 --threads 1"
+TRAIN = "--preset tiny --base-channels 4 --channel-mults 1 --dataset fashion-mnist-10k --batch-size 4"
+TRAIN += " --max-steps 3 --validation-images 4 --sample-every 0 --threads 1"
 HARD = "Fréchet ± ▏█ 日本 \udce9"
 # Prints what many code pages cannot show, shows a bar, and fails in a way of its own.
 PRINTS = f"""

@@ -10,7 +10,7 @@ import numpy as np
 
 from ddpm_parity.quantities import Arrays, Measure, Quantity, of_the_largest, pixels
 from ddpm_parity.sides import Array, Side
-from ddpm_parity.tolerances import CHAIN, FEW_STEPS, GRID_OF_4, GRID_OF_13, Tolerance
+from ddpm_parity.tolerances import CHAIN, FEW_STEPS, GRID_OF_2, GRID_OF_13, Tolerance
 from ddpm_shared import streams
 from ddpm_shared.config import Config
 from ddpm_shared.config.sampling import SAMPLER_FACTS, Draw, Sampling
@@ -25,7 +25,7 @@ from ddpm_shared.records import checkpoint
 # --warmup-steps 200 --learning-rate-decay none".
 TRAINED = Path(__file__).with_name("trained.safetensors")
 SEED = 5
-GRIDS = {4: GRID_OF_4, 13: GRID_OF_13}  # images -> tolerance
+GRIDS = {2: GRID_OF_2, 13: GRID_OF_13}  # images -> tolerance
 FEW = [Sampling(name, 10, spacing="linspace") for name in SAMPLER_FACTS] + [Sampling("ddim", 10, eta=0.7)]
 
 
@@ -73,7 +73,7 @@ def _drawn(side: Side, path: Path, images: int, sampling: Sampling) -> dict[str,
     return {"x_0": side.array(last["x_0"]), "grid": grid}
 
 
-def quantities(path: Path = TRAINED, images: int = 4) -> list[Quantity]:
+def quantities(path: Path = TRAINED, images: int = 2) -> list[Quantity]:
     """The chain of the paper from the checkpoint at `path`."""
 
     def part(name: str, tolerance: Tolerance, measure: Measure) -> Quantity:
@@ -81,7 +81,7 @@ def quantities(path: Path = TRAINED, images: int = 4) -> list[Quantity]:
             return {name: side.keep(("chain", path, images), lambda: _drawn(side, path, images, Sampling()))[name]}
 
         label = f"ancestral chain of {images} images: {name}"
-        return Quantity("sampling", label, compute, tolerance, measure, slow=images > 4)
+        return Quantity("sampling", label, compute, tolerance, measure, slow=images > 2)
 
     return [part("x_0", CHAIN, of_the_largest), part("grid", GRIDS[images], pixels)]
 

@@ -85,9 +85,9 @@ MOMENTS = Tolerance(fp64=1e-11, fp32=3e-3)
 CHAIN = Tolerance(fp64=5e-12, fp32=3e-4)
 # 4.3e-13 and 1.5e-4 (plms): solvers that work on eps divide its rounding by sqrt(alphas_cumprod), 0.006 at first.
 FEW_STEPS = Tolerance(fp64=5e-12, fp32=1e-3)
-# The share of pixels one grey level apart: four of 4 * 28 * 28, five of 13 * 28 * 28. 0; 1 and 2 pixels in float32,
+# The share of pixels one grey level apart: two of 2 * 28 * 28, five of 13 * 28 * 28. 0; 1 and 2 pixels in float32,
 # where the gaps of x_0, times 127.5 levels, add up to 0.6 pixels that are expected to cross an edge between two levels.
-GRID_OF_4 = Tolerance(fp64=0.0, fp32=1.28e-3)
+GRID_OF_2 = Tolerance(fp64=0.0, fp32=1.28e-3)
 GRID_OF_13 = Tolerance(fp64=0.0, fp32=5e-4)
 # Elementwise. 1.6e-15 and 1.8e-7: one formula of one constant, the last alphas_cumprod.
 PRIOR = Tolerance(fp64=1e-13, fp32=1e-6)
