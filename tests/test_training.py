@@ -298,7 +298,7 @@ def breakable(tree, function):
 
 @pytest.mark.parametrize(("part", "whole"), [("training_loss", True), ("update_ema", False)])
 def test_a_state_is_whole_unless_a_step_was_changing_it(tree, data, monkeypatch, part, whole):
-    """Otherwise half of an update is saved as a state, or a lack of memory costs the steps since the last checkpoint."""
+    """Otherwise half of an update is saved as a state, or too little memory costs the steps since a checkpoint."""
     function, fail = breakable(tree, getattr(tree.learner, part))
     monkeypatch.setattr(tree.learner, part, function)
     config = train_command.parse(tree.framework, FLAGS).config
