@@ -8,8 +8,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from ddpm_shared import datasets
-from ddpm_shared.records import checkpoint
-from ddpm_shared.records import folder as run_folders
+from ddpm_shared.commands import train as train_command
 
 FLAGS = [
     *("--preset", "tiny", "--base-channels", "8", "--channel-mults", "1", "--num-groups", "4"),
@@ -58,10 +57,9 @@ def test_both_frameworks_learn_draw_and_bound_the_same(both, tmp_path, objective
     assert_allclose(bits[0], bits[1], rtol=1e-7)
 
 
-def test_the_learned_variance_has_channels_of_its_own(tree, tmp_path):
+def test_the_learned_variance_has_channels_of_its_own(tree, tmp_path, monkeypatch):
     """Otherwise the network's image doubles as its variance."""
+    monkeypatch.chdir(tmp_path)
     for variance, channels in (("fixed_small", 1), ("learned_range", 2)):
-        run = tmp_path / variance
-        assert tree.train.main([*FLAGS, "--variance", variance, "--run-dir", str(run)]) == 0
-        loaded = checkpoint.load(run_folders.latest_checkpoint(run))
-        assert loaded.tensors["model/conv_out.bias"].shape == (channels,)
+        config = train_command.parse(tree.framework, [*FLAGS, "--variance", variance]).config
+        assert tree.learner.Learner(config, 1).tensors()["model/conv_out.bias"].shape == (channels,)
