@@ -5,18 +5,26 @@ step: learner.py.
 """
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from ddpm_shared import command_line
 from ddpm_shared.commands import train
-from ddpm_torch.config import FRAMEWORK
+from ddpm_torch.config import FRAMEWORK, Config
+
+if TYPE_CHECKING:
+    from ddpm_torch.learner import Learner
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The training command line. Returns the exit code; raises UserError for bad input."""
-    plan = train.parse(FRAMEWORK, argv)
-    from ddpm_torch.learner import Learner  # not before the flags are read: the framework takes seconds
+    return train.run(train.parse(FRAMEWORK, argv), make_learner)
 
-    return train.run(plan, Learner)
+
+def make_learner(config: Config, num_steps: int) -> "Learner":
+    """The Learner of a run of `num_steps` steps, imported once flags and data are read: the framework takes seconds."""
+    from ddpm_torch.learner import Learner
+
+    return Learner(config, num_steps)
 
 
 if __name__ == "__main__":

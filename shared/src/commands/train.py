@@ -13,7 +13,7 @@ from typing import Annotated
 
 from tqdm import tqdm
 
-from ddpm_shared import claims, datasets, machine, memory
+from ddpm_shared import claims, datasets, files, machine, memory
 from ddpm_shared import config as configs
 from ddpm_shared.batches import Prefetcher
 from ddpm_shared.command_line import parse_flags, require_words
@@ -199,6 +199,8 @@ def _train(plan: TrainPlan, make_learner: Callable[[Config, int], Learner]) -> i
     if plan.minutes:
         learner = make_learner(config, config.training.num_steps(len(train_split.images)))
         config = with_length(plan.minutes, config, learner, train_split)
+    if not plan.resumed:  # before the framework is imported: a run that is killed while it starts can be resumed
+        files.write_json(plan.folder / "config.json", configs.to_dict(config))
     settings, num_images = config.training, len(train_split.images)
     # The judge comes first: it computes features of all real images, which takes a while, and may refuse.
     judge = make_judge(train_split, test_split, settings.evaluate_images) if settings.evaluate_every else None

@@ -106,8 +106,10 @@ class Run:
             file.unlink(missing_ok=True)
 
     def _set_log_aside(self) -> None:
-        """Rename metrics.jsonl to metrics.jsonl.1 or the next free number."""
-        if self.log.exists():
+        """Rename metrics.jsonl to metrics.jsonl.1 or the next free number; one without a step is removed."""
+        if self.log.exists() and b'"event": "step"' not in self.log.read_bytes():
+            self.log.unlink()
+        elif self.log.exists():
             aside = (self.log.with_name(f"{self.log.name}.{number}") for number in itertools.count(1))
             self.log.rename(next(path for path in aside if not path.exists()))
 
