@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The training command line. Returns the exit code; raises UserError for bad input."""
-    return train.run(train.parse(FRAMEWORK, argv), make_learner)
+    return train.run(train.parse(FRAMEWORK, argv), _make_learner)
 
 
-def make_learner(config: Config, num_steps: int) -> "Learner":
+def _make_learner(config: Config, num_steps: int) -> "Learner":
     """The Learner of a run of `num_steps` steps, imported once flags and data are read: the framework takes seconds."""
     from ddpm_tf.learner import Learner
 

@@ -22,7 +22,8 @@ from ddpm_shared.records import checkpoint
 from ddpm_shared.records import folder as run_folders
 
 SETTINGS = (
-    *("--preset", "tiny", "--dataset", "fashion-mnist-10k", "--batch-size", "8", "--max-steps", "40"),
+    *("--preset", "tiny", "--base-channels", "8", "--channel-mults", "1", "--num-groups", "2"),
+    *("--dataset", "fashion-mnist-10k", "--batch-size", "8", "--max-steps", "40"),
     *("--checkpoint-every", "4", "--keep-checkpoints", "2", "--validation-images", "64"),
     *("--sample-every", "1", "--sample-images", "2", "--threads", "1"),
 )

@@ -199,11 +199,11 @@ def _train(plan: TrainPlan, make_learner: Callable[[Config, int], Learner]) -> i
     if plan.minutes:
         learner = make_learner(config, config.training.num_steps(len(train_split.images)))
         config = with_length(plan.minutes, config, learner, train_split)
-    if not plan.resumed:  # before the framework is imported: a run that is killed while it starts can be resumed
-        files.write_json(plan.folder / "config.json", configs.to_dict(config))
     settings, num_images = config.training, len(train_split.images)
     # The judge comes first: it computes features of all real images, which takes a while, and may refuse.
     judge = make_judge(train_split, test_split, settings.evaluate_images) if settings.evaluate_every else None
+    if not plan.resumed:  # before the framework is imported: a run that is killed while it starts can be resumed
+        files.write_json(plan.folder / "config.json", configs.to_dict(config))
     learner = make_learner(config, settings.num_steps(num_images))
     if plan.resumed:
         learner.load(plan.resumed)
