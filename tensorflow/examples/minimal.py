@@ -30,7 +30,7 @@ def main(steps: int = 1000, timesteps: int = 1000, out: Path = Path("minimal-ten
         return data.to_tensor(random.standard_normal((count, 28, 28, 1), np.float32))  # [B, 28, 28, 1]
 
     # 2. Training, algorithm 1 of the paper: predict the noise in a corrupted image. As a graph: Keras is slow without.
-    @tf.function
+    @tf.function(autograph=False)
     def train_step(x_0: tf.Tensor, t: tf.Tensor, eps: tf.Tensor) -> tf.Tensor:
         with tf.GradientTape() as tape:
             loss = diffusion_loss(schedule, network, x_0, t, eps)
@@ -47,7 +47,7 @@ def main(steps: int = 1000, timesteps: int = 1000, out: Path = Path("minimal-ten
             print(f"step {step} of {steps}: loss {losses[-1]:.4f}", flush=True)
 
     # 3. Sampling, algorithm 2: from noise, one step after the other towards an image.
-    x, sample_step = noise(16), tf.function(lambda x, t, z: p_sample(schedule, network, x, t, z))
+    x, sample_step = noise(16), tf.function(lambda *given: p_sample(schedule, network, *given), autograph=False)
     for t in reversed(range(timesteps)):
         x = sample_step(x, tf.fill([16], tf.constant(t, tf.int64)), noise(16))
     images.write_png(out, images.grid(data.to_pixels(x)))
