@@ -34,25 +34,26 @@ def claim(folder: Path) -> None:
     """
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file: choose another folder")
-    if not try_claim(folder):
-        raise UserError(f"another process is writing to {folder}: wait until it ends, or choose another folder")
-
-
-def try_claim(folder: Path) -> bool:
-    """As `claim`; False if another process writes to the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder.resolve()
     if path in _held:
-        return True
-    lock = FileLock(path / LOCK, blocking=False)
-    try:
-        lock.acquire()
-    except Timeout:
-        return False
+        return
+    lock = _locked(path / LOCK)
+    if lock is None:
+        raise UserError(f"another process is writing to {folder}: wait until it ends, or choose another folder")
     _held[path] = lock
     for place in (path, path / "checkpoints", path / "samples"):
         _remove_leftovers(place)
-    return True
+
+
+def _locked(file: Path, wait: bool = False) -> FileLock | None:
+    """A lock on `file`, which this process now holds; None if another process holds it and is not waited for."""
+    lock = FileLock(file, blocking=wait)
+    try:
+        lock.acquire()
+    except Timeout:
+        return None
+    return lock
 
 
 def _remove_leftovers(folder: Path, name: str = "*") -> None:
@@ -89,15 +90,15 @@ def writing(folder: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def in_turn(file: Path) -> Iterator[None]:
     """A context in which this process alone makes `file`, in a cache. Another process that makes it is waited for."""
-    lock = FileLock(file.with_name(f".{file.name}{LOCK}"))
+    key = file.with_name(f".{file.name}{LOCK}")
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):  # a folder in which nothing can be written: there is no turn to take
             file.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                lock.acquire(blocking=False)
-            except Timeout:
+            lock = _locked(key)
+            if lock is None:
                 print(f"waiting for another process that makes {file}", file=sys.stderr)
-                lock.acquire()
+                lock = _locked(key, wait=True)
+            assert lock is not None
             stack.callback(_free, lock)
             _remove_leftovers(file.parent, file.name)
         yield
@@ -120,15 +121,13 @@ def is_claimed(folder: Path) -> bool:
     path = folder.resolve()
     if path in _held or not (path / LOCK).is_file():
         return False
-    lock = FileLock(path / LOCK, blocking=False)
     try:
-        lock.acquire()
-    except Timeout:
-        return True
+        lock = _locked(path / LOCK)
     except OSError:  # a folder in which this process may not write
         return False
-    lock.release()
-    return False
+    if lock is not None:
+        lock.release()
+    return lock is None
 
 
 def _release_all() -> None:

@@ -10,7 +10,7 @@ from typing import Annotated
 import numpy as np
 from PIL import Image, ImageFilter
 
-from ddpm_shared import command_line, datasets, files, images, streams
+from ddpm_shared import claims, command_line, datasets, files, images, streams
 from ddpm_shared.config import RealImages, require
 from ddpm_shared.config.help import default_is
 from ddpm_shared.datasets import Split
@@ -116,9 +116,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     sets = corrupted(train, test, command.num_images)
     rows = table(Judge(train, test), sets)
     out = folder.claim_output(command.out, "corruptions", train.name)
-    files.write_json(out / "corruptions.json", {"reference": train.name, "rows": rows})
-    shown = np.concatenate([pixels[:: len(pixels) // SHOWN][:SHOWN] for pixels in sets.values()])
-    images.write_png(out / "corruptions.png", images.grid(shown, columns=SHOWN))
+    with claims.writing(out):
+        files.write_json(out / "corruptions.json", {"reference": train.name, "rows": rows})
+        shown = np.concatenate([pixels[:: len(pixels) // SHOWN][:SHOWN] for pixels in sets.values()])
+        images.write_png(out / "corruptions.png", images.grid(shown, columns=SHOWN))
     print(f"{markdown(rows)}\n\n{out / 'corruptions.json'}, {out / 'corruptions.png'}, a row for each")
     return 0
 

@@ -39,6 +39,7 @@ CODECS = ("pixels",)  # the kinds that this version knows
 FORMATS = {"ddpm-duet/1": "format_1", FORMAT: "format_2"}  # parts of checkpoint.schema.json
 PLACES = {"ddpm-duet/1": PREFIXES, FORMAT: (*PREFIXES, BUFFERS, CODEC)}  # of tensors, by format
 NAMES = {"float16": "F16", "float32": "F32", "float64": "F64"}  # of number formats, NumPy's and safetensors'
+STEP_FILE = re.compile(r"step_(\d+)\.safetensors")  # the name of a run's checkpoint
 MOST_IMAGES = 10**8  # in a data set, far more than any here: so many steps an epoch has at most
 
 _said: list[Path] = []  # the file of which this process said that it has no checksum: one line is enough
@@ -109,7 +110,7 @@ def load(path: str | Path, prefixes: tuple[str, ...] = PREFIXES) -> Checkpoint:
 
 def newest_whole(folder: Path, besides: Collection[Path] = ()) -> Path | None:
     """The newest whole checkpoint step_<step>.safetensors of a folder, by its number, `besides` left out; or None."""
-    names = ((re.fullmatch(r"step_(\d+)\.safetensors", path.name), path) for path in folder.glob("step_*.safetensors"))
+    names = ((STEP_FILE.fullmatch(path.name), path) for path in folder.glob("step_*.safetensors"))
     numbered = [(int(match[1]), path) for match, path in names if match]
     for _, path in sorted(numbered, reverse=True):
         if path not in besides:

@@ -10,7 +10,6 @@ from ddpm_shared.errors import UserError
 from ddpm_shared.records import checkpoint
 
 RUNS = Path("runs")
-STEP_FILE = re.compile(r"step_\d+\.safetensors")
 # What a run leaves in its folder before its first checkpoint, and what it sets aside there.
 BEFORE_A_CHECKPOINT = re.compile(
     r"config\.json|environment\.json|metrics\.json|metrics\.jsonl(\.\d+)?|samples|checkpoints|\.lock|\..+\.tmp"
@@ -64,7 +63,7 @@ def require_free(folder: Path) -> None:
 
 def has_checkpoint(folder: Path) -> bool:
     """Whether the run in `folder` has written a checkpoint to go on from, whole or damaged."""
-    return any(STEP_FILE.fullmatch(file.name) for file in folder.glob("checkpoints/*"))
+    return any(checkpoint.STEP_FILE.fullmatch(file.name) for file in folder.glob("checkpoints/*"))
 
 
 def latest_folder(framework: str) -> Path:
@@ -127,7 +126,7 @@ def _pointed_to(pointer: Path) -> str | None:
         return None
     with pointer.open("rb") as file:
         name = file.read(100).decode("ascii", "replace").strip()
-    return name if STEP_FILE.fullmatch(name) else None
+    return name if checkpoint.STEP_FILE.fullmatch(name) else None
 
 
 def checkpoint_file(name: str, framework: str) -> Path:
