@@ -23,6 +23,11 @@ def to_array(x: Tensor) -> NDArray[np.float64]:
     return x.permute(0, 2, 3, 1).cpu().to(torch.float64).numpy()
 
 
+def to_labels(labels: NDArray[np.generic], device: torch.device | None = None) -> Tensor:
+    """NumPy [B] classes, or [B, K + 1] weights of labels, to a tensor. Mirror: ddpm_tf.data.to_labels."""
+    return torch.from_numpy(labels).to(device)
+
+
 def to_images(pixels: NDArray[np.uint8], dtype: torch.dtype, device: torch.device | None = None) -> Tensor:
     """Scale pixels to [-1, 1]: x = pixels / 127.5 - 1, in float32, then rounded to `dtype`.
 

@@ -12,8 +12,10 @@ from torch import Tensor
 from ddpm_shared.errors import UserError
 from ddpm_torch.prediction import Network
 
+LabelledNetwork = Callable[..., Tensor]  # (x_t, t, labels=None) -> output
 
-def condition(network: Callable[..., Tensor], labels: Tensor | None, scale: float = 1.0) -> Network:
+
+def condition(network: LabelledNetwork, labels: Tensor | None, scale: float = 1.0) -> Network:
     """The network of x_t and t alone, for a batch with these labels.
 
     output = u + scale (c - u),  c = network(x_t, t, labels),  u = network(x_t, t), which knows no label

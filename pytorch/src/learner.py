@@ -16,8 +16,9 @@ from ddpm_shared.records import checkpoint
 from ddpm_shared.records.checkpoint import Checkpoint, Tensors
 from ddpm_torch import utils
 from ddpm_torch.config import Config
-from ddpm_torch.data import PIXELS, to_batch
+from ddpm_torch.data import PIXELS, to_batch, to_labels
 from ddpm_torch.engine import make_schedule
+from ddpm_torch.guidance import condition
 from ddpm_torch.model import compiled, make_network, named_buffers, named_parameters
 from ddpm_torch.objective import training_loss
 from ddpm_torch.optimizer import (
@@ -84,7 +85,8 @@ class Learner:
         # 1. x_0 ~ q(x_0), t ~ uniform, eps ~ N(0, I)
         x_0, t, eps = to_batch(batch.arrays, self.config.precision, self.device, self.codec)
         # 2. the gradient of || target - network(x_t, t) ||^2, scaled down where it is long
-        loss = training_loss(self.schedule, self.network, x_0, t, eps, self.config.diffusion)
+        network = condition(self.network, self._labels(batch))
+        loss = training_loss(self.schedule, network, x_0, t, eps, self.config.diffusion)
         gradients = torch.autograd.grad(loss, self.parameters)
         clipped, norm = clip_by_global_norm(gradients, settings.max_grad_norm)
         # 3. the step, and the average of the weights after it
@@ -114,21 +116,34 @@ class Learner:
         """
         for batch in batches:
             x_0, t, eps = to_batch(batch.arrays, self.config.precision, self.device, self.codec)
-            loss = training_loss(self.schedule, self.ema_network, x_0, t, eps, self.config.diffusion)
+            network = condition(self.ema_network, self._labels(batch))
+            loss = training_loss(self.schedule, network, x_0, t, eps, self.config.diffusion)
             yield len(x_0), loss.item()
 
-    def sample(self, num_images: int, on_step: Callable[[int], None], first: int = 0) -> NDArray[np.uint8]:
+    def sample(
+        self,
+        num_images: int,
+        on_step: Callable[[int], None],
+        first: int = 0,
+        labels: NDArray[np.int64] | None = None,
+    ) -> NDArray[np.uint8]:
         """The images first .. first + num_images - 1 of the run's seed, drawn in few steps with the averaged weights.
 
         Args:
             num_images: B.
             on_step: called with i after each step, i = N - 1 .. 0.
             first: index of the first image.
+            labels: [B], the classes to draw; None: none.
 
         Returns:
             [B, H, W, C] uint8.
         """
-        return self.sampler.draw(Draw(self.config.seed, first, num_images), lambda i, x: on_step(i))
+        draw = Draw(self.config.seed, first, num_images, labels=labels)
+        return self.sampler.draw(draw, lambda i, x: on_step(i))
+
+    def _labels(self, batch: Batch) -> Tensor | None:
+        """The labels of a batch, [B], if the network is given them."""
+        return to_labels(batch.labels, self.device) if self.config.class_conditional else None
 
     @torch.no_grad()
     def _copy_buffers(self) -> None:

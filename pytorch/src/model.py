@@ -65,7 +65,7 @@ def initialise(network: UNet, seed: int) -> None:
 
 
 @torch.no_grad()
-def load(loaded: Checkpoint, prefix: str, config: Config) -> Callable[[Tensor, Tensor], Tensor]:
+def load(loaded: Checkpoint, prefix: str, config: Config) -> Callable[..., Tensor]:
     """The network of a checkpoint of either framework, ready to be called as `config` says: where and how.
 
     Args:
@@ -87,12 +87,15 @@ def load(loaded: Checkpoint, prefix: str, config: Config) -> Callable[[Tensor, T
     return compiled(network, config.compile)
 
 
-def compiled(network: UNet, compile: bool = False) -> Callable[[Tensor, Tensor], Tensor]:
+def compiled(network: UNet, compile: bool = False) -> Callable[..., Tensor]:
     """`network`, made ready to be called many times.
 
     PyTorch runs it as it is, TensorFlow as one graph for every batch size: called directly, Keras would run it layer by
     layer. With `compile` it goes through the framework's compiler, torch.compile or XLA, at its first call; where
     PyTorch finds no C++ compiler, it prints that and goes on without.
+
+    Returns:
+        (x_t, t, labels=None) -> output, as the network's own.
 
     Mirror: ddpm_tf.model.compiled.
     """
@@ -102,15 +105,15 @@ def compiled(network: UNet, compile: bool = False) -> Callable[[Tensor, Tensor],
 
     inner = torch.compile(network)
 
-    def call(x_t: Tensor, t: Tensor) -> Tensor:
+    def call(x_t: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
         nonlocal inner
         try:
-            return inner(x_t, t)
+            return inner(x_t, t, labels)
         except BackendCompilerFailed as error:
             reason = str(error.inner_exception).strip().partition("\n")[0]
             print(f"--compile: no working C++ compiler here ({reason}); going on without", file=sys.stderr)
             inner = network
-            return network(x_t, t)
+            return network(x_t, t, labels)
 
     return call
 

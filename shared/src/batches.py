@@ -21,7 +21,7 @@ class Batch(NamedTuple):
     """Images with their classes, times and noise: all that a training step depends on beside the network."""
 
     pixels: Pixels  # [B, H, W, C] uint8
-    labels: NDArray[np.int64]  # [B], indices of classes
+    labels: NDArray[np.int64]  # [B], classes; in a class-conditional run, num_classes where the label was dropped
     t: NDArray[np.int32]  # [B], 0 .. T - 1
     eps: NDArray[np.float64]  # [B, H, W, C], standard normal
 
@@ -36,7 +36,7 @@ def training_batch(split: Split, config: Config, step: int, share: Share = WHOLE
 
     Args:
         split: the training images and their labels.
-        config: its seed, batch size, flip and T are used.
+        config: its seed, batch size, flip, label drop and T are used.
         step: 0, 1, ...
         share: (rank, count), 0 <= rank < count. The rows are rank * B // count up to (rank + 1) * B // count of the
             whole batch, for whose other rows no noise is drawn.
@@ -52,9 +52,13 @@ def training_batch(split: Split, config: Config, step: int, share: Share = WHOLE
     if config.data.horizontal_flip:
         flipped = streams.flips(config.seed, step, size)[rows]
         pixels[flipped] = pixels[flipped, :, ::-1]
+    labels = split.labels[indices].astype(np.int64)
+    if config.class_conditional:
+        dropped = streams.drops(config.seed, step, size, config.training.label_drop)[rows]
+        labels[dropped] = config.model.num_classes
     t = streams.timesteps(config.seed, streams.TRAIN_T, step, size, config.diffusion.timesteps)[rows]
     eps = streams.normal(config.seed, streams.TRAIN_EPS, step, pixels.shape, rows.start)
-    return Batch(pixels, split.labels[indices].astype(np.int64), t, eps)
+    return Batch(pixels, labels, t, eps)
 
 
 class Prefetcher:
@@ -84,6 +88,8 @@ class Prefetcher:
 
 def validation_batches(split: Split, config: Config) -> Iterator[Batch]:
     """The first config.training.validation_images images, with the t and noise that each has in every epoch.
+
+    No label is dropped.
 
     Args:
         split: the validation images and their labels.

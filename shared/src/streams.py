@@ -19,6 +19,7 @@ from ddpm_shared.errors import UserError
 # The streams in use. A new name is a new, independent stream, and changes no number of the others.
 PERMUTATION = "train/permutation"  # step = epoch
 FLIP = "train/flip"  # step = training step
+LABEL_DROP = "train/drop"  # step = training step
 TRAIN_T = "train/t"
 TRAIN_EPS = "train/eps"
 VALIDATION_T = "validation/t"
@@ -75,6 +76,11 @@ def timesteps(seed: int, stream: str, step: int, count: int, num_timesteps: int)
 def flips(seed: int, step: int, count: int) -> NDArray[np.bool_]:
     """Which images of a training batch are mirrored left to right, each with probability 1/2, [count] bool."""
     return generator(seed, FLIP, step).integers(0, 2, size=count, dtype=np.int8).astype(bool)
+
+
+def drops(seed: int, step: int, count: int, probability: float) -> NDArray[np.bool_]:
+    """Which images of a training batch lose their label, each with that probability, [count] bool."""
+    return generator(seed, LABEL_DROP, step).random(count) < probability
 
 
 @functools.lru_cache(maxsize=2)

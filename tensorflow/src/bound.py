@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from ddpm_shared.batches import Arrays
 from ddpm_tf import utils
 from ddpm_tf.config import Config, DiffusionConfig
-from ddpm_tf.data import to_batch, to_images
+from ddpm_tf.data import to_batch, to_images, to_labels
 from ddpm_tf.engine import Schedule, make_schedule, q_posterior, q_sample
+from ddpm_tf.guidance import LabelledNetwork, condition
 from ddpm_tf.prediction import Network, clip, denoise, level_of, reverse_log_variance
 
 HALF_BIN = 1 / 255  # neighbouring grey levels are 2/255 apart in [-1, 1]
@@ -120,14 +121,14 @@ class Bound:
     """The terms of the variational bound of a network. All but the network computes in float64.
 
     Args:
-        network: on the device and in the precision of `config`.
+        network: (x_t, t, labels=None) -> output, on the device and in the precision of `config`.
         config: its diffusion process is used, and what the network predicts.
         clip_x_0: as in variational_bound_term.
 
     Mirror: ddpm_torch.bound.Bound.
     """
 
-    def __init__(self, network: Network, config: Config, clip_x_0: bool = True) -> None:
+    def __init__(self, network: LabelledNetwork, config: Config, clip_x_0: bool = True) -> None:
         device = utils.select_device(config.device)
         self.dtype = utils.dtype(config.precision)
         self.schedule = make_schedule(config.diffusion, tf.float64)
@@ -139,15 +140,17 @@ class Bound:
         x_0 = to_images(pixels, tf.float64)
         return prior_bits_per_dim(self.schedule, x_0).numpy()
 
-    def term(self, arrays: Arrays) -> NDArray[np.float64]:
+    def term(self, arrays: Arrays, labels: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
         """The term of each image at its t, [B] bits per dimension.
 
         Args:
             arrays: images [B, H, W, C] uint8, t [B] int32, eps [B, H, W, C] float64.
+            labels: [B], the classes of the images; None: none.
         """
+        conditional = condition(self.network, None if labels is None else to_labels(labels))
 
         def network(x_t: tf.Tensor, t: tf.Tensor) -> tf.Tensor:
-            return tf.cast(self.network(tf.cast(x_t, self.dtype), t), tf.float64)
+            return tf.cast(conditional(tf.cast(x_t, self.dtype), t), tf.float64)
 
         x_0, t, eps = to_batch(arrays, "fp64")
         terms = variational_bound_term(self.schedule, network, x_0, t, eps, self.clip_x_0, self.config)

@@ -22,6 +22,11 @@ def to_array(x: tf.Tensor) -> NDArray[np.float64]:
     return x.numpy().astype(np.float64)
 
 
+def to_labels(labels: NDArray[np.generic]) -> tf.Tensor:
+    """NumPy [B] classes, or [B, K + 1] weights of labels, to a tensor. Mirror: ddpm_torch.data.to_labels."""
+    return tf.convert_to_tensor(labels)
+
+
 def to_images(pixels: NDArray[np.uint8], dtype: tf.DType) -> tf.Tensor:
     """Scale pixels to [-1, 1]: x = pixels / 127.5 - 1, in float32, then rounded to `dtype`.
 

@@ -11,8 +11,10 @@ import tensorflow as tf
 from ddpm_shared.errors import UserError
 from ddpm_tf.prediction import Network
 
+LabelledNetwork = Callable[..., tf.Tensor]  # (x_t, t, labels=None) -> output
 
-def condition(network: Callable[..., tf.Tensor], labels: tf.Tensor | None, scale: float = 1.0) -> Network:
+
+def condition(network: LabelledNetwork, labels: tf.Tensor | None, scale: float = 1.0) -> Network:
     """The network of x_t and t alone, for a batch with these labels.
 
     output = u + scale (c - u),  c = network(x_t, t, labels),  u = network(x_t, t), which knows no label

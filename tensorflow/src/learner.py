@@ -15,8 +15,9 @@ from ddpm_shared.records import checkpoint
 from ddpm_shared.records.checkpoint import Checkpoint, Tensors
 from ddpm_tf import utils
 from ddpm_tf.config import Config
-from ddpm_tf.data import PIXELS, to_batch
+from ddpm_tf.data import PIXELS, to_batch, to_labels
 from ddpm_tf.engine import make_schedule
+from ddpm_tf.guidance import condition
 from ddpm_tf.model import (
     canonical_shape,
     compiled,
@@ -95,7 +96,8 @@ class Learner:
         # 2. and 3. in one graph; what changes from step to step goes in as tensors, or each would be traced anew
         learning_rate = scheduled_learning_rate(step, self.num_steps, settings)
         decay = warmup_ema_decay(step + 1, settings.ema_decay)
-        loss, norm = self.update(x_0, t, eps, *(tf.constant(x, tf.float64) for x in (learning_rate, step + 1, decay)))
+        numbers = (tf.constant(x, tf.float64) for x in (learning_rate, step + 1, decay))
+        loss, norm = self.update(x_0, t, eps, self._labels(batch), *numbers)
         loss_value, norm_value = tf.stack([loss, norm]).numpy().tolist()  # one wait for the device, not two
         self.ended = step + 1
         return loss_value, norm_value, learning_rate
@@ -105,13 +107,15 @@ class Learner:
         x_0: tf.Tensor,
         t: tf.Tensor,
         eps: tf.Tensor,
+        labels: tf.Tensor | None,
         learning_rate: tf.Tensor,
         k: tf.Tensor,
         decay: tf.Tensor,
     ) -> tuple[tf.Tensor, tf.Tensor]:
         # 2. the gradient of || target - network(x_t, t) ||^2, scaled down where it is long
         with tf.GradientTape() as tape:
-            loss = training_loss(self.schedule, self.model, x_0, t, eps, self.config.diffusion)
+            network = condition(self.model, labels)
+            loss = training_loss(self.schedule, network, x_0, t, eps, self.config.diffusion)
         gradients = tape.gradient(loss, self.parameters)
         clipped, norm = clip_by_global_norm(gradients, self.config.training.max_grad_norm)
         # 3. the step, and the average of the weights after it; nothing changes before all gradients are there
@@ -139,21 +143,34 @@ class Learner:
         """
         for batch in batches:
             x_0, t, eps = to_batch(batch.arrays, self.config.precision, self.codec)
-            loss = training_loss(self.schedule, self.ema_network, x_0, t, eps, self.config.diffusion)
+            network = condition(self.ema_network, self._labels(batch))
+            loss = training_loss(self.schedule, network, x_0, t, eps, self.config.diffusion)
             yield len(x_0), float(loss)
 
-    def sample(self, num_images: int, on_step: Callable[[int], None], first: int = 0) -> NDArray[np.uint8]:
+    def sample(
+        self,
+        num_images: int,
+        on_step: Callable[[int], None],
+        first: int = 0,
+        labels: NDArray[np.int64] | None = None,
+    ) -> NDArray[np.uint8]:
         """The images first .. first + num_images - 1 of the run's seed, drawn in few steps with the averaged weights.
 
         Args:
             num_images: B.
             on_step: called with i after each step, i = N - 1 .. 0.
             first: index of the first image.
+            labels: [B], the classes to draw; None: none.
 
         Returns:
             [B, H, W, C] uint8.
         """
-        return self.sampler.draw(Draw(self.config.seed, first, num_images), lambda i, x: on_step(i))
+        draw = Draw(self.config.seed, first, num_images, labels=labels)
+        return self.sampler.draw(draw, lambda i, x: on_step(i))
+
+    def _labels(self, batch: Batch) -> tf.Tensor | None:
+        """The labels of a batch, [B], if the network is given them."""
+        return to_labels(batch.labels) if self.config.class_conditional else None
 
     def _copy_buffers(self) -> None:
         """Give the averaged network the buffers of the trained one: they are copied, not averaged."""

@@ -17,7 +17,7 @@ from ddpm_shared.records import checkpoint
 from ddpm_shared.records.checkpoint import Checkpoint
 from ddpm_tf import utils
 from ddpm_tf.config import Config
-from ddpm_tf.networks.layers import GroupNorm
+from ddpm_tf.networks.layers import GroupNorm, LabelEmbedding, one_hot
 from ddpm_tf.networks.unet import UNet
 
 
@@ -63,7 +63,7 @@ def initialise(network: UNet, seed: int) -> None:
         parameter.assign(from_canonical(value, layout))
 
 
-def load(loaded: Checkpoint, prefix: str, config: Config) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+def load(loaded: Checkpoint, prefix: str, config: Config) -> Callable[..., tf.Tensor]:
     """The network of a checkpoint of either framework, ready to be called as `config` says: where and how.
 
     Args:
@@ -87,20 +87,38 @@ def load(loaded: Checkpoint, prefix: str, config: Config) -> Callable[[tf.Tensor
     return compiled(network, config.compile)
 
 
-def compiled(network: UNet, compile: bool = False) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+def compiled(network: UNet, compile: bool = False) -> Callable[..., tf.Tensor]:
     """`network`, made ready to be called many times.
 
     PyTorch runs it as it is, TensorFlow as one graph for every batch size: called directly, Keras would run it layer by
     layer. With `compile` it goes through the framework's compiler, torch.compile or XLA, at its first call; where
     PyTorch finds no C++ compiler, it prints that and goes on without.
 
+    Returns:
+        (x_t, t, labels=None) -> output, as the network's own.
+
     Mirror: ddpm_torch.model.compiled.
     """
     size, channels = network.config.image_size, network.config.image_channels
     images = tf.TensorSpec([None, size, size, channels], network.variable_dtype)
     times = tf.TensorSpec([None], tf.int32)
-    # Autograph would translate the source; here no tensor decides a branch.
-    return tf.function(network, input_signature=[images, times], autograph=False, jit_compile=compile)
+    classes = network.config.num_classes
+
+    def graph(*signature: tf.TensorSpec) -> Callable[..., tf.Tensor]:
+        # Autograph would translate the source; here no tensor decides a branch.
+        return tf.function(network, input_signature=signature, autograph=False, jit_compile=compile)
+
+    unlabelled = graph(images, times)
+    if not classes:
+        return unlabelled
+    labelled = graph(images, times, tf.TensorSpec([None, classes + 1], network.variable_dtype))
+
+    def call(x_t: tf.Tensor, t: tf.Tensor, labels: tf.Tensor | None = None) -> tf.Tensor:
+        if labels is None:
+            return unlabelled(x_t, t)
+        return labelled(x_t, t, one_hot(labels, classes, x_t.dtype))
+
+    return call
 
 
 def named_parameters(network: layers.Layer) -> dict[str, keras.Variable]:
@@ -127,6 +145,7 @@ LEAVES: dict[type[layers.Layer], dict[str, tuple[str, Layout]]] = {
     layers.Conv2D: {"kernel": ("weight", (3, 2, 0, 1)), "bias": ("bias", (0,))},  # HWIO -> OIHW
     layers.Dense: {"kernel": ("weight", (1, 0)), "bias": ("bias", (0,))},  # [in, out] -> [out, in]
     GroupNorm: {"gamma": ("weight", (0,)), "beta": ("bias", (0,))},
+    LabelEmbedding: {"weight": ("weight", (0, 1))},
 }
 
 

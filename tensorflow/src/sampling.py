@@ -1,5 +1,6 @@
 """Noise in, pixels out, by a trained network and any sampler. Mirror: ddpm_torch.sampling."""
 
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -12,7 +13,8 @@ from ddpm_shared.errors import UserError
 from ddpm_tf import data, utils
 from ddpm_tf.config import Config
 from ddpm_tf.engine import make_schedule
-from ddpm_tf.prediction import Network, Predicted, denoise, level_of, make_clipping
+from ddpm_tf.guidance import LabelledNetwork, condition
+from ddpm_tf.prediction import Predicted, denoise, level_of, make_clipping
 from ddpm_tf.processes import make_levels
 from ddpm_tf.samplers import SAMPLERS, ddim, ddim_invert, last, slerp
 
@@ -21,9 +23,9 @@ class Sampler:
     """A network wired to its process, and a sampler on some levels of it: all that is the same for every batch.
 
     Args:
-        network: on the device and in the precision of `config`.
+        network: (x_t, t, labels=None) -> output, on the device and in the precision of `config`.
         config: its diffusion process and image size are used, and what the network predicts.
-        sampling: the sampler, its levels, and the clipping of x_0.
+        sampling: the sampler, its levels, the clipping of x_0, and the guidance.
 
     Raises:
         UserError: more steps than the process has.
@@ -31,7 +33,7 @@ class Sampler:
     Mirror: ddpm_torch.sampling.Sampler.
     """
 
-    def __init__(self, network: Network, config: Config, sampling: Sampling) -> None:
+    def __init__(self, network: LabelledNetwork, config: Config, sampling: Sampling) -> None:
         self.network, self.config, self.sampling, self.codec = network, config, sampling, data.PIXELS
         self.dtype, self.device = utils.dtype(config.precision), utils.select_device(config.device)
         self.device_name, self.threads = utils.device_name(self.device), utils.threads()
@@ -41,10 +43,11 @@ class Sampler:
         self.schedule = make_schedule(config.diffusion, self.dtype)
         self.clipping = make_clipping(sampling.clip_x_0, sampling.dynamic_threshold, self.codec.limits)
 
-    def denoise(self, x: tf.Tensor, i: int) -> Predicted:
-        """What the network predicts of x [B, H, W, C] at level i."""
+    def denoise(self, x: tf.Tensor, i: int, labels: tf.Tensor | None = None) -> Predicted:
+        """What the network predicts of x [B, H, W, C] at level i, guided towards labels [B], if there are any."""
         t = tf.fill([len(x)], tf.constant(self.times[i], tf.int32))
-        return denoise(level_of(self.schedule, t), self.network, self.config.diffusion, x, t, self.clipping)
+        network = condition(self.network, labels, self.sampling.guidance_at(self.times[i]))
+        return denoise(level_of(self.schedule, t), network, self.config.diffusion, x, t, self.clipping)
 
     def draw(self, draw: Draw, on_step: Callable[[int, tf.Tensor], None] = lambda i, x: None) -> NDArray[np.uint8]:
         """Draw a batch of images.
@@ -63,9 +66,9 @@ class Sampler:
         x_T = self._first_noise(draw)  # noqa: N806 (the paper's capital T)
         chain = sampler(
             self.levels,
-            self.denoise,
+            functools.partial(self.denoise, labels=self._labels(draw.labels)),
             x_T,
-            lambda i: self._noise(draw.seed, streams.SAMPLE_Z, self.times[i], draw.first, draw.count),
+            lambda i: self._noise_of(draw, streams.SAMPLE_Z, self.times[i]),
             **self.sampling.options,
         )
         x_0 = last(chain, on_step)
@@ -85,10 +88,19 @@ class Sampler:
         numbers = streams.normal(seed, stream, step, (count, size, size, channels), first)
         return tf.cast(data.to_tensor(numbers), self.dtype)
 
+    def _noise_of(self, draw: Draw, stream: str, step: int) -> tf.Tensor:
+        """The noise of each image of a batch."""
+        row = np.arange(draw.first, draw.first + draw.count) // draw.same_noise
+        noise = self._noise(draw.seed, stream, step, int(row[0]), int(row[-1] - row[0]) + 1)
+        return noise if draw.same_noise == 1 else tf.gather(noise, row - row[0])
+
+    def _labels(self, labels: NDArray[np.generic] | None) -> tf.Tensor | None:
+        return None if labels is None else data.to_labels(labels)
+
     def _first_noise(self, draw: Draw) -> tf.Tensor:
         """x_T of each image: its own, or, in rows of `columns`, between two on the great circle."""
         if draw.columns is None:
-            return self._noise(draw.seed, streams.SAMPLE_X_T, 0, draw.first, draw.count)
+            return self._noise_of(draw, streams.SAMPLE_X_T, 0)
         between = []
         for index in range(draw.first, draw.first + draw.count):
             row, column = divmod(index, draw.columns)
@@ -99,7 +111,7 @@ class Sampler:
 
 
 def sample(
-    network: Network, config: Config, sampling: Sampling, seed: int, num_images: int, first: int = 0
+    network: LabelledNetwork, config: Config, sampling: Sampling, seed: int, num_images: int, first: int = 0
 ) -> NDArray[np.uint8]:
     """Draw the images first .. first + num_images - 1 of `seed`, [B, H, W, C] uint8: the shortest way to a picture.
 
@@ -122,20 +134,22 @@ class Inverter(Sampler):
     Mirror: ddpm_torch.sampling.Inverter.
     """
 
-    def __init__(self, network: Network, config: Config, sampling: Sampling, iterations: int = 1) -> None:
+    def __init__(self, network: LabelledNetwork, config: Config, sampling: Sampling, iterations: int = 1) -> None:
         super().__init__(network, config, sampling)
         self.iterations = iterations
 
     def there_and_back(
-        self, pixels: NDArray[np.uint8], on_step: Callable[[], None]
+        self, pixels: NDArray[np.uint8], on_step: Callable[[], None], labels: NDArray[np.int64] | None = None
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """The noise that DDIM would draw the images from, and what it then draws, both [B, H, W, C].
 
         Args:
             pixels: [B, H, W, C] uint8.
             on_step: called after each step, there and back.
+            labels: [B], the classes of the images; None: none.
         """
         x_0 = self.codec.encode(pixels, self.dtype)
-        noise = last(ddim_invert(self.levels, self.denoise, x_0, self.iterations), lambda i, x: on_step())
-        back = last(ddim(self.levels, self.denoise, noise, lambda i: noise), lambda i, x: on_step())
+        denoise = functools.partial(self.denoise, labels=self._labels(labels))
+        noise = last(ddim_invert(self.levels, denoise, x_0, self.iterations), lambda i, x: on_step())
+        back = last(ddim(self.levels, denoise, noise, lambda i: noise), lambda i, x: on_step())
         return data.to_array(noise), data.to_array(back)

@@ -36,6 +36,47 @@ def timestep_embedding(t: Tensor, dim: int) -> Tensor:
     return torch.cat([torch.sin(angles), torch.cos(angles)], dim=1)
 
 
+def one_hot(labels: Tensor, num_classes: int, dtype: torch.dtype) -> Tensor:
+    """The weights of labels in the table of LabelEmbedding.
+
+    Args:
+        labels: [B] integer, 0 .. num_classes - 1, or num_classes for no label; or the weights [B, num_classes + 1].
+        num_classes: K.
+        dtype: of the result.
+
+    Returns:
+        [B, K + 1].
+
+    Mirror: ddpm_tf.networks.layers.one_hot.
+    """
+    if labels.ndim == 2:
+        return labels.to(dtype)
+    return (labels[:, None] == torch.arange(num_classes + 1, device=labels.device)).to(dtype)
+
+
+class LabelEmbedding(nn.Module):
+    """A learned vector for every class, and a last one, the null label, for images without a label.
+
+    The rows are taken by one matrix product with a one-hot vector, whose gradient is an ordinary, dense matrix.
+
+    Args:
+        num_classes: K.
+        dim: D, of the vectors.
+
+    Source: Ho and Salimans 2022 (arXiv:2207.12598), section 3.2, for the null label.
+    Mirror: ddpm_tf.networks.layers.LabelEmbedding.
+    """
+
+    def __init__(self, num_classes: int, dim: int) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.weight = nn.Parameter(torch.zeros(num_classes + 1, dim))
+
+    def forward(self, labels: Tensor) -> Tensor:
+        """[B] or [B, K + 1], as in one_hot -> [B, D]."""
+        return one_hot(labels, self.num_classes, self.weight.dtype) @ self.weight
+
+
 class ResidualBlock(nn.Module):
     """h = conv_1(silu(norm_1(x))) + time(emb);  y = skip(x) + conv_2(silu(norm_2(h))).
 

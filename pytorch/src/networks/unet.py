@@ -10,6 +10,7 @@ from ddpm_torch.networks.layers import (
     GROUP_NORM_EPS,
     AttentionBlock,
     Downsample,
+    LabelEmbedding,
     ResidualBlock,
     Upsample,
     timestep_embedding,
@@ -52,9 +53,10 @@ class UNet(nn.Module):
             for mult, size in zip(config.channel_mults, config.resolutions, strict=True)
         ]
 
-        # 1. Time: embedding -> two-layer MLP.
+        # 1. Time: embedding -> two-layer MLP; the label is added to it.
         self.time_1 = nn.Linear(config.base_channels, 4 * config.base_channels)
         self.time_2 = nn.Linear(4 * config.base_channels, 4 * config.base_channels)
+        self.label = LabelEmbedding(config.num_classes, 4 * config.base_channels) if config.num_classes else None
 
         # 2. Down: what leaves each step waits for the way up.
         self.conv_in = nn.Conv2d(config.image_channels, config.base_channels, 3, padding=1)
@@ -96,18 +98,22 @@ class UNet(nn.Module):
         Args:
             x_t: [B, C, H, W] noisy images.
             t: [B] integer, 0 .. T - 1.
-            labels: none: this network has no classes.
+            labels: [B] integer, 0 .. K - 1, or K for none; or [B, K + 1], weights that mix them. Without labels every
+                image has none.
 
         Returns:
             [B, out_channels, H, W] in the dtype of x_t.
 
         Raises:
-            UserError: labels are given.
+            UserError: labels for a network without classes.
         """
-        if labels is not None:
+        if labels is not None and self.label is None:
             raise UserError("labels: this network was built without class labels; leave them out")
         emb = timestep_embedding(t, self.config.base_channels).to(x_t.dtype)  # [B] -> [B, base]
-        emb = F.silu(self.time_2(F.silu(self.time_1(emb))))  # [B, base] -> [B, D]
+        emb = self.time_2(F.silu(self.time_1(emb)))  # [B, base] -> [B, D]
+        if self.label is not None:
+            emb = emb + self.label(labels if labels is not None else torch.full_like(t, self.label.num_classes))
+        emb = F.silu(emb)
 
         h = self.conv_in(x_t)
         skips = [h]

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ddpm_shared.batches import Batch
 from ddpm_shared.config import TrainingConfig
@@ -28,8 +29,14 @@ class Learner(Protocol):
     def validation_losses(self, batches: Iterable[Batch]) -> Iterator[tuple[int, float]]:
         """Number of images and mean loss of each batch, with the averaged weights."""
 
-    def sample(self, num_images: int, on_step: Callable[[int], None], first: int = 0) -> Pixels:
-        """Draw the images from `first` on with the averaged weights, calling on_step(t) after each step."""
+    def sample(
+        self,
+        num_images: int,
+        on_step: Callable[[int], None],
+        first: int = 0,
+        labels: NDArray[np.int64] | None = None,
+    ) -> Pixels:
+        """Draw the images from `first` on, of these classes, with the averaged weights; on_step(t) after each step."""
 
     def tensors(self) -> Tensors:
         """All state, under a checkpoint's names."""

@@ -184,7 +184,7 @@ def run(plan: TrainPlan, make_learner: Callable[[Config, int], Learner]) -> int:
 def _train(plan: TrainPlan, make_learner: Callable[[Config, int], Learner]) -> int:
     framework, config = plan.framework, plan.config
     train_split, test_split = datasets.load(config.data.dataset, config.data.data_dir)
-    config = configs.fitted(config, train_split.images.shape[1:])
+    config = configs.fitted(config, train_split.images.shape[1:], len(train_split.class_names))
     if plan.resumed and plan.resumed.dataset_sha256 != train_split.sha256:
         raise UserError(
             f"{plan.resumed.path} was trained on data with SHA-256 {plan.resumed.dataset_sha256[:12]}..., but "

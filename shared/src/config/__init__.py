@@ -97,6 +97,8 @@ class Config:
     """CPU threads that one operation may use."""
     compile: bool = False
     """Compile the network with torch.compile or XLA. It pays off only in long runs, if at all."""
+    class_conditional: bool = False
+    """Give the network the class of each image, so that a class can be asked for when it draws."""
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
@@ -108,6 +110,12 @@ class Config:
         choice("device", self.device, get_args(Device))
         whole(self, "seed", least=0, most=LARGEST_SEED)
         whole(self, "threads", most=MOST_THREADS)
+        require(
+            self.class_conditional or self.model.num_classes == 0,
+            "num_classes",
+            self.model.num_classes,
+            "is for a class-conditional network; set class_conditional",
+        )
 
     @property
     def out_channels(self) -> int:
@@ -121,15 +129,32 @@ def with_preset(config: Config, preset: str) -> Config:
     return dataclasses.replace(config, preset=preset, model=PRESETS[preset])  # type: ignore[arg-type]
 
 
-def fitted(config: Config, image_shape: tuple[int, ...]) -> Config:
-    """`config` for images of this shape, (height, width, channels), which comes from the data, never from the user.
+def fitted(config: Config, image_shape: tuple[int, ...], num_classes: int = 0) -> Config:
+    """`config` for the images of a data set: their shape and classes come from the data, never from the user.
+
+    Args:
+        config: the user's.
+        image_shape: height, width, channels.
+        num_classes: classes of the data set; 0 if its images have no labels.
 
     Raises:
-        UserError: images that are not square, or of a size at which this network has no attention.
+        UserError: images that are not square, or of a size at which this network has no attention; a class-conditional
+            network for images without classes.
     """
     height, width, channels = image_shape
     require(height == width, "--dataset", config.data.dataset, f"has images of {height} x {width}: they must be square")
-    model = dataclasses.replace(config.model, image_size=height, image_channels=channels)
+    require(
+        num_classes > 0 or not config.class_conditional,
+        "--class-conditional with --dataset",
+        config.data.dataset,
+        "its images have no classes; leave the flag out",
+    )
+    model = dataclasses.replace(
+        config.model,
+        image_size=height,
+        image_channels=channels,
+        num_classes=num_classes if config.class_conditional else 0,
+    )
     return dataclasses.replace(config, model=model)
 
 

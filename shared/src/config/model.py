@@ -10,6 +10,7 @@ from ddpm_shared.config.checks import LARGEST_COUNT, is_whole, require, whole
 Preset = Literal["tiny", "small", "base", "large"]
 
 LEVELS = 16  # so many take an image of 2**15 x 2**15 pixels to a single one
+CLASSES = 100_000  # the largest data set with labels in common use has 21,841
 RES_BLOCKS = 100  # in a level; published U-Nets have 2 to 4, and to make thousands takes a framework many minutes
 
 
@@ -31,6 +32,8 @@ class ModelConfig:
     """Height and width of the images. No flag: it comes from the data (config.fitted)."""
     image_channels: Annotated[int, tyro.conf.Suppress] = 1
     """Channels of the images. No flag: they come from the data (config.fitted)."""
+    num_classes: Annotated[int, tyro.conf.Suppress] = 0
+    """Classes that the network is given as labels; 0 for none. No flag: they come from the data (config.fitted)."""
 
     def __post_init__(self) -> None:
         counts = (self.num_res_blocks, self.num_groups, self.image_size, self.image_channels)
@@ -63,6 +66,7 @@ class ModelConfig:
         )
         whole(self, "num_res_blocks", most=RES_BLOCKS)
         whole(self, "base_channels", "num_groups", "image_size", "image_channels")
+        whole(self, "num_classes", least=0, most=CLASSES)
         require(
             all(map(is_whole, self.attention_resolutions)) and set(self.attention_resolutions) <= set(self.resolutions),
             "--attention-resolutions",

@@ -8,11 +8,14 @@ import tyro
 from numpy.typing import NDArray
 
 from ddpm_shared.config.checks import is_real, require, whole
+from ddpm_shared.config.diffusion import TIMESTEPS
 from ddpm_shared.config.help import default_is
 from ddpm_shared.errors import UserError, choice
 
 SamplerName = Literal["ancestral", "ddim", "plms", "dpmpp_2m", "dpmpp_2m_sde", "heun"]
 Spacing = Literal["linspace", "leading", "trailing"]
+
+GUIDANCE = 1000.0  # images are noise long before
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,12 @@ class Sampling:
     """Clip the predicted x_0 to [-1, 1] at every step."""
     dynamic_threshold: Annotated[float | None, default_is("off")] = None
     """Quantile of |x_0|, e.g. 0.995. Where it is above 1, each predicted x_0 is clipped there and divided by it."""
+    guidance: float = 1.0
+    """Scale of classifier-free guidance: 1 is the conditional prediction, 0 the unconditional one, more exaggerates."""
+    guidance_from: int = 0
+    """First t at which guidance acts. Outside of its interval the prediction is the conditional one."""
+    guidance_to: Annotated[int | None, default_is("the last")] = None
+    """Last t at which guidance acts."""
 
     def __post_init__(self) -> None:
         choice("sampler", self.sampler, get_args(SamplerName))
@@ -86,11 +95,37 @@ class Sampling:
         )
         threshold = self.dynamic_threshold
         require(threshold is None or 0 < threshold <= 1, "--dynamic-threshold", threshold, "must be in (0, 1]")
+        require(
+            is_real(self.guidance) and 0 <= self.guidance <= GUIDANCE,
+            "--guidance",
+            self.guidance,
+            f"must be 0 (unconditional), 1 (conditional), or any other number up to {GUIDANCE:g}",
+        )
+        whole(self, "guidance_from", "guidance_to", least=0, most=TIMESTEPS)
+        require(
+            self.guidance_to is None or self.guidance_from <= self.guidance_to,
+            "--guidance-from, --guidance-to",
+            (self.guidance_from, self.guidance_to),
+            "must be the first and the last t of an interval",
+        )
 
     @property
     def noisy(self) -> bool:
         """Whether x_T alone does not decide the image."""
         return SAMPLER_FACTS[self.sampler].noisy or self.eta > 0
+
+    @property
+    def guided(self) -> bool:
+        """Whether the prediction is another than the conditional one, at any t."""
+        return self.guidance != 1.0
+
+    def guidance_at(self, t: int) -> float:
+        """The scale of guidance at time t: 1, the conditional prediction, outside of the interval.
+
+        Source: Kynkaanniemi et al. 2024 (arXiv:2404.07724), section 3.
+        """
+        within = self.guidance_from <= t and (self.guidance_to is None or t <= self.guidance_to)
+        return self.guidance if within else 1.0
 
     @property
     def options(self) -> dict[str, Any]:
@@ -110,7 +145,7 @@ class Sampling:
         return times(timesteps, self.resolved(timesteps).steps or 0, self.spacing)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Draw:
     """Which images to draw in one batch: image i of a seed is the same in every batch."""
 
@@ -118,6 +153,8 @@ class Draw:
     first: int  # index of the first image
     count: int
     columns: int | None = None  # instead of noise of their own, each so many images lie between two noises
+    labels: NDArray[np.generic] | None = None  # [count] classes, or [count, classes + 1] weights of labels; None: none
+    same_noise: int = 1  # so many images in a row have the noise of one
 
 
 QUICK = Sampling("dpmpp_2m_sde")  # the best images of few steps: docs/samplers.md

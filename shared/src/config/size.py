@@ -86,7 +86,8 @@ def _parts(config: Config) -> Iterator[Part]:
     resolutions = model.resolutions
     levels = [(model.base_channels * mult, size) for mult, size in zip(model.channel_mults, resolutions, strict=True)]
     channels, size = model.base_channels, model.image_size
-    yield Part(channels * embedded + embedded + embedded**2 + embedded)
+    labels = (model.num_classes + 1) * embedded if model.num_classes else 0
+    yield Part(channels * embedded + embedded + embedded**2 + embedded + labels)
     parameters = 9 * model.image_channels * channels + channels
     yield Part(parameters, model.image_channels * size**2, waiting=channels * size**2)
     skips = [channels]

@@ -38,6 +38,8 @@ class TrainingConfig:
     """Largest global norm of the gradients: longer ones are scaled down to it."""
     ema_decay: float = 0.999
     """Decay of the exponential moving average of the weights; early on it is (1 + k) / (10 + k) at update k."""
+    label_drop: float = 0.1
+    """With --class-conditional: probability that an image's label is dropped, for the unconditional prediction."""
     validation_images: Annotated[int | None, default_is("all")] = None
     """Number of test images for the validation loss at the end of each epoch."""
     sample_every: int = 5
@@ -60,7 +62,7 @@ class TrainingConfig:
         whole(self, "sample_images", most=PICTURE_IMAGES)
         whole(self, "evaluate_images", most=EVALUATION_IMAGES)
         positive(self, "learning_rate", "max_grad_norm")
-        fraction(self, "ema_decay", "decay_start", "final_learning_rate")
+        fraction(self, "ema_decay", "decay_start", "final_learning_rate", "label_drop")
 
     def num_steps(self, num_images: int) -> int:
         """Training steps of the whole run on `num_images` images; an epoch leaves out what fills no batch."""

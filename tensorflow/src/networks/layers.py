@@ -133,6 +133,48 @@ class Block(layers.Layer):
         self.built = True
 
 
+def one_hot(labels: tf.Tensor, num_classes: int, dtype: tf.DType) -> tf.Tensor:
+    """The weights of labels in the table of LabelEmbedding.
+
+    Args:
+        labels: [B] integer, 0 .. num_classes - 1, or num_classes for no label; or the weights [B, num_classes + 1].
+        num_classes: K.
+        dtype: of the result.
+
+    Returns:
+        [B, K + 1].
+
+    Mirror: ddpm_torch.networks.layers.one_hot.
+    """
+    if labels.shape.rank == 2:
+        return tf.cast(labels, dtype)
+    return tf.one_hot(labels, num_classes + 1, dtype=dtype)
+
+
+class LabelEmbedding(Block):
+    """A learned vector for every class, and a last one, the null label, for images without a label.
+
+    The rows are taken by one matrix product with a one-hot vector, whose gradient is an ordinary, dense matrix.
+
+    Args:
+        num_classes: K.
+        dim: D, of the vectors.
+        dtype: a Keras dtype policy.
+
+    Source: Ho and Salimans 2022 (arXiv:2207.12598), section 3.2, for the null label.
+    Mirror: ddpm_torch.networks.layers.LabelEmbedding.
+    """
+
+    def __init__(self, num_classes: int, dim: int, dtype: str) -> None:
+        super().__init__(dtype=dtype)
+        self.num_classes = num_classes
+        self.weight = self.add_weight(name="weight", shape=(num_classes + 1, dim), initializer="zeros")
+
+    def call(self, labels: tf.Tensor) -> tf.Tensor:
+        """[B] or [B, K + 1], as in one_hot -> [B, D]."""
+        return one_hot(labels, self.num_classes, tf.as_dtype(self.compute_dtype)) @ self.weight
+
+
 class ResidualBlock(Block):
     """h = conv_1(silu(norm_1(x))) + time(emb);  y = skip(x) + conv_2(silu(norm_2(h))).
 

@@ -12,6 +12,7 @@ from ddpm_tf.networks.layers import (
     Dense,
     Downsample,
     GroupNorm,
+    LabelEmbedding,
     ResidualBlock,
     Upsample,
     silu,
@@ -57,9 +58,10 @@ class UNet(keras.Model):
             for mult, size in zip(config.channel_mults, config.resolutions, strict=True)
         ]
 
-        # 1. Time: embedding -> two-layer MLP.
+        # 1. Time: embedding -> two-layer MLP; the label is added to it.
         self.time_1 = Dense(4 * config.base_channels, dtype=dtype)
         self.time_2 = Dense(4 * config.base_channels, dtype=dtype)
+        self.label = LabelEmbedding(config.num_classes, 4 * config.base_channels, dtype) if config.num_classes else None
 
         # 2. Down: what leaves each step waits for the way up.
         self.conv_in = Conv2D(config.base_channels, 3, padding="same", dtype=dtype)
@@ -102,18 +104,22 @@ class UNet(keras.Model):
         Args:
             x_t: [B, H, W, C] noisy images.
             t: [B] integer, 0 .. T - 1.
-            labels: none: this network has no classes.
+            labels: [B] integer, 0 .. K - 1, or K for none; or [B, K + 1], weights that mix them. Without labels every
+                image has none.
 
         Returns:
             [B, H, W, out_channels] in the dtype of x_t.
 
         Raises:
-            UserError: labels are given.
+            UserError: labels for a network without classes.
         """
-        if labels is not None:
+        if labels is not None and self.label is None:
             raise UserError("labels: this network was built without class labels; leave them out")
         emb = tf.cast(timestep_embedding(t, self.config.base_channels), x_t.dtype)  # [B] -> [B, base]
-        emb = silu(self.time_2(silu(self.time_1(emb))))  # [B, base] -> [B, D]
+        emb = self.time_2(silu(self.time_1(emb)))  # [B, base] -> [B, D]
+        if self.label is not None:
+            emb = emb + self.label(labels if labels is not None else tf.fill(tf.shape(t), self.label.num_classes))
+        emb = silu(emb)
 
         h = self.conv_in(x_t)
         skips = [h]
