@@ -9,7 +9,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from ddpm_shared import files
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:  # matplotlib takes a third of a second to import, and most ca
 Pixels = NDArray[np.uint8]
 
 SCALE, GAP = 2, 2  # of a grid: screen pixels of a pixel, and between two images
+ROW = 8  # images of a class in a row of by_class, at most
+FONT, NAME = 13, 24  # of the classes' names: height in pixels, and letters at most
 
 
 def to_pixels(x: NDArray[np.floating[Any]]) -> Pixels:
@@ -50,6 +52,38 @@ def grid(images: Pixels, columns: int | None = None, scale: int = SCALE, gap: in
         top, left = row * cell_height + gap, column * cell_width + gap
         canvas[top : top + height * scale, left : left + width * scale] = image
     return canvas
+
+
+def by_class(
+    images: Pixels, labels: NDArray[np.integer[Any]], class_names: Sequence[str], scale: int = SCALE, gap: int = GAP
+) -> Pixels:
+    """One picture with a row for each class, its name on the left; a class of many images has several rows.
+
+    Args:
+        images: [N, H, W, C] uint8, N >= 1, C 1 or 3.
+        labels: [N], the class of each image; the rows are in the order in which the classes first appear.
+        class_names: by label.
+        scale: as in grid.
+        gap: as in grid.
+
+    Returns:
+        [height, width, C] uint8, the names in black on white.
+    """
+    rows = [images[labels == label] for label in dict.fromkeys(labels.tolist())]
+    columns = min(ROW, max(map(len, rows)))
+    grids = [grid(row, columns, scale, gap) for row in rows]
+    names = [class_names[label] for label in dict.fromkeys(labels.tolist())]
+    font = ImageFont.load_default(FONT)
+    shown = [name if len(name) <= NAME else name[: NAME - 1] + "…" for name in names]
+    margin = math.ceil(max(font.getlength(name) for name in shown)) + 2 * gap
+    parts = []
+    for name, part in zip(shown, grids, strict=True):
+        canvas = Image.new("L", (margin, len(part)), 255)
+        middle = gap + images.shape[1] * scale / 2  # of the first row
+        ImageDraw.Draw(canvas).text((margin - gap, middle), name, fill=0, font=font, anchor="rm")
+        drawn = np.asarray(canvas)[..., None].repeat(images.shape[-1], axis=2)
+        parts.append(np.concatenate([drawn, part], axis=1)[: None if part is grids[-1] else len(part) - gap])
+    return np.concatenate(parts)
 
 
 def _picture(pixels: Pixels) -> Image.Image:

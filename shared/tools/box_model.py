@@ -42,6 +42,7 @@ def box(options: Options) -> int:
         step=loaded.step,
         config=config,
         dataset_sha256=loaded.dataset_sha256,
+        class_names=loaded.class_names,
     )
     before, after = (np.concatenate([v.ravel() for v in each.values()]) for each in (loaded.tensors, rounded))
     error = after.astype(np.float64) - before

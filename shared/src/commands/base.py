@@ -15,13 +15,17 @@ from ddpm_shared.errors import UserError
 from ddpm_shared.records import checkpoint, folder
 from ddpm_shared.records.checkpoint import Checkpoint
 
+BOXED = "boxed"
+IN_THE_PACKAGE = {BOXED: checkpoint.BOXED, "boxed-conditional": checkpoint.BOXED_CONDITIONAL}
+
 
 @dataclass(frozen=True)
 class NetworkCommand:
     """The flags of every command that evaluates a trained network."""
 
-    checkpoint: str = "boxed"
-    """Weights: a .safetensors file, a run folder, latest (this framework's newest run), or boxed (in the package)."""
+    checkpoint: str = BOXED
+    """Weights: a .safetensors file, a run folder, latest (this framework's newest run), or, in the package, boxed and
+    the class-conditional boxed-conditional."""
     num_images: int = 64
     """Number of images."""
     seed: int = 0
@@ -47,6 +51,11 @@ class NetworkCommand:
         whole(self, "num_images", "batch_size")
         whole(self, "seed", least=0, most=LARGEST_SEED)
         whole(self, "threads", most=MOST_THREADS)
+
+    @property
+    def file(self) -> str:
+        """The checkpoint to use."""
+        return self.checkpoint
 
 
 @dataclass(frozen=True)
@@ -92,8 +101,7 @@ def load_network(framework: str, command: NetworkCommand) -> tuple[Checkpoint, C
         UserError: no such checkpoint, or a damaged one; a network or images that cannot fit into the memory.
     """
     prefix = "model" if command.raw else "ema"
-    boxed = command.checkpoint == "boxed"
-    file = checkpoint.BOXED if boxed else folder.checkpoint_file(command.checkpoint, framework)
+    file = IN_THE_PACKAGE.get(command.file) or folder.checkpoint_file(command.file, framework)
     loaded = checkpoint.load(file, (prefix,))
     arithmetic = {name: getattr(command, name) for name in ("precision", "device", "threads", "compile")}
     config = dataclasses.replace(loaded.config, **arithmetic)

@@ -13,8 +13,19 @@ from tqdm import tqdm
 from ddpm_shared import claims, files, images, machine, memory
 from ddpm_shared.command_line import parse_flags
 from ddpm_shared.commands.base import DataCommand, NetworkPlan, load_data, load_network, results_folder
-from ddpm_shared.commands.bits_estimate import BitsRecord, Bound, Floats, estimate, headline, picture, terms_of
+from ddpm_shared.commands.bits_estimate import (
+    BitsRecord,
+    Bound,
+    Floats,
+    estimate,
+    headline,
+    of_classes,
+    picture,
+    table,
+    terms_of,
+)
 from ddpm_shared.commands.interruption import Interrupted, StopSignals
+from ddpm_shared.commands.labels import Labels, true_labels
 from ddpm_shared.config import require
 from ddpm_shared.config.checks import whole
 from ddpm_shared.config.help import default_is
@@ -29,7 +40,8 @@ class BitsCommand(DataCommand):
     """Compute bits per dimension: an upper bound on the mean -log2 p(x_0) of test images under a trained network.
 
     The training loss weighs the terms of the bound differently, for better pictures, so training does not minimise this
-    number. Writes bits_per_dim.json, and bits_per_dim.png, which shows the terms over t.
+    number. A class-conditional network is given the true labels. Writes bits_per_dim.json, and bits_per_dim.png, which
+    shows the terms over t.
     """
 
     num_images: int = 500
@@ -53,6 +65,7 @@ class BitsPlan(NetworkPlan):
     command: BitsCommand
     test: Split
     other_data: bool  # whether the network was trained on another data set than that of `test`
+    labels: Labels | None  # the true ones, for a class-conditional network
 
 
 @claims.released_on_error()
@@ -71,9 +84,10 @@ def parse(framework: str, argv: Sequence[str] | None) -> BitsPlan:
     terms = 2 * 8 * number * -(-timesteps // stride)  # in float64, and their copy with the last batch
     memory.require_room_to_draw(config, command.batch_size, number, terms)
     train, test = load_data(command, config)
+    labels = true_labels(test, config, number)
     other_data = train.sha256 != loaded.dataset_sha256
     out = results_folder(framework, command, "bits-per-dim", "bits_per_dim.json")
-    return BitsPlan(framework, command, loaded, config, prefix, out, test, other_data)
+    return BitsPlan(framework, command, loaded, config, prefix, out, test, other_data, labels)
 
 
 @dataclass(frozen=True)
@@ -127,8 +141,9 @@ def _evaluate_all(plan: BitsPlan, bound: Bound) -> int:
 
             while (first := len(done.prior)) < command.num_images:
                 began = time.perf_counter()
-                pixels = plan.test.images[first : min(first + command.batch_size, command.num_images)]
-                terms = terms_of(bound, pixels, first, command.seed, command.stride, timesteps, on_terms)
+                rows = slice(first, min(first + command.batch_size, command.num_images))
+                pixels, labels = plan.test.images[rows], None if plan.labels is None else plan.labels[rows]
+                terms = terms_of(bound, pixels, first, command.seed, command.stride, timesteps, on_terms, labels)
                 done = Terms(
                     np.concatenate([done.prior, bound.prior(pixels)]),
                     np.concatenate([done.terms, terms]),
@@ -150,13 +165,23 @@ def _evaluate_all(plan: BitsPlan, bound: Bound) -> int:
         "precision": command.precision,
         "clip_x_0": command.clip_x_0,
         "dataset": {"name": plan.test.name, "split": plan.test.split, "sha256": plan.test.sha256},
+        "class_conditional": plan.labels is not None,
         **estimate(done.prior, done.terms, command.stride, timesteps),
+        "classes": of_classes(
+            done.prior,
+            done.terms,
+            command.stride,
+            plan.test.labels[: command.num_images].astype(np.int64),
+            plan.test.class_names,
+        ),
         "seconds": done.seconds,
         "environment": environment,
     }
     images.write_figure(plan.out / "bits_per_dim.png", picture(result))
     files.write_json(plan.out / "bits_per_dim.json", result)  # last: without it, the same command goes on
     partial.unlink(missing_ok=True)
+    if result["classes"]:
+        print(table(result["classes"]))
     print(f"{headline(result)}: {plan.out / 'bits_per_dim.json'}, {plan.out / 'bits_per_dim.png'}")
     return 0
 

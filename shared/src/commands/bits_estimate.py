@@ -6,7 +6,7 @@ The terms of a group add up to an unbiased estimate of the whole bound. The spre
 error.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol, TypedDict
 
 import numpy as np
@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 
 from ddpm_shared import streams
 from ddpm_shared.batches import Arrays
+from ddpm_shared.commands.labels import Labels
 from ddpm_shared.errors import UserError
 from ddpm_shared.images import Pixels
 from ddpm_shared.machine import Environment
 from ddpm_shared.pages import BLUE, VERMILION
+from ddpm_shared.tables import aligned
 
 if TYPE_CHECKING:  # matplotlib takes a third of a second, which --help need not wait for
     from matplotlib.figure import Figure
@@ -36,7 +38,7 @@ class Bound(Protocol):
     def prior(self, pixels: Pixels) -> Floats:
         """The prior term of each image, [B]."""
 
-    def term(self, arrays: Arrays) -> Floats:
+    def term(self, arrays: Arrays, labels: Labels | None = None) -> Floats:
         """Each image's term at its t, [B], from images [B, H, W, C] uint8, t [B] int32, eps [B, H, W, C] float64."""
 
 
@@ -48,6 +50,7 @@ def terms_of(
     stride: int,
     timesteps: int,
     on_terms: Callable[[int], None] = lambda count: None,
+    labels: Labels | None = None,
 ) -> Floats:
     """The terms of the images first .. first + B - 1, in bits per dimension.
 
@@ -59,6 +62,7 @@ def terms_of(
         stride: image i is evaluated at t = i mod stride, i mod stride + stride, ...
         timesteps: T.
         on_terms: called with the number of terms just computed.
+        labels: [B], the classes of the images, for a class-conditional network.
 
     Returns:
         [B, ceil(T / stride)], NaN where t would be above T - 1.
@@ -75,7 +79,8 @@ def terms_of(
             continue
         shape = (1, *pixels.shape[1:])
         eps = [streams.normal(seed, streams.BOUND_EPS, int(t[i]), shape, int(index[i])) for i in chosen]
-        values = bound.term((pixels[chosen], t[chosen], np.concatenate(eps)))
+        arrays = pixels[chosen], t[chosen], np.concatenate(eps)
+        values = bound.term(arrays, None if labels is None else labels[chosen])
         if not np.isfinite(values).all():
             first_t = t[chosen][~np.isfinite(values)][0]
             raise UserError(f"the term at t = {first_t} is not finite: take another checkpoint, or --precision fp64")
@@ -94,8 +99,20 @@ class Estimate(TypedDict):
     terms: list[float]  # [T]
 
 
+class OfClass(TypedDict):
+    """The bound of the images of one class; None where too few images leave some t without one of them."""
+
+    name: str
+    num_images: int
+    bits_per_dim: float | None
+    standard_error: float | None
+
+
 class BitsRecord(Estimate):
     """bits_per_dim.json."""
+
+    class_conditional: bool
+    classes: list[OfClass]
 
     framework: str
     checkpoint: dict[str, str | int]  # path, sha256, step
@@ -133,6 +150,54 @@ def estimate(prior: Floats, terms: Floats, stride: int, timesteps: int) -> Estim
         "decoder": float(means[0]),
         "terms": means.tolist(),
     }
+
+
+def of_classes(prior: Floats, terms: Floats, stride: int, labels: Labels, class_names: Sequence[str]) -> list[OfClass]:
+    """The bound of each class.
+
+    The images i with the same i mod stride have their terms at the same t. So a class's bound is a sum over the
+    remainders: of each, the mean over the images of that class.
+
+    Args:
+        prior: [N].
+        terms: [N, ceil(T / stride)], as terms_of returns them.
+        stride: as in terms_of.
+        labels: [N].
+        class_names: by label.
+
+    Returns:
+        One record a class.
+    """
+    sums, remainder = np.nansum(terms, axis=1), np.arange(len(terms)) % stride
+    records: list[OfClass] = []
+    for label, name in enumerate(class_names):
+        parts = [sums[(labels == label) & (remainder == each)] for each in range(stride)]
+        fewest = min(map(len, parts))
+        bits = prior[labels == label].mean() + sum(part.mean() for part in parts) if fewest else None
+        variance = sum(part.var(ddof=1) / len(part) for part in parts) if fewest > 1 else None
+        records.append(
+            {
+                "name": name,
+                "num_images": int(np.count_nonzero(labels == label)),
+                "bits_per_dim": None if bits is None else float(bits),
+                "standard_error": None if variance is None else float(np.sqrt(variance)),
+            }
+        )
+    return records
+
+
+def table(records: Sequence[OfClass]) -> str:
+    """The bound of each class, as text."""
+
+    def number(value: float | None) -> str:
+        return "too few images" if value is None else f"{value:.4f}"
+
+    rows = [("class", "images", "bits/dim", "standard error")]
+    rows += [
+        (each["name"], str(each["num_images"]), number(each["bits_per_dim"]), number(each["standard_error"]))
+        for each in records
+    ]
+    return "\n".join(aligned(rows, digits=4))
 
 
 def headline(result: BitsRecord) -> str:

@@ -13,6 +13,7 @@ from ddpm_shared import claims, files, images, machine
 from ddpm_shared.command_line import parse_flags
 from ddpm_shared.commands.base import DataCommand, NetworkPlan, load_data, load_network, results_folder
 from ddpm_shared.commands.interruption import Interrupted, StopSignals
+from ddpm_shared.commands.labels import Labels, true_labels
 from ddpm_shared.config import require
 from ddpm_shared.config.checks import whole
 from ddpm_shared.config.help import default_is
@@ -35,7 +36,8 @@ class InversionCommand(DataCommand):
 
     A step of DDIM evaluates the network at the noisier of two images, a step of the inversion at the less noisy one.
     The two predictions differ a little, so the images that come back are not exactly the originals. More steps reduce
-    the difference. Writes inversion.json, inversion.npz and inversion.png.
+    the difference. A class-conditional network is given the true labels. Writes inversion.json, inversion.npz and
+    inversion.png.
     """
 
     num_images: int = 8
@@ -65,6 +67,7 @@ class InversionPlan(NetworkPlan):
 
     command: InversionCommand
     test: Split
+    labels: Labels | None  # the true ones, for a class-conditional network
 
 
 @claims.released_on_error()
@@ -84,8 +87,9 @@ def parse(framework: str, argv: Sequence[str] | None) -> InversionPlan:
         "its process ends in pure noise, and that step has no inverse; take one trained without --zero-terminal-snr",
     )
     _, test = load_data(command, config)
+    labels = true_labels(test, config, command.num_images)
     out = results_folder(framework, command, "inversion", "inversion.json")
-    return InversionPlan(framework, command, loaded, config, prefix, out, test)
+    return InversionPlan(framework, command, loaded, config, prefix, out, test, labels)
 
 
 class Inverter(Protocol):
@@ -94,7 +98,9 @@ class Inverter(Protocol):
     device_name: str
     threads: int
 
-    def there_and_back(self, pixels: Pixels, on_step: Callable[[], None]) -> tuple[Floats, Floats]:
+    def there_and_back(
+        self, pixels: Pixels, on_step: Callable[[], None], labels: Labels | None = None
+    ) -> tuple[Floats, Floats]:
         """The noise of images [B, H, W, C] uint8, and the images [B, H, W, C] in [-1, 1] that it leads back to."""
 
 
@@ -130,7 +136,8 @@ def _invert_all(plan: InversionPlan, inverter: Inverter) -> int:
                     bar.update(count)
                     stop.check()
 
-                noise, back = inverter.there_and_back(batch, on_step)
+                labels = None if plan.labels is None else plan.labels[first : first + command.batch_size]
+                noise, back = inverter.there_and_back(batch, on_step, labels)
                 noises.append(noise)
                 backs.append(back)
     except Interrupted:
@@ -152,6 +159,7 @@ def _invert_all(plan: InversionPlan, inverter: Inverter) -> int:
         "steps": command.steps,
         "spacing": command.spacing,
         "iterations": command.iterations,
+        "class_conditional": plan.labels is not None,
         "dataset": {"name": plan.test.name, "split": plan.test.split, "sha256": plan.test.sha256},
         **measured,
         "environment": machine.environment(inverter.device_name, inverter.threads),

@@ -12,8 +12,9 @@ from tqdm import tqdm
 
 from ddpm_shared import claims, files, images
 from ddpm_shared.command_line import parse_flags
-from ddpm_shared.commands.base import NetworkCommand, NetworkPlan, load_network, results_folder
+from ddpm_shared.commands.base import BOXED, NetworkCommand, NetworkPlan, load_network, results_folder
 from ddpm_shared.commands.interruption import Interrupted, StopSignals
+from ddpm_shared.commands.labels import ALL, Labels, asked_for, names_of
 from ddpm_shared.config import require
 from ddpm_shared.config.checks import whole
 from ddpm_shared.config.help import default_is
@@ -21,6 +22,7 @@ from ddpm_shared.config.sampling import SAMPLER_FACTS, Draw, Sampling, determini
 from ddpm_shared.errors import UserError
 from ddpm_shared.frameworks import FRAMEWORKS
 from ddpm_shared.images import Pixels
+from ddpm_shared.records.checkpoint import Checkpoint
 
 GRID_IMAGES = 64  # at most so many in grid.png
 COLUMNS = 1000  # of a row of --interpolate, at most: the width of grid.png
@@ -33,7 +35,7 @@ RESULT, PARTIAL, LAST = "samples.npz", "samples.partial.npz", "grid.png"
 class SampleCommand(NetworkCommand):
     """Draw images with a trained network of either framework.
 
-    Writes samples.npz (`images`, uint8 [N, H, W, C]) and grid.png.
+    Writes samples.npz (`images`, uint8 [N, H, W, C], and `labels`, [N], of a class-conditional network) and grid.png.
     """
 
     out: Annotated[str | None, default_is("runs/samples/<utc>-<framework>")] = None
@@ -41,13 +43,23 @@ class SampleCommand(NetworkCommand):
     sampling: Sampling = field(default_factory=Sampling)
     interpolate: Annotated[int | None, default_is("off")] = None
     """Images in a row, each row going from one noise to another along the great circle between the two."""
+    labels: Annotated[str | None, default_is("all, with a class-conditional network")] = None
+    """Classes to draw, in turn over the images: all, or numbers or names with commas between, e.g. trouser,bag."""
+    interpolate_labels: Annotated[int | None, default_is("off")] = None
+    """Images in a row, each row going from one of the labels to the next, all from the same noise."""
     gif: bool = False
     """Write denoising.gif as well, which shows the first images at each step."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         columns, sampler = self.interpolate, self.sampling.sampler
-        whole(self, "interpolate", least=2, most=COLUMNS)
+        whole(self, "interpolate", "interpolate_labels", least=2, most=COLUMNS)
+        require(
+            columns is None or self.interpolate_labels is None,
+            "--interpolate with --interpolate-labels",
+            self.interpolate_labels,
+            "a row goes from one noise to another or from one label to another: take one of the two",
+        )
         require(
             columns is None or not self.sampling.noisy,
             "--interpolate with --sampler",
@@ -55,12 +67,68 @@ class SampleCommand(NetworkCommand):
             f"it draws noise on the way, which hides the noise at the start; take one of {', '.join(deterministic())}",
         )
 
+    @property
+    def asks_for_classes(self) -> bool:
+        """Whether a network without classes cannot do what is asked for."""
+        return self.labels is not None or self.interpolate_labels is not None or self.sampling.guided
+
+    @property
+    def file(self) -> str:
+        """The checkpoint to use: of those in the package, the one that can do what is asked for."""
+        return "boxed-conditional" if self.checkpoint == BOXED and self.asks_for_classes else self.checkpoint
+
 
 @dataclass(frozen=True)
 class SamplePlan(NetworkPlan):
     """A checked SampleCommand."""
 
     command: SampleCommand
+    class_names: tuple[str, ...] = ()
+    classes: Labels | None = None  # asked for, in turn; None with a network that has no classes
+
+    @property
+    def columns(self) -> int | None:
+        """Images in a row of an interpolation; None without one."""
+        return self.command.interpolate or self.command.interpolate_labels
+
+    @property
+    def labels(self) -> Labels | None:
+        """The class of each image, [N]; None where there are none, or each image is between two."""
+        if self.classes is None or self.command.interpolate_labels:
+            return None
+        turn = np.arange(self.command.num_images) // (self.command.interpolate or 1)
+        return self.classes[turn % len(self.classes)]
+
+    @property
+    def asked(self) -> str:
+        """The classes and the guidance, in words, with both conventions of the scale."""
+        classes = [] if self.classes is None else list(dict.fromkeys(self.classes.tolist()))
+        some = ", ".join(self.class_names[label] for label in classes)
+        names = some if len(classes) < len(self.class_names) else "all classes"
+        scale = self.command.sampling.guidance
+        meaning = {0.0: "unconditional", 1.0: "conditional"}.get(scale, f"Ho and Salimans' w = {scale - 1:g}")
+        return f"{names}, guidance {scale:g} ({meaning})"
+
+    def draw(self, first: int, count: int) -> Draw:
+        """The images `first` .. `first` + `count` - 1."""
+        command, columns = self.command, self.command.interpolate_labels
+        if self.classes is None or columns is None:
+            labels = None if self.labels is None else self.labels[first : first + count]
+            return Draw(command.seed, first, count, command.interpolate, labels)
+        row, column = np.divmod(np.arange(first, first + count), columns)
+        here, there = (np.eye(len(self.class_names) + 1)[self.classes[i % len(self.classes)]] for i in (row, row + 1))
+        weight = (column / (columns - 1))[:, None]
+        return Draw(command.seed, first, count, labels=(1 - weight) * here + weight * there, same_noise=columns)
+
+    def origin(self, **more: Any) -> str:
+        """As for every plan, with the sampler, and what is asked for of a class-conditional network."""
+        settings = dataclasses.asdict(self.command.sampling)
+        if self.classes is None:
+            settings = {key: value for key, value in settings.items() if not key.startswith("guidance")}
+        else:
+            asked = {"labels": self.classes.tolist(), "interpolate_labels": self.command.interpolate_labels}
+            settings |= asked
+        return super().origin(**settings, interpolate=self.command.interpolate, **more)
 
 
 @claims.released_on_error()
@@ -73,8 +141,31 @@ def parse(framework: str, argv: Sequence[str] | None) -> SamplePlan:
     command = parse_flags(SampleCommand, argv, f"{FRAMEWORKS[framework].tree}.inference")
     loaded, config, prefix = load_network(framework, command)
     command = dataclasses.replace(command, sampling=command.sampling.resolved(config.diffusion.timesteps))
+    class_names, classes = _classes(command, loaded)
     out = results_folder(framework, command, "samples", LAST)
-    return SamplePlan(framework, command, loaded, config, prefix, out)
+    return SamplePlan(framework, command, loaded, config, prefix, out, class_names, classes)
+
+
+def _classes(command: SampleCommand, loaded: Checkpoint) -> tuple[tuple[str, ...], Labels | None]:
+    """The names of the network's classes, and those asked for, in turn; () and None if it has none."""
+    num_classes = loaded.config.model.num_classes
+    if not num_classes:
+        require(
+            not command.asks_for_classes,
+            "--labels, --interpolate-labels, --guidance with --checkpoint",
+            loaded.path,
+            "its network knows no classes: take one that was trained with --class-conditional",
+        )
+        return (), None
+    class_names = names_of(loaded.class_names, num_classes)
+    classes = asked_for(command.labels or ALL, class_names)
+    require(
+        command.interpolate_labels is None or len(classes) > 1,
+        "--interpolate-labels with --labels",
+        command.labels,
+        "a row goes from one class to the next: name two or more",
+    )
+    return class_names, classes
 
 
 class Sampler(Protocol):
@@ -112,13 +203,14 @@ def run(plan: SamplePlan, sampler: Sampler) -> int:
 def _draw_all(plan: SamplePlan, sampler: Sampler) -> int:
     command = plan.command
     facts = SAMPLER_FACTS[command.sampling.sampler]
+    asked = "" if plan.classes is None else f" | {plan.asked}"
     print(
         f"{plan.framework} {version(plan.framework)} on {sampler.device_name} | "
-        f"{facts.title}, {command.sampling.steps} steps | {plan.checkpoint.path}"
+        f"{facts.title}, {command.sampling.steps} steps{asked} | {plan.checkpoint.path}"
     )
     steps = command.sampling.steps or 0  # filled in by the plan
     partial = plan.out / PARTIAL
-    origin = plan.origin(**dataclasses.asdict(command.sampling), interpolate=command.interpolate)
+    origin = plan.origin()
     pixels = _finished(plan, origin)
     frames: list[Pixels] = []
     shown = {round(k * (steps - 1) / (GIF_FRAMES - 1)) for k in range(GIF_FRAMES)}
@@ -135,24 +227,30 @@ def _draw_all(plan: SamplePlan, sampler: Sampler) -> int:
                     bar.update(count)
                     stop.check()
 
-                draw = Draw(command.seed, first, count, command.interpolate)
-                pixels = np.concatenate([pixels, sampler.draw(draw, on_step)])
+                pixels = np.concatenate([pixels, sampler.draw(plan.draw(first, count), on_step)])
                 if len(pixels) < command.num_images:
                     files.write_npz(partial, images=pixels, origin=origin)
     except Interrupted:
         done = f"interrupted; {len(pixels)} finished images are saved"
         print(f"{done}: the same command with --out {plan.out} continues", file=sys.stderr)
         return stop.exit_code
-    files.write_npz(plan.out / RESULT, images=pixels, origin=origin)
+    labels = plan.labels
+    files.write_npz(plan.out / RESULT, images=pixels, origin=origin, **({} if labels is None else {"labels": labels}))
     partial.unlink(missing_ok=True)
     if frames:
         images.write_gif(plan.out / "denoising.gif", frames)
     elif command.gif:
         print("no denoising.gif: its images were drawn before the interruption; run again with --overwrite to get it")
     # Last, as the mark of a finished command: without it, the same command makes the pictures that are missing.
-    images.write_png(plan.out / LAST, images.grid(pixels[:GRID_IMAGES], command.interpolate))
+    images.write_png(plan.out / LAST, _grid(plan, pixels[:GRID_IMAGES]))
     print(f"{len(pixels)} images: {plan.out / RESULT}, {plan.out / LAST}")
     return 0
+
+
+def _grid(plan: SamplePlan, pixels: Pixels) -> Pixels:
+    if plan.labels is None or plan.columns:
+        return images.grid(pixels, plan.columns)
+    return images.by_class(pixels, plan.labels[: len(pixels)], plan.class_names)
 
 
 def _finished(plan: SamplePlan, origin: str) -> Pixels:

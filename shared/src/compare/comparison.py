@@ -60,7 +60,7 @@ def compare(compared: Sequence[RunRecord], allow_different: bool = False) -> Com
         "runs": summaries,
         "pairs": pairs,
         "configuration": _side_by_side(
-            [run.metrics["config"] | {"data set": run.metrics["dataset"]} for run in compared]
+            [_completed(run.metrics["config"]) | {"data set": _without_classes(run.metrics)} for run in compared]
         ),
         "environment": _side_by_side(
             [run.metrics["environment"] | {"argv": shlex.join(run.metrics["environment"]["argv"])} for run in compared]
@@ -112,10 +112,25 @@ def _pair(baseline: tuple[RunRecord, RunSummary], other: tuple[RunRecord, RunSum
 
 def set_up_differences(a: Metrics, b: Metrics) -> dict[str, tuple[Any, Any]]:
     """The dotted keys at which two metrics' data, seed or configuration differ, with both values."""
-    differences = configs.differences(a["config"], b["config"])
+    differences = configs.differences(_completed(a["config"]), _completed(b["config"]))
     if a["dataset"]["sha256"] != b["dataset"]["sha256"]:
-        differences |= configs.differences(a["dataset"], b["dataset"], "dataset.")
+        differences |= configs.differences(_without_classes(a), _without_classes(b), "dataset.")
     return {key: values for key, values in differences.items() if key not in IGNORED}
+
+
+def _completed(settings: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Nested settings of a run, with the defaults of those that its version of the code did not have."""
+    defaults = configs.to_dict(configs.Config()) if defaults is None else defaults
+    inner = {
+        key: _completed(settings[key], value)
+        for key, value in defaults.items()
+        if isinstance(value, dict) and isinstance(settings.get(key), dict)
+    }
+    return {**defaults, **settings, **inner}
+
+
+def _without_classes(metrics: Metrics) -> dict[str, Any]:
+    return {key: value for key, value in metrics["dataset"].items() if key != "class_names"}
 
 
 def _side_by_side(settings: Sequence[Mapping[str, Any]]) -> Settings:

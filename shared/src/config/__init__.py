@@ -110,12 +110,6 @@ class Config:
         choice("device", self.device, get_args(Device))
         whole(self, "seed", least=0, most=LARGEST_SEED)
         whole(self, "threads", most=MOST_THREADS)
-        require(
-            self.class_conditional or self.model.num_classes == 0,
-            "num_classes",
-            self.model.num_classes,
-            "is for a class-conditional network; set class_conditional",
-        )
 
     @property
     def out_channels(self) -> int:

@@ -103,6 +103,12 @@ class Sampling:
         )
         whole(self, "guidance_from", "guidance_to", least=0, most=TIMESTEPS)
         require(
+            self.guided or (self.guidance_from == 0 and self.guidance_to is None),
+            "--guidance-from, --guidance-to",
+            (self.guidance_from, self.guidance_to),
+            "are the interval of --guidance: add that flag, with another scale than 1",
+        )
+        require(
             self.guidance_to is None or self.guidance_from <= self.guidance_to,
             "--guidance-from, --guidance-to",
             (self.guidance_from, self.guidance_to),
@@ -137,6 +143,9 @@ class Sampling:
         steps = self.steps or min(SAMPLER_FACTS[self.sampler].steps or timesteps, timesteps)
         require(
             steps <= timesteps, "--steps", steps, f"must be at most the {timesteps} that the model was trained with"
+        )
+        require(
+            self.guidance_from < timesteps, "--guidance-from", self.guidance_from, f"t goes up to {timesteps - 1} only"
         )
         return replace(self, steps=steps)
 

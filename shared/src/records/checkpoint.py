@@ -3,8 +3,8 @@
 The tensors are `model/<name>`, `ema/<name>`, `adam_m/<name>` and `adam_v/<name>` (names and layouts as in
 parameters.py); `buffers/<name>`, what a network holds beside its parameters; and `codec/<name>`, what the codec needs
 that makes x_0 of pixels. The header's metadata holds a JSON object with `format`, `framework`, `step`, `config`,
-`dataset_sha256`, `codec`, e.g. {"kind": "pixels"}, and `sha256`, the checksum of all of it. Format /1 has no buffers,
-no codec and no checksum, and is read as pixels.
+`dataset_sha256`, `codec`, e.g. {"kind": "pixels"}, for a class-conditional network `class_names`, and `sha256`, the
+checksum of all of it. Format /1 has no buffers, no codec, no classes and no checksum, and is read as pixels.
 """
 
 import contextlib
@@ -12,7 +12,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,9 @@ from ddpm_shared.records.tensor_file import Tensor, TensorFile
 FORMAT = "ddpm-duet/2"
 BOXED = Path(__file__).parents[1] / "boxed" / "fashion-mnist.safetensors"  # the trained model in the package
 BOXED_SHA256 = "48807f3200b0a690f2dea536c92802132dc612c6e446ca940783a46f089482ca"  # of that file
+BOXED_CONDITIONAL = BOXED.with_name("fashion-mnist-conditional.safetensors")  # the class-conditional one
+BOXED_CONDITIONAL_SHA256 = ""
+SHA256_OF = {BOXED: BOXED_SHA256, BOXED_CONDITIONAL: BOXED_CONDITIONAL_SHA256}
 PREFIXES = ("model", "ema", "adam_m", "adam_v")  # a tensor of each for every parameter
 BUFFERS, CODEC = "buffers", "codec"
 PIXELS = {"kind": "pixels"}  # the codec whose x_0 is the image itself
@@ -59,6 +62,7 @@ class Checkpoint:
     tensors: Tensors
     sha256: str  # of the whole file
     codec: dict[str, Any] = field(default_factory=PIXELS.copy)
+    class_names: tuple[str, ...] = ()  # of a class-conditional network, by label
 
 
 def save(
@@ -70,8 +74,13 @@ def save(
     config: configs.Config,
     dataset_sha256: str,
     codec: Mapping[str, Any] = PIXELS,
+    class_names: Sequence[str] = (),
 ) -> None:
-    """Write a checkpoint atomically. Raises OSError on a full disk; an older file of that name is then untouched."""
+    """Write a checkpoint atomically; `class_names` are those of a class-conditional network.
+
+    Raises:
+        OSError: e.g. a full disk; an older file of that name is then untouched.
+    """
     metadata = {
         "format": FORMAT,
         "framework": framework,
@@ -80,6 +89,8 @@ def save(
         "dataset_sha256": dataset_sha256,
         "codec": dict(codec),
     }
+    if config.class_conditional and class_names:
+        metadata["class_names"] = list(class_names)
     arrays = {name: np.asarray(value, order="C") for name, value in tensors.items()}
     stored = [Tensor(name, NAMES[value.dtype.name], value.shape, value) for name, value in arrays.items()]
     metadata["sha256"] = tensor_file.checksum(metadata, stored)
@@ -129,7 +140,7 @@ class _WayOut:
         self.path = path
 
     def __str__(self) -> str:
-        if self.path == BOXED:
+        if self.path in SHA256_OF:
             return "the installed package is damaged, install ddpm-duet again"
         newest = newest_whole(self.path.parent, (self.path,))
         if newest is None:
@@ -156,6 +167,9 @@ def _read(path: Path, prefixes: tuple[str, ...], way_out: object) -> tuple[Check
         raise UserError(
             f"{name_of(path)} is of step {step:,}, and a run of its settings ends before {most:,}: {way_out}"
         )
+    names, classes = metadata.get("class_names", ()), config.model.num_classes
+    if names and len(names) != classes:
+        raise UserError(f"{name_of(path)} names {len(names)} classes, and its network has {classes}: {way_out}")
     loaded = Checkpoint(
         path=path,
         framework=metadata["framework"],
@@ -165,6 +179,7 @@ def _read(path: Path, prefixes: tuple[str, ...], way_out: object) -> tuple[Check
         tensors=tensors,
         sha256=file.sha256,
         codec=metadata.get("codec", PIXELS),
+        class_names=tuple(metadata.get("class_names", ())),
     )
     return loaded, unverified
 
@@ -182,8 +197,8 @@ def _metadata(file: TensorFile, path: Path, way_out: object) -> tuple[dict[str, 
         )
     part = f"checkpoint#{FORMATS[version]}"
     validation.checked(metadata, part, str(path), f"a checkpoint of format {version}", way_out)
-    if path == BOXED:
-        expected, found = BOXED_SHA256, file.sha256
+    if path in SHA256_OF:
+        expected, found = SHA256_OF[path], file.sha256
     else:
         rest = {key: value for key, value in metadata.items() if key != "sha256"}
         expected, found = metadata.get("sha256"), tensor_file.checksum(rest, file.tensors)

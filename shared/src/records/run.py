@@ -65,7 +65,7 @@ class Run:
             "status": "running",
             "config": to_dict(config),
             "environment": environment,
-            "dataset": data.record,
+            "dataset": {**data.record, "class_names": list(data.class_names)},
             "parameters": parameters,
         }
         self.log = folder / "metrics.jsonl"
@@ -163,6 +163,7 @@ class Run:
             step=step,
             config=self.config,
             dataset_sha256=self.data.sha256,
+            class_names=self.data.class_names,
         )
         self._append("checkpoint", {"step": step, "file": path.name})
 
