@@ -117,7 +117,7 @@ class Arithmetic:
         """Of each image."""
         return 0.01 * pixels.mean(axis=(1, 2, 3))
 
-    def term(self, arrays):
+    def term(self, arrays, labels=None):
         """Of each image at its t."""
         pixels, t, eps = arrays
         assert (pixels.dtype, t.dtype, eps.dtype) == (np.uint8, np.int32, np.float64)
@@ -196,12 +196,12 @@ def quick(tree, monkeypatch):
             made.append(self)
             self.calls = 0
 
-        def term(self, arrays):
+        def term(self, arrays, labels=None):
             """The same, counted."""
             self.calls += 1
             if self.calls in plan:
                 os.kill(os.getpid(), plan.pop(self.calls))
-            return super().term(arrays)
+            return super().term(arrays, labels)
 
     monkeypatch.setattr(tree.model, "load", lambda loaded, prefix, config: prefix)
     monkeypatch.setattr(tree.bound, "Bound", Watched)

@@ -81,7 +81,7 @@ def test_an_interruption_is_one_sentence(tree, tmp_path, guarded, monkeypatch):
     class Slow:
         device_name, threads = "cpu", 1
 
-        def there_and_back(self, pixels, on_step):
+        def there_and_back(self, pixels, on_step, labels=None):
             os.kill(os.getpid(), signal.SIGINT)
             on_step()
 
