@@ -14,9 +14,9 @@ from ddpm_shared.commands import bits as bits_command
 from ddpm_shared.commands import invert as invert_command
 from ddpm_shared.commands import sample as sample_command
 from ddpm_shared.config import Config, DataConfig
+from ddpm_shared.evaluation.extractor import Extractor
 from ddpm_shared.evaluation.judge import Judge
 from ddpm_shared.records import checkpoint
-from ddpm_shared.evaluation.extractor import Extractor
 from ddpm_shared.records.checkpoint import BOXED, BOXED_CONDITIONAL
 
 CARD = BOXED.with_name("MODEL_CARD.md").read_text()
@@ -74,10 +74,7 @@ def test_both_frameworks_draw_the_same_with_it_and_it_looks_real(both, tmp_path)
 
 
 def test_both_frameworks_draw_the_classes_that_are_asked_for(both, tmp_path):
-    """Otherwise `make sample-torch ARGS="--labels trouser --guidance 2"` draws something else, or in one framework only.
-
-    Of 1,000 images 99.4 % were seen as their class.
-    """
+    """Otherwise `make sample-torch ARGS="--labels trouser --guidance 2"` draws something else."""
     torch_tree, tf_tree = both
     asked = "--labels", "all", "--guidance", "2"
     images = drawn(torch_tree, 40, tmp_path / "torch", *asked)

@@ -90,6 +90,7 @@ def draw(tree, source, out, *argv):
         ("t-shirt/top,T-Shirt", [0, 0]),
         ("shirt", [6]),
         ("8,trouser", [8, 1]),
+        ("boot,top", [9, 0]),
     ],
 )
 def test_classes_by_number_and_name(text, expected):
@@ -105,7 +106,7 @@ def test_classes_by_number_and_name(text, expected):
         ("hat", "no class 'hat'"),
         ("", "no class ''"),
         ("bag,", "no class ''"),
-        ("s", "'s' may be Sandal or Shirt or Sneaker"),
+        ("s", "'s' may be T-shirt/top or Sandal or Shirt or Sneaker"),
         ("1.0", "no class '1.0'"),
         ("٣", "no class"),
         ("9" * 5000, "no class"),

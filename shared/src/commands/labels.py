@@ -1,5 +1,6 @@
 """The classes that a command draws or evaluates: what the user asks for, and the true labels of images."""
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -20,7 +21,7 @@ def asked_for(text: str, class_names: Sequence[str]) -> Labels:
 
     Args:
         text: "all", or numbers and names of classes with commas between them, e.g. "8,trouser". Upper case, spaces and
-            signs in a name do not matter, and its beginning is enough where only one class has it: "ankle".
+            signs in a name do not matter, and the beginning of a word is enough where only one class has it: "boot".
         class_names: those of the network, by label.
 
     Returns:
@@ -40,7 +41,7 @@ def _class(part: str, class_names: Sequence[str]) -> int:
     name = _letters(part)
     names = [_letters(each) for each in class_names]
     fitting = [i for i, each in enumerate(names) if each == name] or [
-        i for i, each in enumerate(names) if name and each.startswith(name)
+        i for i, each in enumerate(class_names) if name and any(end.startswith(name) for end in _ends(each))
     ]
     if len(fitting) == 1:
         return fitting[0]
@@ -53,6 +54,12 @@ def _class(part: str, class_names: Sequence[str]) -> int:
 
 def _letters(name: str) -> str:
     return "".join(character for character in name.casefold() if character.isalnum())
+
+
+def _ends(name: str) -> list[str]:
+    """The name from each of its words on: Ankle boot -> ankleboot, boot."""
+    words = re.findall(r"[^\W_]+", name.casefold())
+    return ["".join(words[i:]) for i in range(len(words))]
 
 
 def names_of(class_names: Sequence[str], num_classes: int) -> tuple[str, ...]:
