@@ -225,9 +225,10 @@ def test_what_is_written(tree, written, quick, tmp_path, capfd):
         "seed": 3,
         "precision": "fp32",
         "clip_x_0": False,
+        "class_conditional": False,
         "dataset": {"name": "fashion-mnist-10k", "split": "test", "sha256": TEST.sha256},
     }
-    numbers = {"bits_per_dim", "standard_error", "prior", "decoder", "terms", "seconds", "environment"}
+    numbers = {"bits_per_dim", "standard_error", "prior", "decoder", "terms", "classes", "seconds", "environment"}
     assert found.keys() == of_the_run.keys() | numbers
     assert {key: found[key] for key in of_the_run} == of_the_run
     assert len(found["terms"]) == T
@@ -358,7 +359,7 @@ def test_a_full_disk_keeps_what_was_evaluated(tree, written, quick, tmp_path, gu
 
 def test_a_term_that_is_no_number_ends_the_run(tree, written, quick, tmp_path, guarded, monkeypatch):
     """Otherwise a network that overflows ends, after an hour, in a file that is not JSON."""
-    broken = lambda self, arrays: np.where(arrays[1] == 5, np.nan, 1.0)  # noqa: E731
+    broken = lambda self, arrays, labels=None: np.where(arrays[1] == 5, np.nan, 1.0)  # noqa: E731
     monkeypatch.setattr(tree.bound.Bound, "term", broken)
     code, err = guarded(lambda: command(tree, written, tmp_path / "out"))
     assert code == 2

@@ -17,7 +17,7 @@ from numpy.testing import assert_array_equal
 from PIL import Image
 
 from ddpm_shared import command_line, compare, machine
-from ddpm_shared.compare import charts, command, gaps, run_records, verdict
+from ddpm_shared.compare import charts, command, comparison, gaps, run_records, verdict
 from ddpm_shared.config import Config, to_dict
 from ddpm_shared.datasets import Split
 from ddpm_shared.errors import UserError
@@ -637,3 +637,12 @@ def test_as_a_module(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert done.stderr.startswith(f"error: there is no {tmp_path / 'x'}")
     assert "Traceback" not in done.stderr
+
+
+def test_a_run_of_an_older_version_is_not_set_up_differently() -> None:
+    """Otherwise no run can be compared with one from before class labels, though both computed the same."""
+    older = put(B, "config.seed", A["config"]["seed"])
+    newer = put(put(A, "config.class_conditional", False), "config.training.label_drop", 0.1)
+    assert comparison.set_up_differences(newer, older) == comparison.set_up_differences(A, older)
+    conditional = put(newer, "config.class_conditional", True)
+    assert comparison.set_up_differences(conditional, older)["class_conditional"] == (True, False)

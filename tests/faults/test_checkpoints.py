@@ -94,6 +94,7 @@ def test_what_is_in_the_package_is_checked_by_the_hash_in_the_source(
     assert capsys.readouterr().err == ""
     for module, name, use, said in (
         (checkpoint, "BOXED", lambda path: checkpoint.load(path), "is damaged (its SHA-256 is "),
+        (checkpoint, "BOXED_CONDITIONAL", lambda path: checkpoint.load(path), "is damaged (its SHA-256 is "),
         (extractor, "SHIPPED", lambda path: extractor.Extractor(), "has SHA-256 "),
     ):
         data = bytearray(getattr(module, name).read_bytes())

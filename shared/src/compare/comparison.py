@@ -118,15 +118,16 @@ def set_up_differences(a: Metrics, b: Metrics) -> dict[str, tuple[Any, Any]]:
     return {key: values for key, values in differences.items() if key not in IGNORED}
 
 
-def _completed(settings: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Nested settings of a run, with the defaults of those that its version of the code did not have."""
-    defaults = configs.to_dict(configs.Config()) if defaults is None else defaults
-    inner = {
-        key: _completed(settings[key], value)
-        for key, value in defaults.items()
-        if isinstance(value, dict) and isinstance(settings.get(key), dict)
-    }
-    return {**defaults, **settings, **inner}
+def _completed(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a run, with those that came later as the run would have had them."""
+    completed = {**settings}
+    for dotted, value in configs.LATER.items():
+        section, _, key = dotted.rpartition(".")
+        if section:
+            completed[section] = {key: value, **completed.get(section, {})}
+        else:
+            completed.setdefault(key, value)
+    return completed
 
 
 def _without_classes(metrics: Metrics) -> dict[str, Any]:

@@ -32,6 +32,7 @@ from ddpm_shared.errors import UserError, choice
 __all__ = [
     "CHANGEABLE",
     "DIFFUSION_CHOICES",
+    "LATER",
     "PRESETS",
     "Config",
     "DataConfig",
@@ -79,6 +80,9 @@ CHANGEABLE = {
     "training.checkpoint_every",
     "training.keep_checkpoints",
 }
+
+# Settings that runs of older versions do not state, with what these runs did.
+LATER = {"class_conditional": False, "model.num_classes": 0, "training.label_drop": 0.1}
 
 
 @dataclass(frozen=True)

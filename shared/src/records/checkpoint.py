@@ -33,7 +33,6 @@ BOXED = Path(__file__).parents[1] / "boxed" / "fashion-mnist.safetensors"  # the
 BOXED_SHA256 = "48807f3200b0a690f2dea536c92802132dc612c6e446ca940783a46f089482ca"  # of that file
 BOXED_CONDITIONAL = BOXED.with_name("fashion-mnist-conditional.safetensors")  # the class-conditional one
 BOXED_CONDITIONAL_SHA256 = "2cff6f6c02bfd395898ac0aa24da2935425a057ceb6bd574f38ea3a17a320f80"
-SHA256_OF = {BOXED: BOXED_SHA256, BOXED_CONDITIONAL: BOXED_CONDITIONAL_SHA256}
 PREFIXES = ("model", "ema", "adam_m", "adam_v")  # a tensor of each for every parameter
 BUFFERS, CODEC = "buffers", "codec"
 PIXELS = {"kind": "pixels"}  # the codec whose x_0 is the image itself
@@ -133,6 +132,11 @@ def newest_whole(folder: Path, besides: Collection[Path] = ()) -> Path | None:
     return None
 
 
+def _in_the_package(path: Path) -> str | None:
+    """The SHA-256 that a file of the package must have; None for any other file."""
+    return {BOXED: BOXED_SHA256, BOXED_CONDITIONAL: BOXED_CONDITIONAL_SHA256}.get(path)
+
+
 class _WayOut:
     """The end of a message about a damaged checkpoint; str() looks at the files beside it."""
 
@@ -140,7 +144,7 @@ class _WayOut:
         self.path = path
 
     def __str__(self) -> str:
-        if self.path in SHA256_OF:
+        if _in_the_package(self.path):
             return "the installed package is damaged, install ddpm-duet again"
         newest = newest_whole(self.path.parent, (self.path,))
         if newest is None:
@@ -197,8 +201,8 @@ def _metadata(file: TensorFile, path: Path, way_out: object) -> tuple[dict[str, 
         )
     part = f"checkpoint#{FORMATS[version]}"
     validation.checked(metadata, part, str(path), f"a checkpoint of format {version}", way_out)
-    if path in SHA256_OF:
-        expected, found = SHA256_OF[path], file.sha256
+    if boxed := _in_the_package(path):
+        expected, found = boxed, file.sha256
     else:
         rest = {key: value for key, value in metadata.items() if key != "sha256"}
         expected, found = metadata.get("sha256"), tensor_file.checksum(rest, file.tensors)

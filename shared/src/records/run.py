@@ -65,7 +65,7 @@ class Run:
             "status": "running",
             "config": to_dict(config),
             "environment": environment,
-            "dataset": {**data.record, "class_names": list(data.class_names)},
+            "dataset": {**data.record, **({"class_names": list(data.class_names)} if data.class_names else {})},
             "parameters": parameters,
         }
         self.log = folder / "metrics.jsonl"
