@@ -347,6 +347,25 @@ def test_the_last_judgement_is_told(tmp_path: Path, capsys: pytest.CaptureFixtur
     page = re.sub(r"\s+", " ", (out / "report.html").read_text())
     assert '<th scope="row">fid fashion</th> <td>–</td> <td>1.25</td>' in page
     assert '<th scope="row">fid images</th> <td>–</td> <td>256</td>' in page
+    assert result["runs"][1]["class_accuracy"] is None
+    assert "class accuracy" not in page
+
+
+def test_the_accuracy_of_classes_is_told_where_there_are_any(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Otherwise one compares two class-conditional runs without seeing whether they draw what was asked for."""
+    values = put(judged(B), "evaluation.class_accuracy", 0.875)
+    folders = [write(tmp_path / "a", A), write(tmp_path / "b", values)]
+    out = tmp_path / "out"
+    assert command.main([*folders, "--out", str(out)]) == 0
+    assert [each["class_accuracy"] for each in json.loads((out / "comparison.json").read_text())["runs"]] == [
+        None,
+        0.875,
+    ]
+    assert ["class", "accuracy", "none", "0.875"] in [line.split() for line in capsys.readouterr().out.splitlines()]
+    page = re.sub(r"\s+", " ", (out / "report.html").read_text())
+    assert '<th scope="row">class accuracy</th> <td>–</td> <td>0.875</td>' in page
 
 
 # Like with like.

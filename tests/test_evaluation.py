@@ -1,5 +1,6 @@
 """The judge: what it reads and refuses, what it says of real images, and that each number moves the right way."""
 
+import copy
 import dataclasses
 import json
 import subprocess
@@ -15,7 +16,7 @@ from ddpm_shared.errors import UserError
 from ddpm_shared.evaluation import command, corruptions, inception, metrics, samples
 from ddpm_shared.evaluation.cache import cached
 from ddpm_shared.evaluation.extractor import DIMENSIONS, SHIPPED, Extractor
-from ddpm_shared.evaluation.judge import Judge
+from ddpm_shared.evaluation.judge import Judge, class_notes
 
 SPLITS = {split.split: split for split in datasets.load(datasets.EMBEDDED)}
 DATA = ["--dataset", datasets.EMBEDDED]
@@ -192,6 +193,82 @@ def test_each_number_moves_the_right_way(judge):
     worse(moved, "fid_fashion")
 
 
+# --- What was asked for -------------------------------------------------------------------------------------
+
+
+def test_accuracy_counts_the_images_of_the_class_asked_for(judge):
+    """Otherwise a model that draws bags for trousers passes, or the wrong class is called the worst."""
+    extracted = judge.other_extracted
+    taken_for = extracted.classes.copy()
+    assert judge.classes(extracted, taken_for)["accuracy"] == 1
+    asked_for = taken_for.copy()
+    asked_for[taken_for == 1], asked_for[taken_for == 8] = 8, 1
+    asked_for[np.flatnonzero(taken_for == 3)[:7]] = 4
+    found = judge.classes(extracted, asked_for)
+    counts = np.bincount(taken_for)
+    assert found["accuracy"] == 1 - (counts[1] + counts[8] + 7) / len(extracted)
+    expected = [1, 0, 1, 1, counts[4] / (counts[4] + 7), 1, 1, 1, 0, 1]
+    assert [each["accuracy"] for each in found["per_class"]] == expected
+    assert found["worst"] == "Trouser"
+    assert [each["label"] for each in found["per_class"]] == list(range(10))
+    assert tuple(each["name"] for each in found["per_class"]) == SPLITS["test"].class_names
+    trousers = found["per_class"][1]
+    assert trousers["fid_fashion"] > 50 * trousers["floor"]["fid_fashion"]
+    assert trousers["precision"] < 0.1
+
+
+def test_a_class_is_judged_as_if_there_were_no_other(judge):
+    """Otherwise the FID of trousers depends on how good the bags are."""
+    label, extracted = 6, judge.other_extracted
+    asked_for = np.where(np.arange(len(extracted)) % 10 < 9, label, 2)
+    (_, found) = judge.classes(extracted, asked_for)["per_class"]
+    alone = copy.copy(judge)
+    for name, split in (("reference_extracted", SPLITS["train"]), ("other_extracted", SPLITS["test"])):
+        setattr(alone, name, getattr(judge, name).take(np.flatnonzero(split.labels == label)))
+    alone.moments = metrics.moments(alone.reference_extracted.features)
+    keys = ("num_images", "fid_fashion", "precision", "recall")
+    of_class = alone.scores(extracted.take(np.flatnonzero(asked_for == label)))
+    assert {key: found[key] for key in keys} == {key: of_class[key] for key in keys}
+    floor = alone.floor(1800)
+    assert {key: found["floor"][key] for key in keys} == {key: floor[key] for key in keys}
+    assert found["floor"]["num_images"] == 200  # all there are
+    assert found["floor"]["accuracy"] == np.mean(alone.other_extracted.classes == label)
+
+
+def test_numbers_that_a_few_images_cannot_give_are_left_out(judge):
+    """Otherwise a singular covariance is taken for a distance, or ten images end an evaluation by an exception."""
+    asked_for = np.repeat([0, 4, 7, 9], [129, 128, 5, 250])
+    found = judge.classes(judge.other_extracted.take(slice(len(asked_for))), asked_for)
+    absent = [[key for key, value in each.items() if value is None] for each in found["per_class"]]
+    assert absent == [[], ["fid_fashion"], ["fid_fashion", "precision", "recall"], []]
+    assert [each["floor"]["num_images"] for each in found["per_class"]] == [129, 128, 5, 200]
+    assert class_notes(found) == [
+        "No Fréchet distance of Coat, Sneaker: the covariance of 128 features needs 129 images of a class.",
+        "The floor of Ankle boot is that of fewer real images, all there are.",
+    ]
+    assert class_notes(judge.classes(judge.other_extracted, SPLITS["test"].labels)) == []
+
+
+def test_the_command_judges_the_classes_asked_for(tmp_path, capsys, judge):
+    """Otherwise the labels in samples.npz are lost, or move the numbers of all images."""
+    pixels, labels = SPLITS["test"].images[:400], np.arange(400) % 2 + 5
+    file, out = npz(tmp_path, pixels, labels=labels.astype(np.uint8)), tmp_path / "out"
+    assert command.main([str(file), "--out", str(out), *DATA]) == 0
+    found = json.loads((out / "evaluation.json").read_text())
+    validation.checked(found, "evaluation", "what is written", "what is read")
+    extracted = judge.extractor(pixels)
+    assert found["classes"] == judge.classes(extracted, labels)
+    assert found.items() >= judge.scores(extracted).items()
+    assert found["floor"].items() == (judge.floor(400) | {"split": "test"}).items()
+    assert (out / "classes.png").read_bytes()[:4] == b"\x89PNG"
+    told = capsys.readouterr().out
+    sandal, shirt = found["classes"]["per_class"]
+    assert f"Worst: {found['classes']['worst']}, " in told
+    rows = [line.split() for line in told.splitlines()]
+    for each in (sandal, shirt):
+        assert [each["name"], "200", f"{each['accuracy']:.3g}"] in [row[:3] for row in rows]
+
+
 def test_the_table_of_corruptions_can_be_made_by_anybody(tmp_path, capsys):
     """Otherwise the table of docs/evaluation.md has to be believed."""
     assert corruptions.main(["--num-images", "128", "--out", str(tmp_path), *DATA]) == 0
@@ -218,6 +295,8 @@ def test_the_command_writes_what_is_promised(tmp_path, capsys, reference):
     """Otherwise what reads evaluation.json breaks, or nobody can see the summary."""
     file = npz(tmp_path, SPLITS["test"].images[:400], origin=np.array('{"seed": 3}'))
     out = tmp_path / "out"
+    out.mkdir()
+    (out / "classes.png").touch()  # of other images, with labels
     assert command.main([str(file), "--reference", reference, "--out", str(out), *DATA]) == 0
     found = json.loads((out / "evaluation.json").read_text())
     assert set(found) >= CONTRACT
@@ -234,6 +313,8 @@ def test_the_command_writes_what_is_promised(tmp_path, capsys, reference):
     assert found["floor"]["split"] != reference
     assert found["samples"]["origin"] == {"seed": 3}
     assert "not those of Inception" in found["feature_space"]
+    assert found["classes"] is None
+    assert not (out / "classes.png").exists()
     assert (out / "evaluation.png").read_bytes()[:4] == b"\x89PNG"
     told = capsys.readouterr().out
     assert "Fréchet distance" in told
@@ -264,7 +345,7 @@ def test_a_run_folder_stands_for_its_samples(tmp_path):
 def test_floats_are_taken_as_the_samplers_write_pixels(tmp_path):
     """Otherwise a tensor saved by hand gets other numbers than its pixels."""
     pixels = SPLITS["test"].images[:5]
-    images, _ = samples.read(npz(tmp_path, pixels.astype(np.float32) / 127.5 - 1))
+    images, _, _ = samples.read(npz(tmp_path, pixels.astype(np.float32) / 127.5 - 1))
     np.testing.assert_array_equal(images, pixels)
 
 
@@ -310,6 +391,36 @@ def test_the_weights_of_inception_are_asked_for_before_the_work(tmp_path):
     file = npz(tmp_path, SPLITS["train"].images[:2047])
     with pytest.raises(UserError, match="FID by Inception needs 2048 images or more, got 2047"):
         command.main([str(file), "--inception-weights", str(tmp_path / "none.pth"), *DATA])
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int64])
+def test_the_labels_of_a_file_are_read(tmp_path, kind):
+    """Otherwise the labels that one framework or a user wrote cannot be judged."""
+    labels = np.array([9, 0, 3])
+    found = samples.read(npz(tmp_path, SPLITS["test"].images[:3], labels=labels.astype(kind))).labels
+    assert found.dtype == np.int64
+    np.testing.assert_array_equal(found, labels)
+    assert samples.read(npz(tmp_path, SPLITS["test"].images[:3])).labels is None
+
+
+@pytest.mark.parametrize(
+    ("labels", "reason"),
+    [
+        ([0, 1], r"int64 of the shape \[2\], but must be integers \[3\]"),
+        ([[0], [1], [2]], r"int64 of the shape \[3, 1\]"),
+        ([0.0, 1.0, 2.0], r"float64 of the shape \[3\]"),
+        ([True, False, True], "bool of the shape"),
+        (["bag", "coat", "shirt"], "<U5 of the shape"),
+        ([0, 1, 10], "labels go from 0 to 10"),
+        ([0, -1, 2], "labels go from -1 to 2"),
+        (np.array([0, 2**64 - 1, 1], np.uint64), "labels go from 0 to 18446744073709551615"),
+    ],
+)
+def test_labels_that_are_no_classes_are_refused(tmp_path, labels, reason):
+    """Otherwise images are judged by a class that nobody asked for."""
+    file = npz(tmp_path, SPLITS["test"].images[:3], labels=labels)
+    with pytest.raises(UserError, match=f"samples.npz: .*{reason}.*: give a class of 0 .. 9 for each image, or leave"):
+        samples.read(file)
 
 
 REFUSED = {

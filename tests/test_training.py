@@ -173,9 +173,9 @@ def signal_in(tree, patch, method, call, number):
             kill_if(index == 1)
             yield batch
 
-    def sample(self, num_images, on_step, first=0):
+    def sample(self, num_images, on_step, first=0, labels=None):
         calls.append(0)
-        return original(self, num_images, lambda t: (kill_if(t == 10), on_step(t)), first)
+        return original(self, num_images, lambda t: (kill_if(t == 10), on_step(t)), first, labels)
 
     patch.setattr(learner, method, locals()[method])
 
@@ -380,7 +380,7 @@ def test_black_images_are_judged(tree, real_images, tmp_path, monkeypatch):
     """Otherwise a network that draws nothing yet ends its run by a NaN among the scores."""
 
     class Black(Fake):
-        def sample(self, num_images, on_step, first=0):
+        def sample(self, num_images, on_step, first=0, labels=None):
             return np.zeros((num_images, 28, 28, 1), np.uint8)
 
     Fake.plan, Fake.calls = {}, []
@@ -446,12 +446,13 @@ class Fake:
         count = sum(len(batch.pixels) for batch in batches)
         yield from self._planned("validation_losses", [(count, float(self.state["model/x"][0]))])
 
-    def sample(self, num_images, on_step, first=0):  # noqa: D102
+    def sample(self, num_images, on_step, first=0, labels=None):  # noqa: D102
         self._planned("sample", None)
         on_step(0)
         pixels = np.zeros((num_images, 28, 28, 1), np.uint8)
         pixels[:, 0, 0, 0] = range(first, first + num_images)
         pixels[:, 0, 1, 0] = self.step
+        pixels[:, 0, 2, 0] = 99 if labels is None else labels
         return pixels
 
     def tensors(self):  # noqa: D102
@@ -820,6 +821,30 @@ def test_what_is_shown_and_what_is_judged_are_drawn_once(tree, fake, fids, tmp_p
     pixels = images.grid(fake(None, STEPS).sample(200, lambda t: None))
     with Image.open(tmp_path / "many" / "samples" / "step_00000004.png") as picture:
         assert picture.size == pixels.shape[1::-1]
+
+
+def test_classes_are_drawn_in_turn_and_judged(tree, fake, fids, tmp_path, monkeypatch, capsys):
+    """Otherwise a class-conditional run is judged by what nobody asked for, or its picture mixes the classes."""
+    monkeypatch.setattr(judge, "accuracy", lambda seen, labels: float(np.mean(seen[:, 0, 2, 0] == labels)))
+    folder = tmp_path / "run"
+    assert train(tree, "--run-dir", folder, *JUDGED, "--class-conditional", "--sample-images", 25) == 0
+    assert FakeJudge.shown[0][:, 0, 2, 0].tolist() == [i % 10 for i in range(150)]  # in parts of 64
+    found = metrics(folder)
+    jsonschema.validate(found, compare.schema())
+    assert [record["class_accuracy"] for record in found["history"]["evaluations"]] == [1, 1]
+    assert found["evaluation"]["class_accuracy"] == 1
+    assert "step 4: FID (fashion features, 150 images) 9.5, floor 0.125, best so far; 100.0% of the class" in (
+        capsys.readouterr().out
+    )
+    names = datasets.load(datasets.EMBEDDED)[1].class_names
+    picture = images.by_class(FakeJudge.shown[0][:25], np.arange(25) % 10, names)
+    with Image.open(folder / "samples" / "step_00000004.png") as file:
+        np.testing.assert_array_equal(np.asarray(file).reshape(picture.shape), picture)
+    die(folder, step=7, checkpoint_step=6)
+    assert resume(tree, folder) == 0
+    assert without_times(folder)["evaluations"] == [
+        {key: value for key, value in record.items() if key != "wall_s"} for record in found["history"]["evaluations"]
+    ]
 
 
 def test_the_best_checkpoint_is_kept_beside_the_last(tree, fake, fids, tmp_path, capsys):

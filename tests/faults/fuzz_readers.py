@@ -45,6 +45,7 @@ SCORES = {
     **{"inception_score_fashion": 8.5, "precision": 0.5, "recall": 0.25, "density": 1.5, "coverage": 1.0},
     **{"class_histogram": [256, *[0] * 9]},
 }
+SCORES_OF_CLASS = {"num_images": 99, "accuracy": 0.5, "fid_fashion": None, "precision": 0.5, "recall": 0.25}
 STEPS = 8
 
 
@@ -93,7 +94,7 @@ def _history() -> dict[str, Any]:
     ]
     ends = [{"epoch": 1, "step": 4, "wall_s": 3.5}, {"epoch": 2, "step": 8, "wall_s": 7.5}]
     losses = {"train_loss": 0.5, "validation_loss": 0.25, "images_per_s": None}
-    judged = {**SCORES, "extractor_sha256": "c" * 64, "floor": SCORES}
+    judged = {**SCORES, "extractor_sha256": "c" * 64, "class_accuracy": 0.5, "floor": SCORES}
     return {"steps": steps, "epochs": [end | losses for end in ends], "evaluations": [end | judged for end in ends]}
 
 
@@ -174,16 +175,17 @@ def _parity(folder: Path) -> Path:
 
 
 def _samples(folder: Path) -> Path:
-    files.write_npz(folder / "samples.npz", images=PIXELS, origin=json.dumps(ORIGIN))
+    files.write_npz(folder / "samples.npz", images=PIXELS, origin=json.dumps(ORIGIN), labels=np.array([9, 0, 1]))
     return folder / "samples.npz"
 
 
 def _read_samples(path: Path) -> Any:
-    pixels, origin = samples.read(path)
+    pixels, origin, labels = samples.read(path)
     assert pixels.dtype == np.uint8
     assert pixels.shape[1:] == (28, 28, 1)
     json.dumps(origin, allow_nan=False)
-    return pixels.shape, pixels.tobytes(), origin
+    assert labels is None or (len(labels) == len(pixels) and {0 <= label < 10 for label in labels} == {True})
+    return pixels.shape, pixels.tobytes(), origin, labels is not None and labels.tolist()
 
 
 def _evaluation(folder: Path) -> Path:
@@ -198,10 +200,12 @@ def _evaluation(folder: Path) -> Path:
     }
     digest = hashlib.sha256((where / "samples.npz").read_bytes()).hexdigest()
     path = where / "evaluation" / "evaluation.json"
+    of_class = SCORES_OF_CLASS | {"label": 8, "name": "Bag"}
     evaluation = {
         **{"schema_version": 1, "created_utc": "2026", "feature_space": "x", "extractor_sha256": "c" * 64},
         **{"samples": {"path": "x", "sha256": digest, "origin": ORIGIN}, "reference": split, **SCORES},
         **{"fid_floor": 1.0, "floor": {**SCORES, "split": "test"}, "memorised": memorised, "notes": ["x"]},
+        "classes": {"accuracy": 0.5, "worst": "Bag", "per_class": [of_class | {"floor": SCORES_OF_CLASS}]},
         **{"inception": None, "seconds": 1.5},
     }
     files.write_json(path, evaluation)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import cast
 
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ddpm_shared import images
@@ -20,7 +21,8 @@ from ddpm_shared.records.types import EpochRecord, EvaluationRecord, ScoresWithF
 
 DRAWN_AT_ONCE = 64  # images, so that drawing takes no more memory than a training step of the default batch size
 
-JudgeSamples = Callable[[Pixels], ScoresWithFloor]
+Labels = NDArray[np.int64]
+JudgeSamples = Callable[[Pixels, Labels | None], ScoresWithFloor]  # of images, and the classes asked for
 
 
 def make_judge(train_split: Split, test_split: Split, num_images: int) -> JudgeSamples:
@@ -29,14 +31,24 @@ def make_judge(train_split: Split, test_split: Split, num_images: int) -> JudgeS
     Raises:
         UserError: too few images, real ones or samples, for an evaluation.
     """
-    from ddpm_shared.evaluation.judge import Judge, require_enough  # here, as most runs do not need onnxruntime
+    from ddpm_shared.evaluation.judge import (
+        Judge,
+        accuracy,
+        require_enough,
+    )  # here, as most runs do not need onnxruntime
 
     require_enough(num_images, "--evaluate-images")
     judge = Judge(train_split, test_split)
     sha256, floor = judge.extractor.sha256, judge.floor(num_images)
-    return lambda pixels: cast(
-        ScoresWithFloor, {**judge.scores(judge.extractor(pixels)), "extractor_sha256": sha256, "floor": floor}
-    )
+
+    def judged(pixels: Pixels, labels: Labels | None) -> ScoresWithFloor:
+        extracted = judge.extractor(pixels)
+        scores = cast(ScoresWithFloor, {**judge.scores(extracted), "extractor_sha256": sha256, "floor": floor})
+        if labels is not None:
+            scores["class_accuracy"] = accuracy(extracted, labels)
+        return scores
+
+    return judged
 
 
 class EpochEnd:
@@ -102,7 +114,10 @@ class EpochEnd:
         return total / count
 
     def _sample(self, step: int, epoch: int) -> None:
-        """Draw the picture and the samples to evaluate, where due: both begin with image 0 of the run's seed."""
+        """Draw the picture and the samples to evaluate, where due: both begin with image 0 of the run's seed.
+
+        A class-conditional network draws the classes in turn: image i of class i mod K.
+        """
 
         def due(every: int) -> bool:
             return every > 0 and (step == self.num_steps or epoch % every == 0)
@@ -113,9 +128,19 @@ class EpochEnd:
         if shown or judged:
             pixels = self._draw(max(shown, judged), "samples to evaluate" if judged else "samples")
         if shown:
-            images.write_png(self.records.folder / "samples" / f"step_{step:08d}.png", images.grid(pixels[:shown]))
+            images.write_png(self.records.folder / "samples" / f"step_{step:08d}.png", self._picture(pixels[:shown]))
         if judged:
             self._evaluate(step, epoch, pixels[:judged])
+
+    def _labels(self, first: int, count: int) -> Labels | None:
+        """The classes of the images first .. first + count - 1; None if the network knows none."""
+        return (
+            np.arange(first, first + count) % self.config.model.num_classes if self.config.class_conditional else None
+        )
+
+    def _picture(self, pixels: Pixels) -> Pixels:
+        labels = self._labels(0, len(pixels))
+        return images.grid(pixels) if labels is None else images.by_class(pixels, labels, self.test_split.class_names)
 
     def _draw(self, count: int, name: str) -> Pixels:
         drawn = []
@@ -128,21 +153,23 @@ class EpochEnd:
                     bar.update(number)
                     self.check_stop()
 
-                drawn.append(self.learner.sample(number, on_step, first))
+                drawn.append(self.learner.sample(number, on_step, first, self._labels(first, number)))
         return np.concatenate(drawn)
 
     def _evaluate(self, step: int, epoch: int, pixels: Pixels) -> None:
         """Evaluate samples, and save the state that drew them if they are the best so far."""
         assert self.judge is not None
-        record = cast(EvaluationRecord, {"step": step, "epoch": epoch, **self.judge(pixels)})
+        labels = self._labels(0, len(pixels))
+        record = cast(EvaluationRecord, {"step": step, "epoch": epoch, **self.judge(pixels, labels)})
         best = best_evaluation([*self.records.history["evaluations"], record])
         if best is record:
             self.records.save_best(step, finite_state(self.learner, step, self.settings))
         self.records.record_evaluation(record)
         rank = "best so far" if best is record else f"best {best['fid_fashion']:.4g} at step {best['step']}"
+        of_class = f"; {record['class_accuracy']:.1%} of the class asked for" if labels is not None else ""
         tqdm.write(
             f"epoch {epoch}, step {step}: FID (fashion features, {len(pixels)} images) "
-            f"{record['fid_fashion']:.4g}, floor {record['floor']['fid_fashion']:.4g}, {rank}"
+            f"{record['fid_fashion']:.4g}, floor {record['floor']['fid_fashion']:.4g}, {rank}{of_class}"
         )
 
 

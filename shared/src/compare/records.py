@@ -41,6 +41,7 @@ class RunSummary(TypedDict):
     validation_loss: float | None
     fid_fashion: float | None
     fid_images: int | None
+    class_accuracy: float | None
 
 
 class Rounding(TypedDict):

@@ -10,6 +10,7 @@ from ddpm_shared.compare import charts, verdict
 from ddpm_shared.compare.charts import Curves
 from ddpm_shared.compare.gaps import FORMATS
 from ddpm_shared.compare.records import Comparison, Pair
+from ddpm_shared.compare.run_records import shown
 from ddpm_shared.images import Pixels
 
 # A verdict's colour, beside its words: nothing is wrong, look closer, something is wrong.
@@ -40,6 +41,7 @@ def render(comparison: Comparison, drawn: Curves, pictures: Sequence[Mapping[str
             figures=figures(comparison, drawn),
             pictures=[{name: pages.png_uri(pixels) for name, pixels in of_pair.items()} for of_pair in pictures],
             epochs=epochs(comparison["pairs"]),
+            shown=shown(comparison["runs"]),
             formats=FORMATS,
             kinds=verdict.KINDS,
             tones=TONES,

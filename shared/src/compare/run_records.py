@@ -3,6 +3,7 @@
 import itertools
 import os
 import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -103,7 +104,16 @@ def summary(label: str, run: RunRecord) -> RunSummary:
         "validation_loss": final["validation_loss"],
         "fid_fashion": evaluation.get("fid_fashion"),
         "fid_images": evaluation.get("num_images"),
+        "class_accuracy": evaluation.get("class_accuracy"),
     }
+
+
+def shown(summaries: Sequence[RunSummary]) -> list[str]:
+    """The keys of runs' first table: that of the classes only where a run has classes."""
+    without = {"label", "message"}
+    if all(run["class_accuracy"] is None for run in summaries):
+        without.add("class_accuracy")
+    return [key for key in summaries[0] if key not in without]
 
 
 def images_per_s(run: RunRecord) -> float | None:

@@ -6,6 +6,7 @@ from typing import Any
 from ddpm_shared.compare import verdict
 from ddpm_shared.compare.gaps import FIRST_STEPS, THRESHOLD
 from ddpm_shared.compare.records import Comparison
+from ddpm_shared.compare.run_records import shown
 from ddpm_shared.reading import one_line
 from ddpm_shared.tables import aligned
 
@@ -18,9 +19,10 @@ def text(comparison: Comparison) -> str:
     """The comparison as aligned tables and the verdicts."""
     summaries, pairs = comparison["runs"], comparison["pairs"]
     each_run: list[list[object]] = [["run", *(run["label"] for run in summaries)]]
-    shown = [key for key in summaries[0] if key not in ("label", "message")]
     values: Sequence[Mapping[str, object]] = summaries
-    each_run += [[key.replace("_per_", "/").replace("_", " "), *(run[key] for run in values)] for key in shown]
+    each_run += [
+        [key.replace("_per_", "/").replace("_", " "), *(run[key] for run in values)] for key in shown(summaries)
+    ]
     tables = [*aligned(each_run, DIGITS), ""]
     for pair in pairs:
         heads = (f"{kind} {of}" for kind in ("train", "validation") for of in (pair["a"], pair["b"], "gap"))

@@ -89,7 +89,8 @@ def _drawings(folder: Path, name: str) -> Drawings:
     drawn = {}
     for framework, (title, tree) in FRAMEWORKS.items():
         file = _piece(folder, f"{name}-{framework}/samples.npz", f"{tree}.inference")
-        _, made = drawn[framework] = samples.read(file)
+        pixels, made, _ = samples.read(file)
+        drawn[framework] = pixels, made
         if made.get("framework") != framework or made.get("sampler") not in SAMPLER_FACTS:
             raise UserError(f"{file} does not say how {title} drew it: {_remedy(folder, f'{tree}.inference')}")
     (torch, origin), (tensorflow, other) = drawn["torch"], drawn["tensorflow"]

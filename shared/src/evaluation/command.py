@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated, Literal, get_args
 
 import tyro
 
@@ -17,13 +17,18 @@ from ddpm_shared.errors import choice
 from ddpm_shared.evaluation import inception, picture, samples
 from ddpm_shared.evaluation.extractor import Extractor
 from ddpm_shared.evaluation.judge import Judge, SplitName, require_enough
-from ddpm_shared.evaluation.records import SCHEMA_VERSION, Evaluation
+from ddpm_shared.evaluation.records import SCHEMA_VERSION, Classes, Evaluation
 from ddpm_shared.tables import aligned
+
+ClassScore = Literal["accuracy", "fid_fashion", "precision", "recall"]
 
 
 @dataclass(frozen=True)
 class Command:
-    """Compare images with real ones: print a table, write evaluation.json and evaluation.png."""
+    """Compare images with real ones: print a table, write evaluation.json and evaluation.png.
+
+    Where the file of images has the array `labels`, the classes asked for, these are judged too: classes.png.
+    """
 
     samples: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="SAMPLES")]
     """A samples.npz, the folder of one, or a run folder with samples/samples.npz in it."""
@@ -43,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = command_line.parse_flags(Command, argv, "ddpm_shared.evaluation")
     choice("reference", command.reference, get_args(SplitName))
     file = samples.find(command.samples)
-    pixels, origin = samples.read(file)
+    pixels, origin, labels = samples.read(file)
     require_enough(len(pixels))
     weights = command.inception_weights
     network = inception.load(Path(weights), len(pixels)) if weights else None
@@ -54,11 +59,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         judge = Judge(train, test, command.reference, extractor)
         began = time.perf_counter()
         index, distances = judge.nearest(pixels)
+        extracted = judge.extractor(pixels)
         evaluation: Evaluation = {
             "schema_version": SCHEMA_VERSION,
             "created_utc": datetime.now(UTC).isoformat(timespec="seconds"),
             "samples": {"path": str(file), "sha256": hashlib.sha256(file.read_bytes()).hexdigest(), "origin": origin},
-            **judge.evaluate(pixels, distances),
+            **judge.evaluate(pixels, extracted, distances, labels),
             "inception": inception.fid(judge, pixels, network) if network else None,
             "seconds": time.perf_counter() - began,
         }
@@ -66,7 +72,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         of_both = distances, judge.honest_distances()
         drawn = picture.draw(evaluation, pixels, judge.reference, of_both, train.images[index])
         images.write_figure(out / "evaluation.png", drawn, dpi=100)
-        print(f"{text(evaluation)}\n\n{out / 'evaluation.json'}, {out / 'evaluation.png'}")
+        written = [out / "evaluation.json", out / "evaluation.png"]
+        (out / "classes.png").unlink(missing_ok=True)  # of other images
+        if labels is not None and (classes := evaluation.get("classes")):
+            drawn = picture.draw_classes(classes, pixels, labels, extracted.classes, train.class_names)
+            images.write_figure(out / "classes.png", drawn, dpi=100)
+            written.append(out / "classes.png")
+        print(f"{text(evaluation)}\n\n{', '.join(map(str, written))}")
     return 0
 
 
@@ -94,4 +106,24 @@ def text(evaluation: Evaluation) -> str:
             f"{by_inception['fid_floor']:.4g}" if by_inception["fid_floor"] else "unknown, of too few real images"
         )
         lines.append(f"FID by Inception: {by_inception['fid']:.4g}, floor {inception_floor}.")
-    return "\n".join([*lines, *evaluation["notes"]])
+    classes = evaluation.get("classes")
+    return "\n".join([*lines, *evaluation["notes"], *(class_lines(classes) if classes else [])])
+
+
+def class_lines(classes: Classes) -> list[str]:
+    """The numbers of each class as a table, and the worst class in a sentence."""
+    keys: tuple[ClassScore, ...] = ("accuracy", "fid_fashion", "precision", "recall")
+    heads = ("accuracy", "FID", "precision", "recall")
+    rows: list[list[object]] = [["class asked for", "images", *(name for head in heads for name in (head, "floor"))]]
+    for each in classes["per_class"]:
+        scores = [number for key in keys for number in (each[key], each["floor"][key])]
+        rows.append([each["name"], each["num_images"], *scores])
+    worst = next(each for each in classes["per_class"] if each["name"] == classes["worst"])
+    return [
+        "",
+        *aligned(rows, digits=3),
+        "",
+        f"{classes['accuracy']:.1%} of the images are taken for the class asked for. Worst: {worst['name']}, "
+        f"{worst['accuracy']:.1%}; of real ones {worst['floor']['accuracy']:.1%}.",
+        "A class has few images, and so a large FID: compare it only with one of as many images of that class.",
+    ]

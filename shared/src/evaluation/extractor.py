@@ -37,6 +37,11 @@ class Extracted:
     def __len__(self) -> int:
         return len(self.features)
 
+    @property
+    def classes(self) -> NDArray[np.int64]:
+        """The class that each image is taken for, [N]."""
+        return self.probabilities.argmax(axis=1)
+
     def take(self, chosen: NDArray[np.int64] | slice) -> "Extracted":
         """Some of the images."""
         return Extracted(self.features[chosen], self.probabilities[chosen])

@@ -17,13 +17,14 @@ from ddpm_shared.errors import UserError
 from ddpm_shared.evaluation import metrics, neighbours
 from ddpm_shared.evaluation.cache import Arrays, cached
 from ddpm_shared.evaluation.extractor import CLASSES, DIMENSIONS, SPACE, Extracted, Extractor
-from ddpm_shared.evaluation.records import Judgement, Memorised
+from ddpm_shared.evaluation.records import Classes, ClassRecord, ClassScores, Judgement, Memorised
 from ddpm_shared.images import Pixels
 from ddpm_shared.records.types import Scores
 
 SplitName = Literal["train", "test"]
 
 NEIGHBOUR_IMAGES = 10_000  # at most so many of each set in precision, recall, density and coverage
+FEWEST_FOR_FID, FEWEST_NEIGHBOURS = DIMENSIONS + 1, 6  # images of a class, or of the real ones of it
 
 
 class Judge:
@@ -64,9 +65,7 @@ class Judge:
             UserError: fewer images than features.
         """
         require_enough(count := len(extracted))
-        matched = min(count, len(self.reference_extracted), NEIGHBOUR_IMAGES)
-        real = self.reference_extracted.take(_chosen(len(self.reference_extracted), matched))
-        near = metrics.neighbour_metrics(real.features, extracted.features[:matched])
+        near = _neighbour_metrics(extracted, self.reference_extracted)
         kid = metrics.kernel_distance(extracted.features, self.reference_extracted.features)
         return {
             "num_images": count,
@@ -78,13 +77,43 @@ class Judge:
             "recall": near.recall,
             "density": near.density,
             "coverage": near.coverage,
-            "class_histogram": np.bincount(extracted.probabilities.argmax(1), minlength=CLASSES).tolist(),
+            "class_histogram": np.bincount(extracted.classes, minlength=CLASSES).tolist(),
         }
 
     def floor(self, count: int) -> Scores:
         """The scores of `count` real images of the other split, or of all of it where it has fewer."""
-        available = len(self.other_extracted)
-        return self.scores(self.other_extracted.take(_chosen(available, min(count, available))))
+        return self.scores(_some(self.other_extracted, count))
+
+    def classes(self, extracted: Extracted, labels: NDArray[np.int64]) -> Classes:
+        """Whether images show the class asked for, and how those of each class compare with real ones of it.
+
+        Args:
+            extracted: of N images, as `self.extractor` makes it; N >= 1.
+            labels: [N], the classes asked for.
+        """
+        per_class = [
+            self._class(extracted.take(np.flatnonzero(labels == each)), int(each)) for each in np.unique(labels)
+        ]
+        return {
+            "accuracy": accuracy(extracted, labels),
+            "worst": min(per_class, key=lambda each: each["accuracy"])["name"],
+            "per_class": per_class,
+        }
+
+    def _class(self, extracted: Extracted, label: int) -> ClassRecord:
+        real, other = (
+            of_split.take(np.flatnonzero(split.labels == label))
+            for of_split, split in (
+                (self.reference_extracted, self.reference),
+                (self.other_extracted, self.other),
+            )
+        )
+        return {
+            "label": label,
+            "name": self.reference.class_names[label],
+            **_class_scores(extracted, real, label),
+            "floor": _class_scores(_some(other, len(extracted)), real, label),
+        }
 
     def nearest(
         self, pixels: Pixels, description: str = "nearest training images"
@@ -102,9 +131,16 @@ class Judge:
         hashes = [text for split in (self.train, self.test) for text in (split.sha256, str(len(split.images)))]
         return cached("nearest", tuple(hashes), compute, {"distance": (len(self.test.images),)})["distance"]
 
-    def evaluate(self, pixels: Pixels, distances: NDArray[np.float64]) -> Judgement:
-        """All that evaluation.json states of images; arguments and errors as in `scores` and `memorised`."""
-        scores, floor = self.scores(self.extractor(pixels)), self.floor(len(pixels))
+    def evaluate(
+        self,
+        pixels: Pixels,
+        extracted: Extracted,
+        distances: NDArray[np.float64],
+        labels: NDArray[np.int64] | None = None,
+    ) -> Judgement:
+        """All that evaluation.json states of images; arguments and errors as in `scores`, `memorised`, `classes`."""
+        scores, floor = self.scores(extracted), self.floor(len(pixels))
+        classes = None if labels is None else self.classes(extracted, labels)
         memorised = self.memorised(pixels, distances)
         return {
             "feature_space": SPACE,
@@ -114,7 +150,8 @@ class Judge:
             "fid_floor": floor["fid_fashion"],
             "floor": {**floor, "split": self.other.split},
             "memorised": memorised,
-            "notes": notes(len(pixels), memorised, floor),
+            "classes": classes,
+            "notes": notes(len(pixels), memorised, floor) + (class_notes(classes) if classes else []),
         }
 
     def memorised(self, pixels: Pixels, distance: NDArray[np.float64]) -> Memorised:
@@ -160,6 +197,56 @@ def notes(count: int, memorised: Memorised, floor: Scores) -> list[str]:
             f"that of {count:,} would be."
         )
     return sentences
+
+
+def class_notes(classes: Classes) -> list[str]:
+    """What a reader of the numbers of classes must know as well, in sentences."""
+    sentences, per_class = [], classes["per_class"]
+    if few := [each["name"] for each in per_class if each["fid_fashion"] is None]:
+        sentences.append(
+            f"No Fréchet distance of {_listed(few)}: the covariance of {DIMENSIONS} features needs {FEWEST_FOR_FID} "
+            "images of a class."
+        )
+    if fewer := [each["name"] for each in per_class if each["floor"]["num_images"] < each["num_images"]]:
+        sentences.append(f"The floor of {_listed(fewer)} is that of fewer real images, all there are.")
+    return sentences
+
+
+def _listed(names: list[str]) -> str:
+    return "each class" if len(names) == CLASSES else ", ".join(names)
+
+
+def accuracy(extracted: Extracted, labels: NDArray[np.int64]) -> float:
+    """The share of N >= 1 images that the classifier takes for the class asked for, [N]."""
+    return float(np.mean(extracted.classes == labels))
+
+
+def _class_scores(extracted: Extracted, real: Extracted, label: int) -> ClassScores:
+    """How images compare with real ones, all of the class `label`."""
+    fewest = min(len(extracted), len(real))
+    distance = near = None
+    if fewest >= FEWEST_FOR_FID:
+        distance = metrics.frechet_distance(*(metrics.moments(each.features) for each in (extracted, real)))
+    if fewest >= FEWEST_NEIGHBOURS:
+        near = _neighbour_metrics(extracted, real)
+    return {
+        "num_images": len(extracted),
+        "accuracy": float(np.mean(extracted.classes == label)),
+        "fid_fashion": distance,
+        "precision": near and near.precision,
+        "recall": near and near.recall,
+    }
+
+
+def _neighbour_metrics(extracted: Extracted, real: Extracted) -> metrics.NeighbourMetrics:
+    """Of as many images of each, the first of those extracted."""
+    matched = min(len(extracted), len(real), NEIGHBOUR_IMAGES)
+    return metrics.neighbour_metrics(_some(real, matched).features, extracted.features[:matched])
+
+
+def _some(extracted: Extracted, count: int) -> Extracted:
+    """`count` of the images, the same ones every time, or all where there are fewer."""
+    return extracted.take(_chosen(len(extracted), min(count, len(extracted))))
 
 
 def _chosen(available: int, count: int) -> NDArray[np.int64]:

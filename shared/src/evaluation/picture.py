@@ -1,20 +1,27 @@
-"""evaluation.png: the samples, real images, every number beside its floor, and the nearest training images."""
+"""evaluation.png: the samples, real images, every number beside its floor, and the nearest training images.
 
-from typing import Literal
+classes.png, where classes were asked for: a row of images of each.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from ddpm_shared import images
 from ddpm_shared.datasets import Split
-from ddpm_shared.evaluation.records import Evaluation
+from ddpm_shared.evaluation.records import Classes, Evaluation
 from ddpm_shared.images import Pixels
 from ddpm_shared.pages import BLUE, VERMILION
 
 SAMPLE, REAL = VERMILION, BLUE
 SHOWN = 64  # images of a grid
+SHOWN_OF_CLASS = 12
+FRAME, WRONG = 2, VERMILION  # of an image that is taken for another class
 
 Score = Literal[
     "fid_fashion",
@@ -70,6 +77,43 @@ def draw(
     _pairs(axes[1, 2], samples, nearest, distances[0])
     if evaluation["notes"]:
         figure.supxlabel("\n".join(evaluation["notes"]), fontsize=11, fontweight="bold")
+    return figure
+
+
+def draw_classes(
+    classes: Classes, samples: Pixels, labels: NDArray[np.int64], seen: NDArray[np.int64], names: Sequence[str]
+) -> Figure:
+    """classes.png: a row of images of each class that was asked for, those taken for another class in a frame.
+
+    Args:
+        classes: as in evaluation.json.
+        samples: [N, 28, 28, 1] uint8.
+        labels: [N], the classes asked for.
+        seen: [N], those that the classifier takes the images for.
+        names: of all classes, by label.
+    """
+    rows, side = classes["per_class"], samples.shape[1] + 2 * FRAME
+    canvas = np.full((len(rows), SHOWN_OF_CLASS, side, side, 3), 255, np.uint8)
+    figure = Figure(figsize=(10, 0.8 + 0.72 * len(rows)), layout="constrained")
+    axes = figure.subplots()
+    for row, each in enumerate(rows):
+        for column, index in enumerate(np.flatnonzero(labels == each["label"])[:SHOWN_OF_CLASS]):
+            cell = canvas[row, column]
+            if seen[index] != each["label"]:
+                cell[:] = np.multiply(to_rgb(WRONG), 255)
+                look: dict[str, Any] = {"fontsize": 6, "ha": "center", "color": "white", "backgroundcolor": WRONG}
+                axes.text((column + 0.5) * side, (row + 1) * side - FRAME, names[seen[index]], **look)
+            cell[FRAME:-FRAME, FRAME:-FRAME] = samples[index]
+    axes.imshow(canvas.swapaxes(1, 2).reshape(len(rows) * side, SHOWN_OF_CLASS * side, 3))
+    shares = [f"{each['name']}\n{each['accuracy']:.1%} (real: {each['floor']['accuracy']:.1%})" for each in rows]
+    axes.set_yticks((np.arange(len(rows)) + 0.5) * side, shares, fontsize=9)
+    axes.set_xticks([])
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    axes.set_title(
+        f"{len(samples):,} images by the class asked for: {classes['accuracy']:.1%} are taken for it\n"
+        f"worst: {classes['worst']}. In a frame: taken for the class that is named there"
+    )
     return figure
 
 

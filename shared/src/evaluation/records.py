@@ -1,6 +1,6 @@
 """evaluation.json, as Python types."""
 
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from ddpm_shared.datasets.source import SplitRecord
 from ddpm_shared.records.types import Scores
@@ -25,6 +25,32 @@ class Memorised(TypedDict):
     copies_of_each_other: int
 
 
+class ClassScores(TypedDict):
+    """How the images of one class compare with real ones of it; None where they are too few for a number."""
+
+    num_images: int
+    accuracy: float  # share of them that the classifier takes for the class
+    fid_fashion: float | None
+    precision: float | None
+    recall: float | None
+
+
+class ClassRecord(ClassScores):
+    """The images that were asked for as one class."""
+
+    label: int
+    name: str
+    floor: ClassScores  # of as many real images of the other split, or of all where it has fewer
+
+
+class Classes(TypedDict):
+    """Whether images show the class that was asked for."""
+
+    accuracy: float  # share of all images that the classifier takes for the class asked for
+    worst: str  # the class of lowest accuracy
+    per_class: list[ClassRecord]  # those asked for, by label
+
+
 class Judgement(Scores):
     """What the judge finds out about images."""
 
@@ -34,6 +60,7 @@ class Judgement(Scores):
     fid_floor: float
     floor: Floor
     memorised: Memorised
+    classes: NotRequired[Classes | None]  # None without labels; absent in the files of earlier versions
     notes: list[str]
 
 

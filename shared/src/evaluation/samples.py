@@ -2,19 +2,27 @@
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ddpm_shared import npz, reading, validation
-from ddpm_shared.datasets.fashion_mnist import SHAPE
+from ddpm_shared.datasets.fashion_mnist import CLASS_NAMES, SHAPE
 from ddpm_shared.errors import UserError
 from ddpm_shared.images import Pixels, to_pixels
 from ddpm_shared.reading import name_of, one_line
 
 WAY_OUT = "write it again with np.savez(file, images=...)"
 ORIGIN = reading.MIB  # bytes; ours have some hundreds
+
+
+class Samples(NamedTuple):
+    """What a file of images holds."""
+
+    images: Pixels  # [N, 28, 28, 1]
+    origin: dict[str, Any]  # as commands.sample wrote it; {} where there is none
+    labels: NDArray[np.int64] | None  # [N], the classes asked for; None where there are none
 
 
 def find(path: str | Path) -> Path:
@@ -37,19 +45,21 @@ def find(path: str | Path) -> Path:
     )
 
 
-def read(path: Path) -> tuple[Pixels, dict[str, Any]]:
-    """The images of a .npz file and their origin, as commands.sample wrote it ({} where there is none).
-
-    Returns:
-        [N, 28, 28, 1] uint8; floats in [-1, 1] are scaled to 0 .. 255 and rounded, as samples are.
+def read(path: Path) -> Samples:
+    """The images of a .npz file, their origin and their labels. Images in [-1, 1] become uint8, as samples do.
 
     Raises:
-        UserError: not a .npz file, no array `images`, or one of the wrong shape, kind or range.
+        UserError: not a .npz file, no array `images`, or one of the wrong shape, kind or range; labels that are not a
+            class for each image.
     """
-    arrays = npz.read(path, WAY_OUT, ("images", "origin"))
+    arrays = npz.read(path, WAY_OUT, ("images", "origin", "labels"))
     if "images" not in arrays:
         raise UserError(f"{name_of(path)} holds no array `images`: {WAY_OUT}")
-    images, origin = arrays["images"], _origin(arrays.get("origin"), path)
+    images, origin = _pixels(arrays["images"], path), _origin(arrays.get("origin"), path)
+    return Samples(images, origin, _labels(arrays.get("labels"), len(images), path))
+
+
+def _pixels(images: NDArray[Any], path: Path) -> Pixels:
     if images.ndim != 4 or images.shape[1:] != SHAPE:
         raise UserError(
             f"{name_of(path)}: images has shape {list(images.shape)}, but must have [N, {', '.join(map(str, SHAPE))}]: "
@@ -57,7 +67,7 @@ def read(path: Path) -> tuple[Pixels, dict[str, Any]]:
         )
     kind = one_line(images.dtype, 40)
     if images.dtype == np.uint8:
-        return images, origin
+        return images
     if not np.issubdtype(images.dtype, np.floating):
         raise UserError(f"{name_of(path)}: images is {kind}, but must be uint8 in 0 .. 255 or floats in [-1, 1]")
     low, high = (float(bound(images, initial=0)) for bound in (np.min, np.max))
@@ -70,7 +80,20 @@ def read(path: Path) -> tuple[Pixels, dict[str, Any]]:
         raise UserError(
             f"{name_of(path)}: images is {kind} from 0 to {high:.4g}, but -1 is black here: scale it by 2 x - 1"
         )
-    return to_pixels(images), origin
+    return to_pixels(images)
+
+
+def _labels(labels: NDArray[Any] | None, count: int, path: Path) -> NDArray[np.int64] | None:
+    if labels is None:
+        return None
+    way_out = f"give a class of 0 .. {len(CLASS_NAMES) - 1} for each image, or leave out the array `labels`"
+    if labels.shape != (count,) or labels.dtype.kind not in "iu":
+        kind = f"{one_line(labels.dtype, 40)} of the shape {list(labels.shape)}"
+        raise UserError(f"{name_of(path)}: labels is {kind}, but must be integers [{count}]: {way_out}")
+    low, high = int(labels.min(initial=0)), int(labels.max(initial=0))
+    if low < 0 or high >= len(CLASS_NAMES):
+        raise UserError(f"{name_of(path)}: labels go from {low} to {high}: {way_out}")
+    return labels.astype(np.int64)
 
 
 def _origin(text: NDArray[Any] | None, path: Path) -> dict[str, Any]:

@@ -48,6 +48,7 @@ class ScoresWithFloor(Scores):
 
     extractor_sha256: str
     floor: Scores
+    class_accuracy: NotRequired[float]  # share that is taken for the class asked for, in a class-conditional run
 
 
 class EvaluationRecord(ScoresWithFloor):
