@@ -312,6 +312,20 @@ def test_differing_pixels_are_counted_once(tmp_path: Path) -> None:
     assert np.count_nonzero(found.pictures["difference"]) == 2 * 4
 
 
+@pytest.mark.parametrize("names", [("Bag", "Coat"), ("Trouser", "Pullover", "Dress")])  # margins odd and even
+def test_of_a_grid_by_class_the_images_alone_are_counted(tmp_path: Path, names: tuple[str, ...]) -> None:
+    """Otherwise the names beside the rows, and each pixel four times, are counted as images that agree."""
+    pixels, labels = four(), np.arange(4) % len(names)
+    for folder in ("a", "b"):
+        picture = images.by_class(pixels, labels, names)
+        images.write_png(tmp_path / folder / "samples" / "step_00000001.png", picture)
+        pixels[1, 3, 4, 0] += 20
+        pixels[3, 27, 27, 0] -= 5
+    config = config_of(4) | {"class_conditional": True}
+    record = sample_grids.compare(tmp_path / "a", tmp_path / "b", ("A", "B"), config, names).record
+    assert (record["pixels"], record["differing_pixels"]) == (4 * 28 * 28, 2)
+
+
 def test_the_newest_common_grid_is_shown(tmp_path: Path) -> None:
     """Otherwise samples of different steps are laid side by side."""
     a, b = tmp_path / "a", tmp_path / "b"

@@ -42,7 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     grids = []
     for pair, run in zip(comparison["pairs"], compared[1:], strict=True):
         folders = compared[0].folder, run.folder
-        grids.append(sample_grids.compare(*folders, (pair["a"], pair["b"]), run.metrics["config"]))
+        config, classes = run.metrics["config"], run.metrics["dataset"].get("class_names", ())
+        grids.append(sample_grids.compare(*folders, (pair["a"], pair["b"]), config, classes))
         pair["samples"] = grids[-1].record
     wrong = validation.fault(comparison, "comparison")
     assert wrong is None, wrong  # what we publish is what we say we publish

@@ -3,7 +3,7 @@
 Runs of one seed draw from the same noise, so their grids differ as far as their networks do.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,9 @@ class Grids:
     pictures: Mapping[str, Pixels]
 
 
-def compare(a: Path, b: Path, labels: tuple[str, str], config: Mapping[str, Any]) -> Grids:
+def compare(
+    a: Path, b: Path, labels: tuple[str, str], config: Mapping[str, Any], class_names: Sequence[str] = ()
+) -> Grids:
     """Compare the newest grid that both run folders hold under one name.
 
     Args:
@@ -33,6 +35,7 @@ def compare(a: Path, b: Path, labels: tuple[str, str], config: Mapping[str, Any]
         b: the other run's.
         labels: what to call them.
         config: the settings of either, as in metrics.json.
+        class_names: of its data set, likewise.
 
     Returns:
         The record says what is absent, or: the file, how many pixels the images of a grid have, how many of them
@@ -52,7 +55,7 @@ def compare(a: Path, b: Path, labels: tuple[str, str], config: Mapping[str, Any]
         return _absent(f"a grid {name} cannot be read: {error}")
     if first.shape != second.shape:
         return _absent(f"the grids {name} have different shapes, {_shape(first)} and {_shape(second)} pixels")
-    record, amplified = difference(first, second, _inside(first.shape, config))
+    record, amplified = difference(first, second, _inside(first.shape, config, class_names))
     return Grids({"absent": None, "file": name, **record}, {"a": first, "b": second, "difference": amplified})
 
 
@@ -100,20 +103,28 @@ def _shape(pixels: Pixels) -> str:
     return f"{pixels.shape[1]} x {pixels.shape[0]}"
 
 
-def _inside(shape: tuple[int, ...], config: Mapping[str, Any]) -> NDArray[np.bool_]:
-    """Which values of a grid of `shape` to count: one for each pixel of its images, none of the white between them.
+def _inside(shape: tuple[int, ...], config: Mapping[str, Any], class_names: Sequence[str]) -> NDArray[np.bool_]:
+    """Which values of a grid of `shape` to count: one for each pixel of its images, none of what is around them.
 
-    A grid is larger than its images: images.grid draws each pixel several times over. A picture that is no such grid
-    is counted whole.
+    A grid is larger than its images: images.grid draws each pixel several times over, and images.by_class a name
+    beside each row. A picture that is no such grid is counted whole.
     """
     model, count = config.get("model", {}), config.get("training", {}).get("sample_images", 0)
     size, channels = model.get("image_size", 0), model.get("image_channels", 0)
     if not (size and channels and count):
         return np.ones(shape, np.bool_)
-    black = images.grid(np.zeros((count, size, size, channels), np.uint8))
+    class_names = class_names if config.get("class_conditional") else ()
+    black, white = (_grid(np.full((count, size, size, channels), level, np.uint8), class_names) for level in (0, 255))
     if black.shape != shape:
         return np.ones(shape, np.bool_)
     first_copies = np.zeros(shape, np.bool_)
     first_copies[:: images.SCALE, :: images.SCALE] = True  # GAP is a multiple of SCALE
-    inside: NDArray[np.bool_] = (black == 0) & first_copies
+    inside: NDArray[np.bool_] = (black != white) & first_copies
     return inside
+
+
+def _grid(pixels: Pixels, class_names: Sequence[str]) -> Pixels:
+    """The picture that a run draws of its samples."""
+    if not class_names:
+        return images.grid(pixels)
+    return images.by_class(pixels, np.arange(len(pixels)) % len(class_names), class_names)
