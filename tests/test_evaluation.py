@@ -247,6 +247,8 @@ def test_numbers_that_a_few_images_cannot_give_are_left_out(judge):
         "The floor of Ankle boot is that of fewer real images, all there are.",
     ]
     assert class_notes(judge.classes(judge.other_extracted, SPLITS["test"].labels)) == []
+    (none,) = class_notes(judge.classes(judge.other_extracted.take(slice(20)), np.arange(20) % 2))
+    assert none.startswith("No Fréchet distance of any class: ")
 
 
 def test_the_command_judges_the_classes_asked_for(tmp_path, capsys, judge):

@@ -202,18 +202,18 @@ def notes(count: int, memorised: Memorised, floor: Scores) -> list[str]:
 def class_notes(classes: Classes) -> list[str]:
     """What a reader of the numbers of classes must know as well, in sentences."""
     sentences, per_class = [], classes["per_class"]
+
+    def of(names: list[str], every: str) -> str:
+        return every if len(names) == len(per_class) else ", ".join(names)
+
     if few := [each["name"] for each in per_class if each["fid_fashion"] is None]:
         sentences.append(
-            f"No Fréchet distance of {_listed(few)}: the covariance of {DIMENSIONS} features needs {FEWEST_FOR_FID} "
-            "images of a class."
+            f"No Fréchet distance of {of(few, 'any class')}: the covariance of {DIMENSIONS} features needs "
+            f"{FEWEST_FOR_FID} images of a class."
         )
     if fewer := [each["name"] for each in per_class if each["floor"]["num_images"] < each["num_images"]]:
-        sentences.append(f"The floor of {_listed(fewer)} is that of fewer real images, all there are.")
+        sentences.append(f"The floor of {of(fewer, 'each class')} is that of fewer real images, all there are.")
     return sentences
-
-
-def _listed(names: list[str]) -> str:
-    return "each class" if len(names) == CLASSES else ", ".join(names)
 
 
 def accuracy(extracted: Extracted, labels: NDArray[np.int64]) -> float:
