@@ -33,6 +33,7 @@ UNUSUAL = Config(
     device="cpu",
     threads=1,
     compile=True,
+    class_conditional=True,
     data=DataConfig(dataset="fashion-mnist-10k", data_dir="/data/ä b", horizontal_flip=True),
     model=ModelConfig(
         base_channels=12,
@@ -42,6 +43,7 @@ UNUSUAL = Config(
         num_groups=4,
         image_size=9,
         image_channels=3,
+        num_classes=7,
     ),
     diffusion=DiffusionConfig(
         schedule="sigmoid",
@@ -66,6 +68,7 @@ UNUSUAL = Config(
         final_learning_rate=0.9,
         max_grad_norm=2 / 3,
         ema_decay=0.1,
+        label_drop=0.3,
         validation_images=5,
         sample_every=0,
         sample_images=7,
@@ -376,7 +379,7 @@ def test_the_preset_flag_wins_over_the_file_and_leaves_its_other_settings():
     assert parse("--config", file).config == UNUSUAL
 
 
-FROM_THE_DATA = {"model.image_size", "model.image_channels"}
+FROM_THE_DATA = {"model.image_size", "model.image_channels", "model.num_classes"}
 
 
 def test_every_setting_has_a_flag_but_those_that_come_from_the_data(capsys):
@@ -390,11 +393,31 @@ def test_every_setting_has_a_flag_but_those_that_come_from_the_data(capsys):
     assert without == FROM_THE_DATA
 
 
-def test_the_shape_of_the_images_comes_from_the_data():
-    """Otherwise the network is built for other images than it is given."""
+def test_the_shape_of_the_images_and_the_number_of_classes_come_from_the_data():
+    """Otherwise the network is built for other images, or other classes, than it is given."""
     config = configs.with_preset(UNUSUAL, "tiny")
     model = dataclasses.replace(PRESETS["tiny"], image_size=10, image_channels=4)
-    assert configs.fitted(config, (10, 10, 4)) == dataclasses.replace(config, model=model)
+    labelled = dataclasses.replace(model, num_classes=6)
+    assert configs.fitted(config, (10, 10, 4), 6) == dataclasses.replace(config, model=labelled)
+    unconditional = dataclasses.replace(config, class_conditional=False)
+    for num_classes in (6, 0):
+        fitted = configs.fitted(unconditional, (10, 10, 4), num_classes)
+        assert fitted == dataclasses.replace(unconditional, model=model)
+
+
+def test_a_class_conditional_network_needs_classes():
+    """Otherwise it has no table of labels, and draws as if nothing was asked for; or a table that nothing reads."""
+    with pytest.raises(UserError) as error:
+        configs.fitted(Config(data=DataConfig("fashion-mnist"), class_conditional=True), (28, 28, 1), 0)
+    assert str(error.value) == (
+        "--class-conditional with --dataset fashion-mnist: its images have no classes; leave the flag out"
+    )
+    with pytest.raises(UserError) as error:
+        Config(model=ModelConfig(num_classes=10))
+    assert str(error.value) == "num_classes 10: is for a class-conditional network; set class_conditional"
+    for wrong in (-1, 10**9, 2.5):
+        with pytest.raises(UserError, match="--num-classes"):
+            ModelConfig(num_classes=wrong)
 
 
 def test_images_that_are_not_square_are_refused():
@@ -426,6 +449,8 @@ def test_a_run_gets_a_folder_of_its_framework_and_preset(framework):
         (["--batchsize", "3"], "Unrecognized options: --batchsize"),
         (["--image-size", "28"], "Unrecognized options: --image-size"),
         (["--image-channels", "1"], "Unrecognized options: --image-channels"),
+        (["--num-classes", "10"], "Unrecognized options: --num-classes"),
+        (["--label-drop", "1"], "--label-drop 1.0: must be in [0, 1)"),
         (["--epochs", "0"], "--epochs 0: must be 1 or more"),
         (["--epochs", "many"], "--epochs: invalid literal for int() with base 10: 'many'"),
         (["--precision", "fp8"], "invalid choice 'fp8' for argument '--precision'"),

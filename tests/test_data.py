@@ -7,13 +7,19 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from ddpm_shared import batches, images, streams
-from ddpm_shared.config import Config, DataConfig, DiffusionConfig, TrainingConfig
+from ddpm_shared.config import Config, DataConfig, DiffusionConfig, ModelConfig, TrainingConfig
 from ddpm_shared.datasets import Split
 from ddpm_shared.records import checkpoint
 
 PIXELS = np.random.default_rng(0).integers(0, 256, size=(50, 6, 5, 3), dtype=np.uint8)  # no two axes alike
 SPLIT = Split("noise", "train", PIXELS, np.arange(50, dtype=np.uint8), "")  # image i has label i
 CONFIG = Config(seed=4, diffusion=DiffusionConfig(timesteps=40), training=TrainingConfig(batch_size=8))
+CONDITIONAL = dataclasses.replace(
+    CONFIG,
+    class_conditional=True,
+    model=ModelConfig(num_classes=50),
+    training=TrainingConfig(batch_size=8, label_drop=0.5),
+)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp64"])
@@ -98,6 +104,31 @@ def test_a_worker_draws_its_rows_of_the_batch_and_no_others(count, monkeypatch):
     for field in batches.Batch._fields:
         assert_array_equal(np.concatenate([getattr(part, field) for part in parts]), getattr(whole, field))
     assert whole.labels.dtype == np.int64
+
+
+@pytest.mark.parametrize("count", [2, 3, 8])
+def test_a_worker_drops_the_labels_of_its_rows(count):
+    """Otherwise a class-conditional run on two workers has other labels than one alone."""
+    whole = batches.training_batch(SPLIT, CONDITIONAL, 5).labels
+    assert 0 < np.count_nonzero(whole == 50) < 8
+    parts = [batches.training_batch(SPLIT, CONDITIONAL, 5, (rank, count)).labels for rank in range(count)]
+    assert_array_equal(np.concatenate(parts), whole)
+
+
+def test_labels_are_dropped_in_class_conditional_training_alone():
+    """Otherwise a run without labels changes, or the validation loss is not that of the classes of its images."""
+    steps = range(60)  # ten epochs
+    true, given = ([batches.training_batch(SPLIT, c, step) for step in steps] for c in (CONFIG, CONDITIONAL))
+    for a, b in zip(true, given, strict=True):
+        for x, y in zip(a.arrays, b.arrays, strict=True):
+            assert_array_equal(x, y)
+        assert a.labels.max() < 50
+        assert_array_equal(b.labels, np.where(b.labels == 50, 50, a.labels))
+    dropped = np.concatenate([batch.labels == 50 for batch in given])
+    assert abs(dropped.mean() - 0.5) < 5 * 0.5 / np.sqrt(dropped.size)
+    for config in (CONFIG, CONDITIONAL):
+        labels = np.concatenate([batch.labels for batch in batches.validation_batches(SPLIT, config)])
+        assert_array_equal(labels, SPLIT.labels)
 
 
 def is_image(index, pixels):

@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import importlib
+import itertools
 import math
 import os
 import subprocess
@@ -13,6 +14,9 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from ddpm_course import inside
+from ddpm_parity import labels
+from ddpm_parity.labels import CLASSES
+from ddpm_parity.labels import MODEL as LABELLED
 from ddpm_parity.network import NETWORKS
 from ddpm_parity.sides import draw, random_parameters
 from ddpm_parity.suite import QUANTITIES
@@ -20,6 +24,7 @@ from ddpm_parity.tf_side import TensorFlow
 from ddpm_parity.torch_side import Torch
 from ddpm_shared import batches
 from ddpm_shared.config import PRESETS, Config, TrainingConfig, with_preset
+from ddpm_shared.config.sampling import Draw, Sampling
 from ddpm_shared.datasets import Split
 from ddpm_shared.errors import UserError
 from ddpm_shared.parameters import initial_value
@@ -75,6 +80,114 @@ def test_labels_are_refused(side_of):
     x_t = side.tensor(draw(2, 28, 28, 1))
     with pytest.raises(UserError, match="this network was built without class labels"):
         side.network(PRESETS["tiny"])(x_t, side.times(T), side.times(T))
+
+
+def test_a_class_conditional_network_has_one_more_parameter(side_of):
+    """Otherwise checkpoints of today's runs do not fit, or the table starts from other numbers than its name's."""
+    side = side_of("fp32")
+    plain, labelled = (side.network(dataclasses.replace(LABELLED, num_classes=k), seed=4) for k in (0, CLASSES))
+    before, after = side.parameters(plain), side.parameters(labelled)
+    assert after.keys() == before.keys() | {"label.weight"}
+    for name, value in before.items():
+        assert_array_equal(after[name], value)
+    shape = (CLASSES + 1, 4 * LABELLED.base_channels)
+    assert_array_equal(after["label.weight"], initial_value(4, "label.weight", shape).astype(np.float32))
+
+
+def test_a_label_that_is_no_class_has_no_row(both):
+    """Otherwise a wrong label takes a row of the table in one framework and another, or an error, in the other."""
+    labels = np.array([0, CLASSES, -1, CLASSES + 1, 2])
+    expected = np.zeros((5, CLASSES + 1))
+    expected[[0, 1, 4], [0, CLASSES, 2]] = 1.0
+    for kind, tree in ((Torch, both[0]), (TensorFlow, both[1])):
+        side = kind("fp64")
+        layers = tree.networks.layers
+        assert_array_equal(side.array(layers.one_hot(side.labels(labels), CLASSES, side.dtype)), expected)
+        assert_array_equal(side.array(layers.one_hot(side.labels(expected), CLASSES, side.dtype)), expected)
+        embedding = side.block("LabelEmbedding", CLASSES, 8)
+        table = draw(CLASSES + 1, 8)
+        side.assign(embedding, {"weight": table})
+        assert_array_equal(side.array(embedding(side.labels(labels))), expected @ table)
+
+
+def test_no_labels_are_null_labels_to_the_last_bit(suite):
+    """Otherwise guidance starts from a network that was trained as another, or its two halves differ by more."""
+    quantities = [
+        q for q in QUANTITIES if str(q) in ("labels: output, however given", "labels: output as commands call it")
+    ]
+    for quantity, precision, name in itertools.product(quantities, ("fp64", "fp32"), ("torch", "tf")):
+        values = suite.compute(quantity, suite.sides[precision][name])
+        assert_array_equal(values["none"], values["all null"])
+        assert_array_equal(values["weights of one label"], values["labels"])
+        changed = np.abs(values["labels"] - values["none"]).max(axis=(1, 2, 3))
+        assert_array_equal(changed > 1e-3, labels.LABELS != labels.NULL)
+        assert_array_equal(changed[labels.LABELS == labels.NULL], 0.0)
+
+
+def test_a_class_that_is_in_no_batch_is_not_trained(suite):
+    """Otherwise a row of the table moves with images of other classes, or the null label's is never trained."""
+    (quantity,) = (q for q in QUANTITIES if str(q).startswith("labels: gradient of every parameter"))
+    for name in ("torch", "tf", "oracle"):
+        gradients = suite.compute(quantity, suite.sides["fp64"][name])
+        rows = {name: value for name, value in gradients.items() if name.startswith("label.weight, ")}
+        assert len(rows) == CLASSES + 1
+        absent = rows.pop(f"label.weight, class {labels.ABSENT}")
+        assert_array_equal(absent, np.zeros_like(absent))
+        assert min(np.abs(row).max() for row in rows.values()) > 1e-4
+
+
+def test_the_table_s_gradient_is_dense_in_tensorflow(both):
+    """Otherwise it is a tf.IndexedSlices, which clipping, Adam and the sums over workers would treat otherwise."""
+    tf = importlib.import_module("tensorflow")
+    side = TensorFlow("fp32")
+    embedding = side.block("LabelEmbedding", CLASSES, 8)
+    for given in (labels.LABELS, labels.weights(labels.LABELS)):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(embedding(side.labels(given)) ** 2 + embedding(side.labels(given)))
+        gradient = tape.gradient(loss, embedding.weight)
+        assert isinstance(gradient, tf.Tensor)
+        assert not isinstance(gradient, tf.IndexedSlices)
+
+
+def test_drawing_with_and_without_labels_is_two_graphs(both, monkeypatch):
+    """Otherwise TensorFlow traces the network anew for every batch size, every scale or every step."""
+    side = TensorFlow("fp32")
+    network = side.network(LABELLED)
+    traces = []
+    call = network.call
+    monkeypatch.setattr(network, "call", lambda *inputs: traces.append(len(inputs)) or call(*inputs))
+    compiled = side.model.compiled(network)
+    config = side.configured(labels.CONFIG)
+    for count, given in ((1, [0]), (3, [2, CLASSES, 1]), (2, None)):
+        for scale in (0.0, 1.0, 2.5):
+            drawn = Draw(0, 0, count, labels=None if given is None else np.array(given))
+            guided = Sampling("ddim", 2, guidance=scale)
+            assert side.sampling.Sampler(compiled, config_of_one(config), guided).draw(drawn).shape[0] == count
+    mixed = Draw(0, 0, 2, labels=labels.weights(np.array([0, 1])))
+    side.sampling.Sampler(compiled, config_of_one(config), Sampling("ddim", 2)).draw(mixed)
+    assert len(traces) <= 2
+
+
+def config_of_one(config):
+    """`config` for a network that does not predict the variance."""
+    return dataclasses.replace(config, diffusion=dataclasses.replace(config.diffusion, variance="fixed_small"))
+
+
+def test_a_learner_draws_the_classes_that_it_is_given(tree):
+    """Otherwise the pictures of a training show other classes than their names say, or none."""
+    config = dataclasses.replace(config_of_one(labels.CONFIG), seed=3)
+    learner = tree.learner.Learner(config, 1)
+    side = {"torch": Torch, "tf": TensorFlow}[tree.name]("fp32")
+    side.assign(learner.ema_model, random_parameters(side.shapes(learner.ema_model)))
+    drawn = {}
+    for first, given in ((0, [0, 1, 2]), (1, [1, 2]), (0, [1, 1, 1]), (0, None)):
+        asked = None if given is None else np.array(given)
+        drawn[first, str(given)] = learner.sample(3 - first, lambda i: None, first, labels=asked)
+    apart = np.abs(drawn[0, "[0, 1, 2]"][1:].astype(int) - drawn[1, "[1, 2]"])
+    assert apart.max() <= 1
+    assert np.array_equal(drawn[0, "[0, 1, 2]"][1], drawn[0, "[1, 1, 1]"][1])
+    for other in ("[1, 1, 1]", "None"):
+        assert not np.array_equal(drawn[0, "[0, 1, 2]"][0], drawn[0, other][0])
 
 
 def test_a_checkpoint_is_loaded_without_drawing_initial_values(tree, monkeypatch):

@@ -6,12 +6,14 @@ import sys
 import numpy as np
 import pytest
 
-from ddpm_parity import faults, mutations, quantities
-from ddpm_parity.faults import MUTATIONS, Mutation
+from ddpm_parity import mutations, quantities
+from ddpm_parity.faults import MUTATIONS
+from ddpm_parity.mutation import Mutation, fault
 from ddpm_parity.mutations import catch, planted
 from ddpm_parity.quantities import Quantity
 from ddpm_parity.suite import QUANTITIES
 from ddpm_parity.tolerances import Tolerance
+from ddpm_shared.config.sampling import Sampling
 
 RECORD = mutations.recorded()
 
@@ -22,8 +24,8 @@ def test_a_planted_fault_is_caught(suite, mutation, record_property):
     verdict = catch(suite, mutation, RECORD.get(str(mutation)))
     assert verdict is not None, f"survived: {mutation.tree}, {mutation.module}.py: {mutation.name}"
     apart = {pair for pair, gap in verdict.gaps.items() if not gap.size <= verdict.tolerance}
-    sound = "tf" if mutation.tree == "torch" else "torch"
-    assert apart == {(mutation.tree, sound), (mutation.tree, "oracle")}, "the culprit is named"
+    culprits = {mutation.tree} if mutation.tree in mutations.TREES else set(mutations.TREES)
+    assert apart == {pair for pair in verdict.gaps if len(culprits & set(pair)) == 1}, "the culprit is named"
     largest = max(gap.size for gap in verdict.gaps.values())
     record_property("caught", f"{mutation} | caught by {verdict.quantity} | gap {largest:.1e}")
 
@@ -34,6 +36,7 @@ def test_there_are_enough_faults_in_both_trees():
     assert {m.module for m in MUTATIONS} >= {"engine", "networks.layers", "optimizer", "data", "learner"}
     for tree in ("torch", "tf"):
         assert sum(m.tree == tree for m in MUTATIONS) >= 20
+    assert {m.module for m in MUTATIONS if m.tree == "shared"} >= {"batches", "streams", "config.sampling"}
 
 
 def test_the_record_has_every_fault_and_every_comparison_in_it_exists():
@@ -60,8 +63,8 @@ def test_the_recorded_comparison_is_first_and_then_all_others(suite, monkeypatch
             for subject, name in (("a", "first"), ("b", "second"), ("c", "third"), ("d", "torch"), ("e", "not tried"))
         ],
     )
-    fault = Mutation("a comment", "torch", "engine", (("return mean, at(", "return mean + 0.0, at("),), "b")
-    verdict = catch(suite, fault, first)
+    harmless = Mutation("a comment", "torch", "engine", (("return mean, at(", "return mean + 0.0, at("),), "b")
+    verdict = catch(suite, harmless, first)
     assert str(verdict.quantity) == "d: torch"
     rest = ["third", "second"] if first == "c: third" else ["second"]
     of_torch = [name for name, side in tried if side == "torch"]
@@ -70,15 +73,15 @@ def test_the_recorded_comparison_is_first_and_then_all_others(suite, monkeypatch
 
 def test_a_fault_can_be_planted_in_a_subpackage(tmp_path, monkeypatch):
     """Otherwise the faults of networks/layers.py could not be planted, or would be planted elsewhere."""
-    fault = faults._fault("doubled", "torch.networks.layers", "layers", "ONE = 1", "ONE = 2")
-    assert (fault.tree, fault.module) == ("torch", "networks.layers")
+    doubled = fault("doubled", "torch.networks.layers", "layers", "ONE = 1", "ONE = 2")
+    assert (doubled.tree, doubled.module) == ("torch", "networks.layers")
     (tmp_path / "planted_tree" / "networks").mkdir(parents=True)
     for path, text in {"__init__": "", "networks/__init__": "", "networks/layers": "ONE = 1\n"}.items():
         (tmp_path / "planted_tree" / f"{path}.py").write_text(text)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(mutations.TREES["torch"], "tree", "planted_tree")
     sound = importlib.import_module("planted_tree.networks.layers")
-    with planted(fault):
+    with planted(doubled):
         assert importlib.import_module("planted_tree.networks.layers").ONE == 2
     assert importlib.import_module("planted_tree.networks.layers") is sound
     assert sound.ONE == 1
@@ -90,6 +93,23 @@ def test_a_harmless_edit_survives(suite, tree, monkeypatch):
     harmless = Mutation("a comment", tree, "engine", (("return mean, at(", "return mean + 0.0, at("),), "engine")
     monkeypatch.setattr("ddpm_parity.mutations.QUANTITIES", [q for q in QUANTITIES if q.subject == "engine"])
     assert catch(suite, harmless) is None
+
+
+def test_a_fault_of_what_both_trees_share_is_in_both_and_gone_afterwards():
+    """Otherwise it is planted in a copy that nobody uses, or all that follows computes with it."""
+    edit = ("return self.guidance if within else 1.0", "return -7.0")
+    sampling = Sampling(guidance=3.0)
+    with planted(Mutation("a scale", "shared", "config.sampling", (edit,), "")):
+        assert sampling.guidance_at(0) == -7.0
+        assert importlib.import_module("ddpm_torch.sampling").Sampling is Sampling
+    assert sampling.guidance_at(0) == 3.0
+
+
+def test_a_harmless_edit_of_what_both_trees_share_survives(suite, monkeypatch):
+    """Otherwise its faults are caught by the way they are planted, not by what they do."""
+    edit = ("labels[dropped] = config.model.num_classes", "labels[dropped] = config.model.num_classes + 0")
+    monkeypatch.setattr("ddpm_parity.mutations.QUANTITIES", [q for q in QUANTITIES if q.subject == "data"])
+    assert catch(suite, Mutation("a sum", "shared", "batches", (edit,), "data")) is None
 
 
 def test_a_planted_fault_is_gone_afterwards(both):

@@ -4,6 +4,7 @@ Tolerances stand about 5 times above the worst difference seen. f(x + i h d) = f
 h = 1e-30 the imaginary part is the derivative along d without any subtraction, to float64's last digits.
 """
 
+import dataclasses
 import math
 from collections.abc import Callable, Mapping
 
@@ -333,6 +334,47 @@ def test_a_missing_parameter_is_an_error(missing: str) -> None:
         Network(fewer, CONFIG)(X_T, TIMES)
 
 
+# Labels.
+
+CLASSES = 2
+WITH_CLASSES = dataclasses.replace(CONFIG, num_classes=CLASSES)
+LABELLED = PARAMETERS | {"label.weight": normal(CLASSES + 1, D)}
+LABELS = np.array([1, CLASSES, 1])  # none of class 0
+
+
+def test_a_label_is_a_row_of_the_table() -> None:
+    """Otherwise a class has the vector of another, or the null label that of a class."""
+    table = normal(4, D)
+    net = layer({"label.weight": table})
+    assert_array_equal(net.label_embedding("label", np.array([3, 0, 3])), [table[3], table[0], table[3]])
+    weights = np.array([[0.25, 0.0, 0.75, 0.0], [0.0, 0.0, 0.0, 1.0]])
+    expected = [[0.25 * a + 0.75 * b for a, b in zip(table[0], table[2], strict=True)], table[3]]
+    assert_array_equal(net.label_embedding("label", weights), expected)
+    for wrong in ([4, 0], [-1, 0]):
+        with pytest.raises(IndexError, match="of a table of 4 rows"):
+            net.label_embedding("label", np.array(wrong))
+
+
+def test_a_label_is_added_to_the_embedding_of_the_time() -> None:
+    """Otherwise labels do nothing, or enter elsewhere than in the trees."""
+    net, alone = Network(LABELLED, WITH_CLASSES), layer(PARAMETERS)
+    output = net(X_T, TIMES, LABELS)
+    # The same as another bias of the time's second layer, for each image its own.
+    for i, label in enumerate(LABELS):
+        moved = PARAMETERS | {"time_2.bias": PARAMETERS["time_2.bias"] + LABELLED["label.weight"][label]}
+        alone = Network(moved, CONFIG)
+        assert_allclose(alone(X_T[i : i + 1], TIMES[i : i + 1])[0], output[i], rtol=0, atol=2e-14)
+    assert_array_equal(net.activations["label"], LABELLED["label.weight"][LABELS])
+    assert_array_equal(net(X_T, TIMES), net(X_T, TIMES, np.repeat(CLASSES, 3)))
+    assert_allclose(net(X_T, TIMES, np.eye(CLASSES + 1)[LABELS]), output, rtol=0, atol=2e-14)
+    with pytest.raises(UserError, match=r"label\.weight"):
+        Network(LABELLED, CONFIG)(X_T, TIMES)
+    with pytest.raises(UserError, match="labels for a network without classes"):
+        Network(PARAMETERS, CONFIG)(X_T, TIMES, LABELS)
+    with pytest.raises(KeyError, match=r"label\.weight"):
+        Network(PARAMETERS, WITH_CLASSES)(X_T, TIMES, LABELS)
+
+
 # Gradients.
 
 H = 1e-30
@@ -422,3 +464,20 @@ def test_float32_input_costs_no_accuracy_in_a_layer_alone(kind: str) -> None:
     got, expected = function(single), function({name: array.astype(np.float64) for name, array in single.items()})
     assert got.dtype == np.float64
     assert_array_equal(got, expected)
+
+
+def test_gradients_of_the_table_of_labels() -> None:
+    """Otherwise the rows of the table are held to a wrong gradient; that of a class that is in no batch is nothing."""
+    loss, gradients = loss_and_gradients(WITH_CLASSES, LABELLED, X_T, TIMES, EPS, LABELS)
+    assert gradients.keys() == LABELLED.keys()
+    table = gradients["label.weight"]
+    assert_array_equal(table[0], np.zeros(D))
+    assert np.abs(table[1:]).max(axis=1).min() > 1e-6
+
+    def of(parameters: Mapping[str, Array]) -> Array:
+        return np.mean((EPS - Network(parameters, WITH_CLASSES)(X_T, TIMES, LABELS)) ** 2)
+
+    assert_allclose(loss, of(LABELLED), rtol=1e-15)
+    for row in range(CLASSES + 1):
+        along = {"label.weight": np.eye(CLASSES + 1)[row][:, None] * normal(D)}
+        assert_allclose(np.sum(table * along["label.weight"]), derivative(of, LABELLED, along), rtol=0, atol=4e-13)

@@ -12,6 +12,7 @@ from ddpm_parity.quantities import Quantity, judge
 from ddpm_parity.suite import PRECISIONS, QUANTITIES
 from ddpm_parity.tolerances import GPU_FACTOR, Tolerance
 from ddpm_shared.errors import UserError
+from ddpm_shared.parameters import initial_value
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -32,16 +33,18 @@ def test_every_preset_layer_and_step_is_among_the_quantities():
     for preset in ("tiny", "small", "base", "large"):
         assert f"network: {preset}: gradient of every parameter" in names
     assert {q.subject for q in QUANTITIES} == {
-        "schedule", "engine", "embedding", "prediction", "guidance", "samplers", "layers", "network", "data",
-        "parameters", "optimizer", "training", "exchange", "sampling", "bound",
+        "schedule", "engine", "embedding", "prediction", "guidance", "samplers", "layers", "network", "labels",
+        "data", "parameters", "optimizer", "training", "exchange", "sampling", "bound",
     }  # fmt: skip
 
 
 def test_the_compared_run_learns(suite):
-    """Otherwise a hundred steps agree because nothing happens in them."""
-    losses = training.whole(suite.sides["fp64"]["torch"]).losses
-    assert len(losses) == 100
-    assert np.mean(losses[-20:]) < 0.7 * losses[0]
+    """Otherwise a hundred steps agree because nothing happens in them, or labels agree because none is used."""
+    run = training.whole(suite.sides["fp64"]["torch"], training.HUNDRED)
+    assert len(run.losses) == 100
+    assert np.mean(run.losses[-20:]) < 0.7 * run.losses[0]
+    start, end = initial_value(1, "label.weight", (11, 32)), run.tensors[100]["model/label.weight"]
+    assert np.abs(end - start).max(axis=1).min() > 1e-3  # each class, and the null label
 
 
 # --- A comparison that cannot fail proves nothing -----------------------------------------------------------

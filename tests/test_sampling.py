@@ -20,7 +20,7 @@ from PIL import Image
 
 from ddpm_shared import files, images, streams
 from ddpm_shared.config import Config, DataConfig, DiffusionConfig, ModelConfig
-from ddpm_shared.config.sampling import SAMPLER_FACTS, SamplerName, Sampling, Spacing, times
+from ddpm_shared.config.sampling import SAMPLER_FACTS, Draw, SamplerName, Sampling, Spacing, times
 from ddpm_shared.errors import UserError
 from ddpm_shared.records import checkpoint
 from ddpm_shared.records import folder as run_folders
@@ -186,6 +186,21 @@ def test_both_trees_write_the_same_weights(both, written):
     for name, value in random_weights({name: value.shape for name, value in torch_file.tensors.items()}).items():
         assert_array_equal(torch_file.tensors[name], value)
         assert_array_equal(tf_file.tensors[name], value)
+
+
+def test_images_of_one_row_have_the_same_noise(tree):
+    """Otherwise between two classes the noise changes too, and nobody sees what the label does."""
+    sampler = tree.sampling.Sampler(lambda x_t, t, labels=None: x_t, CONFIG, Sampling())
+
+    def noise(stream, first, count, same_noise):
+        values = sampler._noise_of(Draw(3, first, count, same_noise=same_noise), stream, 0)
+        return tree.data.to_array(values)
+
+    for stream in (streams.SAMPLE_X_T, streams.SAMPLE_Z):
+        own = noise(stream, 0, 4, 1)
+        assert len(np.unique(own)) == own.size
+        # Rows of three, the first and the last one cut.
+        assert_array_equal(noise(stream, 2, 8, 3), own[[0, 1, 1, 1, 2, 2, 2, 3]])
 
 
 @pytest.mark.parametrize(("precision", "allowed"), [("fp32", 6), ("fp64", 0)])
@@ -489,6 +504,9 @@ def test_the_samples_say_where_they_come_from(tree, written, quick, tmp_path):
         "spacing": "trailing",
         "clip_x_0": True,
         "dynamic_threshold": None,
+        "guidance": 1.0,
+        "guidance_from": 0,
+        "guidance_to": None,
         "interpolate": None,
         "precision": "fp32",
         "compile": False,

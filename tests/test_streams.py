@@ -26,6 +26,7 @@ def all_kinds(seed, step):
         noise(seed, step=step),
         streams.timesteps(seed, streams.TRAIN_T, step, 50, 1000),
         streams.flips(seed, step, 50),
+        streams.drops(seed, step, 500, 0.3),
         streams.batch_indices(seed, step, 500, 50),
     ]
 
@@ -59,7 +60,7 @@ def test_every_kind_of_draw_depends_on_seed_and_step():
 
 def test_no_two_streams_are_one():
     """Otherwise validation uses the noise of training, or the sampler's z is its x_T."""
-    assert len(NAMES) == 13
+    assert len(NAMES) == 14
     assert len(set(NAMES)) == len(NAMES)
     draws = [streams.generator(0, name).standard_normal(100) for name in NAMES]
     assert len(np.unique(draws)) == 100 * len(NAMES)
@@ -137,6 +138,7 @@ def test_the_numbers_are_those_that_were_published():
     t = streams.timesteps(0, streams.TRAIN_T, 3, 8, 1000)
     assert t.tolist() == [809, 808, 7, 849, 146, 174, 220, 856]
     assert streams.flips(0, 3, 12).astype(int).tolist() == [1, 1, 0, 1, 0, 0, 0, 0, 1, 0, 1, 0]
+    assert np.flatnonzero(streams.drops(0, 3, 60, 0.1)).tolist() == [25, 43, 46, 48, 51, 58, 59]
     assert streams.batch_indices(0, 0, 60_000, 6).tolist() == [12470, 44587, 12630, 39251, 51621, 1026]
     assert streams.batch_indices(0, 10_001, 60_000, 6).tolist() == [49526, 11163, 15173, 27640, 45307, 50791]
 
@@ -175,6 +177,27 @@ def test_half_of_the_images_are_flipped():
     assert abs(flips.mean() - 0.5) < 5 * 0.5 / math.sqrt(flips.size)
     # By place in the batch: 100 means of 400, the largest deviation of which is below 5 of theirs as well.
     assert np.abs(flips.mean(axis=0) - 0.5).max() < 5 * 0.5 / math.sqrt(len(flips))
+
+
+def test_a_tenth_of_the_labels_are_dropped_image_by_image():
+    """Otherwise the unconditional network learns from too few images, or from whole batches and then none for long."""
+    drops = np.array([streams.drops(0, step, 128, 0.1) for step in range(400)])
+    assert drops.dtype == np.bool_
+    deviation = math.sqrt(0.1 * 0.9)
+    assert abs(drops.mean() - 0.1) < 5 * deviation / math.sqrt(drops.size)
+    for axis, number in ((0, 400), (1, 128)):  # by place in the batch, and by batch
+        assert np.abs(drops.mean(axis=axis) - 0.1).max() < 5 * deviation / math.sqrt(number)
+    # If batches were dropped as a whole, the numbers of dropped labels would vary 128 times as much.
+    assert_allclose(drops.sum(axis=1).var(), 128 * 0.1 * 0.9, rtol=5 * math.sqrt(2 / 400))
+    assert not streams.drops(0, 0, 1000, 0.0).any()
+
+
+def test_more_dropping_drops_more_of_the_same():
+    """Otherwise two runs that differ in --label-drop alone differ in which images they drop as well."""
+    few, many = (streams.drops(3, 5, 1000, probability) for probability in (0.1, 0.4))
+    assert few.any()
+    assert many[few].all()
+    assert many.sum() > few.sum()
 
 
 def test_a_negative_seed_is_refused_and_a_large_one_is_not():

@@ -89,6 +89,8 @@ WHOLE = {
         "--batch-size": (1, MANY),
         "--steps": (1, 1000),
         "--interpolate": (2, 1000),
+        "--guidance-from": (0, 1_000_000),
+        "--guidance-to": (0, 1_000_000),
     },
     "inversion": {
         "--num-images": (1, 2000),
@@ -106,13 +108,14 @@ REAL = {
         "--min-snr-gamma": ("1e-320", "1e38"),
         "--ema-decay": ("0", "0.9999999999999999"),
         "--decay-start": ("0", "0.9999999999999999"),
+        "--label-drop": ("0", "0.9999999999999999"),
         "--final-learning-rate": ("0", "0.9999999999999999"),
         "--beta-start": ("1e-12", "0.02"),
         "--beta-end": ("1e-4", "0.15"),
         "--minutes": ("1e-320", "525600"),
         "--stop-after": ("1e-320", "525600"),
     },
-    "inference": {"--eta": (None, None), "--dynamic-threshold": ("1e-320", "1")},
+    "inference": {"--eta": (None, None), "--dynamic-threshold": ("1e-320", "1"), "--guidance": ("0", "1000")},
 }
 ABSURD_WHOLE = ["-1", str(10**30), "1e308"]
 ABSURD_REAL = ["-1", "1e308", "nan", "inf"]
@@ -241,11 +244,14 @@ ODD = [
     ModelConfig(6, (3, 1, 2), 1, (4,), 3, image_size=7),
     ModelConfig(8, (1, 2, 2), 3, (7, 28), 2),
     ModelConfig(8, (2, 2, 2, 2), 1, (), 8, image_size=5, image_channels=2),
+    ModelConfig(8, (1,), 1, (), 4, num_classes=11),
 ]
 
 
 def described(model, variance="fixed_small"):
-    return Config(model=model, diffusion=DiffusionConfig(variance=variance), device="cpu")
+    return Config(
+        model=model, class_conditional=model.num_classes > 0, diffusion=DiffusionConfig(variance=variance), device="cpu"
+    )
 
 
 @pytest.mark.parametrize("number", range(len(ODD)))

@@ -1,15 +1,16 @@
 """What training starts from: batches as the network sees them, and the initial value of every parameter."""
 
+import dataclasses
 from functools import partial
 
 import numpy as np
 
 from ddpm_parity.network import ZERO_AT_START
 from ddpm_parity.quantities import Arrays, Quantity, absolute, elementwise
-from ddpm_parity.sides import Side
-from ddpm_parity.tolerances import BATCHES, INITIAL_VALUES, PIXELS_BACK
-from ddpm_shared import batches
-from ddpm_shared.config import PRESETS, Config, DataConfig, DiffusionConfig, TrainingConfig
+from ddpm_parity.sides import Array, Side
+from ddpm_parity.tolerances import BATCHES, EXACT, INITIAL_VALUES
+from ddpm_shared import batches, streams
+from ddpm_shared.config import PRESETS, Config, DataConfig, DiffusionConfig, ModelConfig, TrainingConfig
 from ddpm_shared.datasets import Split
 from ddpm_shared.parameters import initial_value
 
@@ -21,6 +22,13 @@ CONFIG = Config(
     diffusion=DiffusionConfig(timesteps=40),
     training=TrainingConfig(batch_size=8),
 )
+LABELLED = dataclasses.replace(
+    CONFIG,
+    class_conditional=True,
+    model=ModelConfig(num_classes=50),
+    training=TrainingConfig(batch_size=8, label_drop=0.4),
+)
+NETWORKS = {**PRESETS, "tiny with classes": dataclasses.replace(PRESETS["tiny"], num_classes=10)}
 
 
 def _batches(side: Side) -> Arrays:
@@ -33,6 +41,27 @@ def _batches(side: Side) -> Arrays:
     }
 
 
+def labels_of(labels: Array, config: Config, step: int) -> Array:
+    """The labels of a training step, [B], by the oracle: image by image, num_classes where the label is dropped."""
+    size, drawn = config.training.batch_size, streams.generator(config.seed, "train/drop", step)
+    images = streams.batch_indices(config.seed, step, len(labels), size)
+    return np.array(
+        [labels[i] if drawn.random() >= config.training.label_drop else config.model.num_classes for i in images],
+        np.int64,
+    )
+
+
+def _labels(side: Side) -> Arrays:
+    """Of six batches, of which the last begins the second epoch, and of all validation, which drops none."""
+    if side.name == "oracle":
+        training = {f"step {step}": labels_of(SPLIT.labels, LABELLED, step) for step in range(7)}
+        return training | {"validation": SPLIT.labels.astype(np.int64)}
+    validation = [batch.labels for batch in batches.validation_batches(SPLIT, LABELLED)]
+    training = {f"step {step}": batches.training_batch(SPLIT, LABELLED, step).labels for step in range(7)}
+    values = training | {"validation": np.concatenate(validation)}
+    return {name: side.array(side.labels(labels)) for name, labels in values.items()}
+
+
 def _to_pixels(side: Side) -> Arrays:
     x = np.linspace(-1.2, 1.2, 6 * 5 * 4 * 3).reshape(6, 5, 4, 3).astype(np.float32)
     if side.name == "oracle":
@@ -41,7 +70,7 @@ def _to_pixels(side: Side) -> Arrays:
 
 
 def _initial_values(side: Side, preset: str) -> Arrays:
-    config, seed = PRESETS[preset], 3
+    config, seed = NETWORKS[preset], 3
     if side.name == "oracle":
         shapes = side.shapes_of(lambda torch: torch.network(config))
         return {name: initial_value(seed, name, shape, ZERO_AT_START) for name, shape in shapes.items()}
@@ -50,7 +79,8 @@ def _initial_values(side: Side, preset: str) -> Arrays:
 
 QUANTITIES = [
     Quantity("data", "batches: x_0, t and eps", _batches, BATCHES, elementwise),
-    Quantity("data", "samples to pixels", _to_pixels, PIXELS_BACK, absolute),
+    Quantity("data", "batches: labels, some of them dropped", _labels, EXACT, absolute),
+    Quantity("data", "samples to pixels", _to_pixels, EXACT, absolute),
     *(
         Quantity(
             "parameters",
@@ -60,6 +90,6 @@ QUANTITIES = [
             elementwise,
             slow=preset == "large",
         )
-        for preset in PRESETS
+        for preset in NETWORKS
     ),
 ]

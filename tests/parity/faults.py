@@ -1,32 +1,16 @@
-"""The faults that the suite must catch: edits of one tree's source, each of which leaves a model that seems to work.
+"""The faults that the suite must catch: edits of one tree's source, or of ddpm_shared's, which both trees stand on.
+
+Each leaves a model that seems to work.
 
 They are of the kinds that public projects have carried unseen, or that a framework's default invites.
 """
 
-from dataclasses import dataclass
-
-
-@dataclass(frozen=True)
-class Mutation:
-    """A fault: what it is, where, and the edits (old text, new text) of that module that plant it."""
-
-    name: str
-    tree: str  # "torch" or "tf"
-    module: str
-    edits: tuple[tuple[str, str], ...]
-    subject: str  # of the suite: asked first
-
-    def __str__(self) -> str:
-        return f"{self.tree}: {self.name}"
-
-
-def _fault(name: str, place: str, subject: str, *edits: str) -> Mutation:
-    tree, module = place.split(".", 1)  # "torch.networks.layers": the module is "networks.layers"
-    return Mutation(name, tree, module, tuple(zip(edits[::2], edits[1::2], strict=True)), subject)
-
+from ddpm_parity import label_faults
+from ddpm_parity.mutation import Mutation
+from ddpm_parity.mutation import fault as _fault
 
 # fmt: off
-MUTATIONS = [
+MUTATIONS: list[Mutation] = [
     # --- the schedule
     _fault("alphas_cumprod_prev begins with alphas_cumprod[0], not with 1", "torch.engine", "schedule",
            "torch.cat([torch.ones(1, dtype=torch.float64), alphas_cumprod[:-1]])",
@@ -182,8 +166,8 @@ MUTATIONS = [
            "self.times[i], dtype=torch.int32",
            "i, dtype=torch.int32"),
     _fault("the noise of a step is that of another time", "tf.sampling", "sampling",
-           "streams.SAMPLE_Z, self.times[i], draw.first",
-           "streams.SAMPLE_Z, i, draw.first"),
+           "streams.SAMPLE_Z, self.times[i])",
+           "streams.SAMPLE_Z, i)"),
     # --- processes and guidance
     _fault("the ddpm levels are those of the times before", "torch.processes", "samplers",
            "index = t.long()", "index = torch.clamp(t.long() - 1, min=0)"),
@@ -205,6 +189,14 @@ MUTATIONS = [
            "c[..., channels:]]", "u[..., channels:] + scale * (c[..., channels:] - u[..., channels:])]"),
     _fault("scale 0 is the conditional network", "torch.guidance", "guidance",
            "labels is None or scale == 0.0", "labels is None"),
+    _fault("guidance takes the scale for Ho and Salimans' w", "tf.guidance", "guidance",
+           "] + scale * (", "] + (scale - 1.0) * ("),
+    _fault("conditional and unconditional prediction change places", "torch.guidance", "guidance",
+           "c, u = network", "u, c = network"),
+    _fault("conditional and unconditional prediction change places", "tf.guidance", "guidance",
+           "c, u = network", "u, c = network"),
+    _fault("guidance of the learned variance too", "torch.guidance", "guidance",
+           "c[:, channels:]]", "u[:, channels:] + scale * (c[:, channels:] - u[:, channels:])]"),
     # --- the network
     _fault("the embedding's cosines come before its sines", "torch.networks.layers", "embedding",
            "torch.cat([torch.sin(angles), torch.cos(angles)]", "torch.cat([torch.cos(angles), torch.sin(angles)]"),
@@ -256,7 +248,7 @@ MUTATIONS = [
     _fault("input and skip connection change places", "tf.networks.unet", "network",
            "tf.concat([h, skips.pop()], axis=-1)", "tf.concat([skips.pop(), h], axis=-1)"),
     _fault("no SiLU after the time's second layer", "torch.networks.unet", "network",
-           "F.silu(self.time_2(F.silu(self.time_1(emb))))", "self.time_2(F.silu(self.time_1(emb)))"),
+           "emb = F.silu(emb)\n", "emb = emb + 0.0\n"),
     # --- data and initial values
     _fault("pixels are scaled to [0, 1]", "torch.data", "data", "/ 127.5 - 1.0", "/ 255.0"),
     _fault("samples are truncated to pixels, not rounded", "tf.data", "data",
@@ -299,7 +291,7 @@ MUTATIONS = [
     _fault("the learning rate lags a step behind", "torch.learner", "training",
            "scheduled_learning_rate(step, self", "scheduled_learning_rate(max(step - 1, 0), self"),
     _fault("the validation loss is that of the weights, not their average", "torch.learner", "training",
-           "self.ema_network, x_0, t, eps,", "self.network, x_0, t, eps,"),
+           "condition(self.ema_network,", "condition(self.network,"),
     _fault("a resumed run forgets Adam's moments", "torch.learner", "exchange",
            "                value.copy_(", "                prefix.startswith('adam') or value.copy_("),
     # --- the variational bound
@@ -340,5 +332,6 @@ MUTATIONS = [
     _fault("t = 1 has the decoder as well", "tf.bound", "bound", "(t > 0)", "(t > 1)"),
     _fault("the bound's schedule is float32", "torch.bound", "bound",
            "config.diffusion, torch.float64", "config.diffusion, torch.float32"),
+    *label_faults.MUTATIONS,
 ]
 # fmt: on

@@ -1,6 +1,8 @@
-"""Faults planted in one tree at a time: the suite is only as good as the faults that it catches.
+"""Faults planted one at a time: the suite is only as good as the faults that it catches.
 
 `planted` imports a tree anew with an edit of faults.py made in its source; the suite must then find a gap in float64.
+A fault of what both trees share is in both, and while the oracle computes too: what it has by a formula of its own, and
+no agreement of the trees, shows the fault.
 Which comparison catches which fault is recorded in caught_by.json, so that one comparison is enough for each. After a
 change of faults.py or of a quantity's name, this brings the record up to date, in some seconds for each new fault:
 
@@ -15,20 +17,23 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any
 
 from tqdm import tqdm
 
-from ddpm_parity.faults import MUTATIONS, Mutation
+from ddpm_parity.faults import MUTATIONS
+from ddpm_parity.mutation import Mutation
 from ddpm_parity.quantities import Verdict, judge
+from ddpm_parity.sides import Oracle, Side
 from ddpm_parity.suite import QUANTITIES, Suite
 from ddpm_parity.tf_side import TensorFlow
 from ddpm_parity.torch_side import Torch
 from ddpm_shared import files
 
 RECORD = Path(__file__).with_name("caught_by.json")
-TREES = {"torch": Torch, "tf": TensorFlow}
+TREES: dict[str, type[Torch] | type[TensorFlow]] = {"torch": Torch, "tf": TensorFlow}
+SHARED = "shared"  # instead of a tree, in a fault of ddpm_shared
 
 
 class _Loader(importlib.machinery.SourceFileLoader):
@@ -40,12 +45,15 @@ class _Loader(importlib.machinery.SourceFileLoader):
 
     def get_code(self, fullname: str) -> Any:
         """Compiled from the text, never from a cache."""
-        source = self.get_data(self.path).decode()
-        for old, new in self.edits:
-            if source.count(old) != 1:
-                raise LookupError(f"{self.path} holds {old!r} {source.count(old)} times, not once: mend the mutation")
-            source = source.replace(old, new)
-        return compile(source, self.path, "exec")
+        return _compiled(self.get_data(self.path).decode(), self.path, self.edits)
+
+
+def _compiled(source: str, path: str, edits: Sequence[tuple[str, str]]) -> Any:
+    for old, new in edits:
+        if source.count(old) != 1:
+            raise LookupError(f"{path} holds {old!r} {source.count(old)} times, not once: mend the mutation")
+        source = source.replace(old, new)
+    return compile(source, path, "exec")
 
 
 class _Finder(importlib.abc.MetaPathFinder):
@@ -63,7 +71,14 @@ class _Finder(importlib.abc.MetaPathFinder):
 
 @contextlib.contextmanager
 def planted(mutation: Mutation) -> Iterator[None]:
-    """Within this context, the tree's modules are imported anew, with the fault; afterwards the true ones are back."""
+    """Within this context, the tree's modules are imported anew, with the fault; afterwards the true ones are back.
+
+    A module of ddpm_shared stays the one that everybody has imported, and its functions do what the edited ones do.
+    """
+    if mutation.tree == SHARED:
+        with _planted_in_place(importlib.import_module(f"ddpm_shared.{mutation.module}"), mutation.edits):
+            yield
+        return
     package = TREES[mutation.tree].tree
 
     def names() -> list[str]:
@@ -81,6 +96,33 @@ def planted(mutation: Mutation) -> Iterator[None]:
         sys.modules.update(kept)
 
 
+@contextlib.contextmanager
+def _planted_in_place(module: ModuleType, edits: Sequence[tuple[str, str]]) -> Iterator[None]:
+    assert module.__file__ is not None, module
+    edited = ModuleType(module.__name__)
+    edited.__file__ = module.__file__
+    exec(_compiled(Path(module.__file__).read_text("utf-8"), module.__file__, edits), edited.__dict__)
+    changed = {name: function for name, function in _functions(edited)}
+    sound = {name: (function, function.__code__) for name, function in _functions(module)}
+    for name, (function, _) in sound.items():
+        function.__code__ = changed[name].__code__
+    try:
+        yield
+    finally:
+        for function, code in sound.values():
+            function.__code__ = code
+
+
+def _functions(module: ModuleType) -> Iterator[tuple[str, FunctionType]]:
+    """The functions, methods and properties that the text of a module defines, by their qualified names."""
+    own = [value for value in vars(module).values() if getattr(value, "__module__", None) == module.__name__]
+    methods = [value for kind in own if isinstance(kind, type) for value in vars(kind).values()]
+    for value in [*own, *methods]:
+        function = value.fget if isinstance(value, property) else value
+        if isinstance(function, FunctionType) and function.__code__.co_filename == module.__file__:
+            yield function.__qualname__, function
+
+
 def recorded() -> dict[str, str]:
     """Fault -> the comparison that caught it when the record was made."""
     record: dict[str, str] = json.loads(RECORD.read_text("utf-8"))
@@ -88,7 +130,7 @@ def recorded() -> dict[str, str]:
 
 
 def catch(suite: Suite, mutation: Mutation, first: str | None = None) -> Verdict | None:
-    """The first float64 comparison that fails on the mutated tree; None: the fault survived all of them.
+    """The first float64 comparison that fails on the mutated tree, or trees; None: the fault survived all of them.
 
     Args:
         suite: the three sides.
@@ -98,13 +140,19 @@ def catch(suite: Suite, mutation: Mutation, first: str | None = None) -> Verdict
     quantities = sorted(
         (q for q in QUANTITIES if not q.slow), key=lambda q: (str(q) != first, q.subject != mutation.subject)
     )
-    mutant = TREES[mutation.tree]("fp64", suite.device)
-    sound = {name: side for name, side in suite.sides["fp64"].items() if name != mutation.tree}
-    mutant.other = sound["tf" if mutation.tree == "torch" else "torch"]
+    mutants: dict[str, Side] = {
+        name: tree("fp64", suite.device) for name, tree in TREES.items() if mutation.tree in (name, SHARED)
+    }
+    if mutation.tree == SHARED:
+        mutants["oracle"] = Oracle(suite.sides["fp64"]["torch"])
+    sides = suite.sides["fp64"] | mutants
+    for name, other in (("torch", "tf"), ("tf", "torch")):
+        if name in mutants:
+            mutants[name].other = sides[other]
     for quantity in quantities:
-        results = {name: suite.compute(quantity, side) for name, side in sound.items()}
+        results = {name: suite.compute(quantity, side) for name, side in sides.items() if name not in mutants}
         with planted(mutation):
-            results = {mutation.tree: quantity.compute(mutant), **results}
+            results = {name: quantity.compute(mutant) for name, mutant in mutants.items()} | results
         verdict = judge(quantity, results, "fp64", suite.device)
         if verdict.faults:
             return verdict

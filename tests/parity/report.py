@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from ddpm_parity.faults import Mutation
+from ddpm_parity.mutation import Mutation
 from ddpm_parity.quantities import Verdict
 from ddpm_parity.tolerances import GPU_FACTOR
 

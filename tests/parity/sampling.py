@@ -14,6 +14,7 @@ from ddpm_parity.tolerances import CHAIN, FEW_STEPS, GRID_OF_2, GRID_OF_13, Tole
 from ddpm_shared import streams
 from ddpm_shared.config import Config
 from ddpm_shared.config.sampling import SAMPLER_FACTS, Draw, Sampling
+from ddpm_shared.oracle import guidance as oracle_guidance
 from ddpm_shared.oracle import prediction as oracle_prediction
 from ddpm_shared.oracle import processes as oracle_processes
 from ddpm_shared.oracle import samplers as oracle_samplers
@@ -29,21 +30,36 @@ GRIDS = {2: GRID_OF_2, 13: GRID_OF_13}  # images -> tolerance
 FEW = [Sampling(name, 10, spacing="linspace") for name in SAMPLER_FACTS] + [Sampling("ddim", 10, eta=0.7)]
 
 
-def _oracle_s(side: Side, network: Network, config: Config, images: int, sampling: Sampling) -> Array:
-    """The x_0 that the oracle draws."""
-    shape = (images, config.model.image_size, config.model.image_size, config.model.image_channels)
+def denoiser(side: Side, network: Network, config: Config, sampling: Sampling, labels: Array | None) -> Any:
+    """The oracle's (x, i) -> Predicted, guided towards labels where t is in the interval of guidance."""
     times = sampling.times(config.diffusion.timesteps)
-    whole = side.schedule(config.diffusion)
+    schedule = side.schedule(config.diffusion)
+    last = config.diffusion.timesteps if sampling.guidance_to is None else sampling.guidance_to
+    interval = range(sampling.guidance_from, last + 1)
 
     def denoise(x: Array, i: int) -> Any:
-        t = np.full(images, times[i])
-        return oracle_prediction.denoise(whole, network, config.diffusion, x, t, sampling.clip_x_0)
+        scale = sampling.guidance if times[i] in interval else 1.0
+        guided = oracle_guidance.condition(network, labels, scale)
+        t = np.full(len(x), times[i])
+        return oracle_prediction.denoise(schedule, guided, config.diffusion, x, t, sampling.clip_x_0)
+
+    return denoise
+
+
+def oracle_s(side: Side, network: Network, config: Config, draw: Draw, sampling: Sampling) -> Array:
+    """The x_0 that the oracle draws."""
+    shape = (1, config.model.image_size, config.model.image_size, config.model.image_channels)
+    times = sampling.times(config.diffusion.timesteps)
+
+    def noise(stream: str, step: int) -> Array:
+        images = range(draw.first, draw.first + draw.count)
+        return np.concatenate([streams.normal(draw.seed, stream, step, shape, i // draw.same_noise) for i in images])
 
     chain = getattr(oracle_samplers, sampling.sampler)(
         oracle_processes.make_levels(config.diffusion, times),
-        denoise,
-        streams.normal(SEED, streams.SAMPLE_X_T, 0, shape),
-        lambda i: streams.normal(SEED, streams.SAMPLE_Z, times[i], shape),
+        denoiser(side, network, config, sampling, draw.labels),
+        noise(streams.SAMPLE_X_T, 0),
+        lambda i: noise(streams.SAMPLE_Z, times[i]),
         **sampling.options,
     )
     *_, (_, x_0) = chain
@@ -65,7 +81,7 @@ def _trained(side: Side, path: Path) -> tuple[Config, Any]:
 def _drawn(side: Side, path: Path, images: int, sampling: Sampling) -> dict[str, Array]:
     config, network = side.keep(("trained", path), lambda: _trained(side, path))
     if side.name == "oracle":
-        x_0 = _oracle_s(side, network, config, images, sampling)
+        x_0 = oracle_s(side, network, config, Draw(SEED, 0, images), sampling)
         return {"x_0": x_0, "grid": np.clip(np.rint((x_0 + 1) * 127.5), 0, 255)}
     last: dict[str, Any] = {}
     sampler = side.sampling.Sampler(network, config, sampling)

@@ -78,7 +78,9 @@ class Side:
 
     def network(self, config: ModelConfig, seed: int = 0) -> Any:
         """The network of these sizes at its initial values."""
-        return self.model.make_network(self.configured(Config(model=config)), seed)
+        return self.model.make_network(
+            self.configured(Config(model=config, class_conditional=config.num_classes > 0)), seed
+        )
 
     def keep(self, key: Any, compute: Callable[[], Any]) -> Any:
         """compute(), once for this side."""
@@ -137,6 +139,9 @@ class Oracle(Side):
 
     def times(self, t: Array) -> Array:
         return t
+
+    def labels(self, labels: Array) -> Array:
+        return labels
 
     def channels(self, x: Array, y: Array) -> Array:
         return np.concatenate([x, y], axis=-1)

@@ -32,6 +32,9 @@ class TensorFlow(Side):
     def times(self, t: Array) -> Any:
         return self.tf.constant(t)
 
+    def labels(self, labels: Array) -> Any:
+        return self.data.to_labels(labels)
+
     def array(self, tensor: Any) -> Array:
         return np.asarray(tensor.numpy())
 

@@ -39,6 +39,10 @@ class Torch(Side):
         """[B] integer times."""
         return self.torch.from_numpy(np.array(t)).to(self.device)
 
+    def labels(self, labels: Array) -> Any:
+        """[B] classes, or [B, K + 1] weights."""
+        return self.data.to_labels(labels, self.device)
+
     def array(self, tensor: Any) -> Array:
         """The inverse of `tensor`."""
         value: Array = tensor.detach().cpu().numpy()

@@ -1,5 +1,9 @@
-"""A hundred whole training steps, and the same run carried from one framework to the other half-way."""
+"""A hundred whole training steps, and the same run carried from one framework to the other half-way.
 
+They are those of a network with labels, which has all that one without labels has; of such a one there are twenty.
+"""
+
+import dataclasses
 import tempfile
 from dataclasses import dataclass
 from functools import partial
@@ -7,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ddpm_parity.data import labels_of
 from ddpm_parity.network import ZERO_AT_START
 from ddpm_parity.quantities import Arrays, Measure, Quantity, absolute, of_the_gradient, of_the_largest
 from ddpm_parity.sides import Array, Oracle, Side
@@ -18,21 +23,21 @@ from ddpm_shared.oracle.networks import Network, loss_and_gradients
 from ddpm_shared.parameters import initial_value
 from ddpm_shared.records import checkpoint
 
-STEPS, HALF = 100, 50
 VALIDATION_IMAGES = 36  # the last batch is half a one
 BETA_1, BETA_2 = 0.9, 0.999
 # All that `base` has, small: three sizes, odd and even, attention, wider and equal blocks. Two channels a group: with
 # one, GroupNorm cancels the bias before it, whose gradient is then rounding noise, and Adam makes full steps of that.
 MODEL = ModelConfig(
-    base_channels=8, channel_mults=(1, 2, 2), num_res_blocks=1, attention_resolutions=(7,), num_groups=4
+    base_channels=8, channel_mults=(1, 2, 2), num_res_blocks=1, attention_resolutions=(7,), num_groups=4, num_classes=10
 )
-CONFIG = Config(
+LABELLED = Config(
     seed=1,
     device="cpu",
+    class_conditional=True,
     model=MODEL,
     training=TrainingConfig(
-        epochs=STEPS,
-        max_steps=STEPS,
+        epochs=100,
+        max_steps=100,
         batch_size=8,
         learning_rate=1e-3,
         warmup_steps=10,
@@ -41,55 +46,74 @@ CONFIG = Config(
         validation_images=VALIDATION_IMAGES,
     ),
 )
+PLAIN = dataclasses.replace(
+    LABELLED,
+    class_conditional=False,
+    model=dataclasses.replace(MODEL, channel_mults=(1,), attention_resolutions=(), num_classes=0),
+    training=dataclasses.replace(LABELLED.training, epochs=20, max_steps=20),
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run to be compared: its settings, its steps, and the step at which it is carried over, if it is."""
+
+    config: Config
+    steps: int
+    half: int | None = None
+
+
+HUNDRED, TWENTY = Plan(LABELLED, 100, 50), Plan(PLAIN, 20)
 
 
 @dataclass(frozen=True)
 class Run:
-    """What a run leaves: [STEPS] of each record, losses [batches] of the validation, and all state by step."""
+    """What a run leaves: [steps] of each record, losses [batches] of the validation, and all state by step."""
 
     losses: Array
     grad_norms: Array
     learning_rates: Array
     validation_losses: Array
-    tensors: dict[int, dict[str, Array]]  # under the names of a checkpoint, at HALF and at STEPS
+    tensors: dict[int, dict[str, Array]]  # under the names of a checkpoint, at half of the steps and after all
 
 
-def run(side: Side, resumed: checkpoint.Checkpoint | None = None) -> Run:
-    """Train a tree from the start, or from a checkpoint, up to STEPS."""
+def run(side: Side, plan: Plan, resumed: checkpoint.Checkpoint | None = None) -> Run:
+    """Train a tree from the start, or from a checkpoint, to the end of the plan."""
     train, test = datasets.load("fashion-mnist-10k")
-    learner = side.learner.Learner(side.configured(CONFIG), STEPS)
+    learner = side.learner.Learner(side.configured(plan.config), plan.steps)
     if resumed:
         learner.load(resumed)
     records, tensors = [], {}
-    for step in range(resumed.step if resumed else 0, STEPS):
-        records.append(learner.train_step(batches.training_batch(train, CONFIG, step), step))
-        if step + 1 in (HALF, STEPS):  # copies: PyTorch's would go on changing
+    for step in range(resumed.step if resumed else 0, plan.steps):
+        records.append(learner.train_step(batches.training_batch(train, plan.config, step), step))
+        if step + 1 in (plan.half, plan.steps):  # copies: PyTorch's would go on changing
             tensors[step + 1] = {name: value.copy() for name, value in learner.tensors().items()}
-    validation = [loss for _, loss in learner.validation_losses(batches.validation_batches(test, CONFIG))]
+    validation = [loss for _, loss in learner.validation_losses(batches.validation_batches(test, plan.config))]
     losses, norms, rates = np.array(records).T
     return Run(losses, norms, rates, np.array(validation), tensors)
 
 
-def run_oracle(oracle: Oracle) -> Run:
+def run_oracle(oracle: Oracle, plan: Plan) -> Run:
     """The same run by the oracle: its gradients, all of them kept, and every update from the whole history."""
     train, test = datasets.load("fashion-mnist-10k")
-    settings = CONFIG.training
-    schedule = oracle.schedule(CONFIG.diffusion)
-    shapes = oracle.shapes_of(lambda torch: torch.network(MODEL))
-    parameters = {name: initial_value(CONFIG.seed, name, shape, ZERO_AT_START) for name, shape in shapes.items()}
-    rates = optimizer.learning_rates(settings, STEPS)
+    config, steps, settings = plan.config, plan.steps, plan.config.training
+    schedule = oracle.schedule(config.diffusion)
+    shapes = oracle.shapes_of(lambda torch: torch.network(config.model))
+    parameters = {name: initial_value(config.seed, name, shape, ZERO_AT_START) for name, shape in shapes.items()}
+    rates = optimizer.learning_rates(settings, steps)
     history, vectors, records, tensors = [], [_vector(parameters)], [], {}
-    for step in range(STEPS):
-        x_0, t, eps = oracle.batch(batches.training_batch(train, CONFIG, step).arrays)
+    for step in range(steps):
+        x_0, t, eps = oracle.batch(batches.training_batch(train, config, step).arrays)
         x_t = diffusion.q_sample(schedule, x_0, t, eps)
-        loss, gradients = loss_and_gradients(MODEL, parameters, x_t, t, eps)
+        labels = labels_of(train.labels, config, step) if config.class_conditional else None
+        loss, gradients = loss_and_gradients(config.model, parameters, x_t, t, eps, labels)
         clipped, norm = optimizer.clip_by_global_norm(gradients, settings.max_grad_norm)
         records.append((loss, norm, rates[step]))
         history.append(_vector({name: clipped[name] for name in shapes}))
         m_hat, v_hat = optimizer.adam_moments(np.array(history), BETA_1, BETA_2)
         vectors.append(vectors[-1] - rates[step] * m_hat / (np.sqrt(v_hat) + 1e-8))
         parameters = _unpacked(vectors[-1], shapes)
-        if step + 1 in (HALF, STEPS):
+        if step + 1 in (plan.half, steps):
             states = (
                 vectors[-1],
                 optimizer.ema(vectors, settings.ema_decay),
@@ -101,11 +125,13 @@ def run_oracle(oracle: Oracle) -> Run:
                 for prefix, vector in zip(checkpoint.PREFIXES, states, strict=True)
                 for name, value in _unpacked(vector, shapes).items()
             }
-    network = Network({name: tensors[STEPS][f"ema/{name}"] for name in shapes}, MODEL)
-    validation = [
-        diffusion.diffusion_loss(schedule, network, *oracle.batch(batch.arrays))
-        for batch in batches.validation_batches(test, CONFIG)
-    ]
+    network = Network({name: tensors[steps][f"ema/{name}"] for name in shapes}, config.model)
+    validation, first = [], 0
+    for batch in batches.validation_batches(test, config):
+        x_0, t, eps = oracle.batch(batch.arrays)
+        labels = test.labels[first : first + len(t)] if config.class_conditional else None
+        validation.append(diffusion.diffusion_loss(schedule, partial(network, labels=labels), x_0, t, eps))
+        first += len(t)
     losses, norms, rates = np.array(records).T
     return Run(losses, norms, rates, np.array(validation), tensors)
 
@@ -120,43 +146,44 @@ def _unpacked(vector: Array, shapes: dict[str, tuple[int, ...]]) -> dict[str, Ar
     return {name: part.reshape(shape) for (name, shape), part in zip(shapes.items(), parts, strict=True)}
 
 
-def whole(side: Side) -> Run:
-    """STEPS steps on one side."""
-    return side.keep("training", lambda: run_oracle(side) if isinstance(side, Oracle) else run(side))
+def whole(side: Side, plan: Plan) -> Run:
+    """All steps on one side."""
+    return side.keep(("training", plan), lambda: (run_oracle if isinstance(side, Oracle) else run)(side, plan))
 
 
-def resumed(side: Side) -> Run:
-    """HALF steps in the other framework, a checkpoint file, the rest on this side."""
-    return side.keep("resumed training", lambda: _resume(side))
+def resumed(side: Side, plan: Plan) -> Run:
+    """Half of the steps in the other framework, a checkpoint file, the rest on this side."""
+    return side.keep(("resumed training", plan), lambda: _resume(side, plan))
 
 
-def _resume(side: Side) -> Run:
+def _resume(side: Side, plan: Plan) -> Run:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "half.safetensors"
+        assert plan.half is not None
         checkpoint.save(
             path,
-            whole(side.other).tensors[HALF],
+            whole(side.other, plan).tensors[plan.half],
             framework=side.other.config.FRAMEWORK,
-            step=HALF,
-            config=CONFIG,
+            step=plan.half,
+            config=plan.config,
             dataset_sha256=datasets.load("fashion-mnist-10k")[0].sha256,
         )
-        return run(side, checkpoint.load(path))
+        return run(side, plan, checkpoint.load(path))
 
 
-def _losses(side: Side) -> Arrays:
-    run = whole(side)
+def _losses(side: Side, plan: Plan) -> Arrays:
+    run = whole(side, plan)
     return {"loss": run.losses, "validation loss": run.validation_losses, "learning rate": run.learning_rates}
 
 
-def _grad_norms(side: Side) -> Arrays:
-    return {"norm": whole(side).grad_norms}
+def _grad_norms(side: Side, plan: Plan) -> Arrays:
+    return {"norm": whole(side, plan).grad_norms}
 
 
-def _state(side: Side, prefix: str, begun_by: str = "") -> Arrays:
+def _state(side: Side, plan: Plan, prefix: str, begun_by: str = "") -> Arrays:
     """What a prefix of the last checkpoint holds; a run that `begun_by` began is resumed here, if this is the other."""
     carried = begun_by and side.name not in (begun_by, "oracle")
-    tensors = (resumed(side) if carried else whole(side)).tensors[STEPS]
+    tensors = (resumed if carried else whole)(side, plan).tensors[plan.steps]
     return {name: value for name, value in tensors.items() if name.startswith(prefix)}
 
 
@@ -166,18 +193,28 @@ STATES: dict[str, tuple[str, Tolerance, Measure]] = {
     "adam_m/": ("Adam's first moments", MOMENTS, of_the_gradient),
     "adam_v/": ("Adam's second moments", MOMENTS, of_the_gradient),
 }
+
+
+def _quantities(plan: Plan, name: str) -> list[Quantity]:
+    losses, norms = partial(_losses, plan=plan), partial(_grad_norms, plan=plan)
+    return [
+        Quantity("training", f"{name}: losses and learning rate", losses, HISTORY, of_the_largest),
+        Quantity("training", f"{name}: gradient norm", norms, GRADIENT_NORMS, of_the_largest),
+        *(
+            Quantity("training", f"{name}: {what}", partial(_state, plan=plan, prefix=prefix), tolerance, measure)
+            for prefix, (what, tolerance, measure) in STATES.items()
+        ),
+    ]
+
+
 QUANTITIES = [
-    Quantity("training", f"{STEPS} steps: losses and learning rate", _losses, HISTORY, of_the_largest),
-    Quantity("training", f"{STEPS} steps: gradient norm", _grad_norms, GRADIENT_NORMS, of_the_largest),
-    *(
-        Quantity("training", f"{STEPS} steps: {what}", partial(_state, prefix=prefix), tolerance, measure)
-        for prefix, (what, tolerance, measure) in STATES.items()
-    ),
+    *_quantities(TWENTY, "20 steps without labels"),
+    *_quantities(HUNDRED, "100 steps"),
     *(
         Quantity(
             "exchange",
-            f"{HALF} steps in {begun_by}, {HALF} in {other}: {what}",
-            partial(_state, prefix=prefix, begun_by=begun_by),
+            f"50 steps in {begun_by}, 50 in {other}: {what}",
+            partial(_state, plan=HUNDRED, prefix=prefix, begun_by=begun_by),
             tolerance,
             measure,
         )

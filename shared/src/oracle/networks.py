@@ -19,6 +19,8 @@ from ddpm_shared.config import ModelConfig
 from ddpm_shared.errors import UserError
 from ddpm_shared.oracle.diffusion import Array, Timesteps
 
+Labels = NDArray[Any]  # [B] integer, or [B, K + 1] weights
+
 
 def _float64(x: Any) -> Any:
     return x.astype(np.promote_types(x.dtype, np.float64), copy=False)
@@ -79,7 +81,7 @@ def _windows(size: int, kernel: int, stride: int) -> Array:
 
 
 class Network:
-    """eps_model(x_t, t) of a ModelConfig, and each of its layers alone by its canonical name.
+    """eps_model(x_t, t, labels) of a ModelConfig, and each of its layers alone by its canonical name.
 
     `activations` holds the output of every module that was called, by canonical name.
 
@@ -145,6 +147,24 @@ class Network:
         normal = centred / np.sqrt(mean(centred * centred) + 1e-5)
         return self._record(name, np.reshape(normal, (images, height, width, channels)) * weight + bias)
 
+    def label_embedding(self, name: str, labels: Labels) -> Array:
+        """The row of the table that each label names, or the sum of all rows, each times its weight.
+
+        [B] integer, 0 .. K, or [B, K + 1] weights -> [B, D]; the table is [K + 1, D], its last row the null label.
+
+        Raises:
+            IndexError: a label that names no row.
+
+        Source: Ho and Salimans 2022 (arXiv:2207.12598), section 3.2, for the null label.
+        """
+        self._leaves.add(name)
+        table = self.parameters[f"{name}.weight"]
+        if labels.ndim == 2:
+            return self._record(name, np.sum(labels[:, :, None] * table[None, :, :], axis=1))
+        if not all(0 <= label < len(table) for label in labels):
+            raise IndexError(f"labels {labels} of a table of {len(table)} rows")
+        return self._record(name, table[labels])
+
     def residual_block(self, name: str, x: Array, emb: Array) -> Array:
         """The sum y = skip(x) + conv_2(silu(norm_2(h))), where h = conv_1(silu(norm_1(x))) + time(emb).
 
@@ -209,21 +229,30 @@ class Network:
             h = self.stage(f"up.{up + i}", np.concatenate([h, skip], axis=3), emb, attention)
         return h
 
-    def __call__(self, x_t: Array, t: Timesteps) -> Array:
-        """[B, H, W, C] noisy images and [B] integer times -> [B, H, W, C] predicted noise.
+    def __call__(self, x_t: Array, t: Timesteps, labels: Labels | None = None) -> Array:
+        """[B, H, W, C] noisy images, [B] integer times and labels -> [B, H, W, C] predicted noise.
+
+        Labels are as in label_embedding; without them, every image of a network with classes has the null label.
 
         Raises:
+            IndexError: a label that is none of the network's.
             KeyError: a weight is missing.
-            UserError: a bias is missing, or there are more parameters than the config's.
+            UserError: a bias is missing, there are more parameters than the config's, or labels for no classes.
         """
+        if labels is not None and not self.config.num_classes:
+            raise UserError("labels for a network without classes")
         self.activations, self._leaves = {}, set()
         emb = timestep_embedding(t, self.config.base_channels)  # [B] -> [B, base]
-        emb = silu(self.linear("time_2", silu(self.linear("time_1", emb))))  # [B, base] -> [B, D]
+        emb = self.linear("time_2", silu(self.linear("time_1", emb)))  # [B, base] -> [B, D]
+        if self.config.num_classes:
+            nothing = np.repeat(self.config.num_classes, len(x_t))
+            emb = emb + self.label_embedding("label", nothing if labels is None else labels)
+        emb = silu(emb)
         h = self._from_level(0, self.convolution("conv_in", x_t), emb)
         eps_pred = self.convolution("conv_out", silu(self.group_norm("norm_out", h)))
 
         expected = {f"{leaf}.weight" for leaf in self._leaves}
-        expected |= {f"{leaf}.bias" for leaf in self._leaves if not leaf.endswith(".key")}
+        expected |= {f"{leaf}.bias" for leaf in self._leaves if not leaf.endswith((".key", "label"))}
         wrong = sorted(expected ^ set(self.parameters))
         if wrong:
             raise UserError(f"missing from the parameters, or unknown to the network: {wrong}")
@@ -242,7 +271,12 @@ def gradients_of(
 
 
 def loss_and_gradients(
-    config: ModelConfig, parameters: Mapping[str, NDArray[Any]], x_t: Array, t: Timesteps, eps: Array
+    config: ModelConfig,
+    parameters: Mapping[str, NDArray[Any]],
+    x_t: Array,
+    t: Timesteps,
+    eps: Array,
+    labels: Labels | None = None,
 ) -> tuple[float, dict[str, Array]]:
     """The mean of (eps - eps_pred)^2 over all elements, and its gradient with respect to every parameter.
 
@@ -250,7 +284,7 @@ def loss_and_gradients(
     """
 
     def loss(parameters: Mapping[str, Array]) -> Array:
-        error = eps - Network(parameters, config)(x_t, t)
+        error = eps - Network(parameters, config)(x_t, t, labels)
         return np.mean(error * error)
 
     value, gradients = gradients_of(loss, parameters)
