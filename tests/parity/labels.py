@@ -50,8 +50,8 @@ IMAGES = (len(T), 6, 6, 2)
 # Of the five times 7, 15, 23, 31 and 39, both ends of the interval are visited: they are in it.
 GUIDANCE: dict[str, Any] = {"guidance": 3.0, "guidance_from": 15, "guidance_to": 31}
 GUIDED = [dataclasses.replace(sampling, steps=5, spacing="trailing", **GUIDANCE) for sampling in FEW]
-# Training and validation: ten images of the three classes, in batches of four, with many dropped labels.
-TRAINED = dataclasses.replace(CONFIG, seed=2, training=TrainingConfig(batch_size=4, label_drop=0.5))
+# Training and validation: ten images of the three classes, in batches of four. In the first, two labels are dropped.
+TRAINED = dataclasses.replace(CONFIG, seed=6, training=TrainingConfig(batch_size=4, label_drop=0.5))
 SPLIT = Split(
     "noise",
     "train",
