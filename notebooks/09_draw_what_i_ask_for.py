@@ -35,7 +35,7 @@ from matplotlib import pyplot as plt
 from ddpm_course.exercises import conditioning as check
 from ddpm_course.figures import show_images
 from ddpm_course.mirror import side_by_side
-from ddpm_shared import datasets, streams
+from ddpm_shared import datasets, parameters, streams
 from ddpm_shared.config.sampling import Draw, Sampling
 from ddpm_shared.evaluation.extractor import Extractor
 from ddpm_shared.records import checkpoint
@@ -86,7 +86,9 @@ show_images(
 )
 
 # %% [markdown]
-# *What to see:* TODO
+# *What to see:* nearly every image is what its column says. What a row has in common is what the label leaves open: how
+# bright, how plain, even a band across the shoulders that shirts, coats and dresses share. And somewhere a label has
+# lost: among the bags there is one that looks like a dress.
 #
 # ## A row for every class
 #
@@ -112,30 +114,43 @@ print(f"parameters for the labels: {table.size:,}")
 
 # %% [markdown]
 # Why a product, if an index does the same? Its gradient is an ordinary matrix. TensorFlow's gradient of an index is a
-# list of rows, which clipping and Adam treat in another way ([06](06_two_frameworks.ipynb)). And a product takes more
-# than ones and zeros, which we shall use at the end.
+# list of rows, which clipping and Adam would treat in another way than PyTorch's. And a product takes more than ones and
+# zeros, which we shall use at the end.
 #
-# > **Predict before you run.** The rows began as random numbers. After training, which classes will have similar rows?
-# > To which class is "no label" similar?
+# The rows began as random numbers, which here are a function of the seed and of the parameter's name
+# ([00](00_orientation.ipynb)). So they can be taken away again, and what is left is what training changed.
+#
+# > **Predict before you run.** Which classes will have been moved in similar directions? Which in opposite ones? And "no
+# > label"?
+
 
 # %%
-rows = table - table.mean(axis=0)  # what all rows share says nothing about a class
-rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-cosines = rows @ rows.T
-figure, axes = plt.subplots(figsize=(6.4, 5.4))
-shown = axes.imshow(cosines, cmap="RdBu_r", vmin=-1, vmax=1)
-axes.set_xticks(range(K + 1), short, rotation=45, ha="right")
-axes.set_yticks(range(K + 1), short)
-axes.grid(visible=False)
-axes.set_title("Cosines of the rows of the label table, their mean removed")
-figure.colorbar(shown)
+def cosines(rows):
+    """The cosine of every two of the rows, once their mean, which says nothing about a class, is removed."""
+    rows = rows - rows.mean(axis=0)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    return rows @ rows.T
+
+
+changes = table - parameters.initial_value(config.seed, "label.weight", table.shape)
+figure, places = plt.subplots(1, 2, figsize=(10, 4.6), sharey=True)
+for axes, rows, title in zip(places, (table, changes), ("The rows", "What training changed"), strict=True):
+    shown = axes.imshow(cosines(rows), cmap="RdBu_r", vmin=-1, vmax=1)
+    axes.set_xticks(range(K + 1), short, rotation=45, ha="right")
+    axes.set_yticks(range(K + 1), short)
+    axes.grid(visible=False)
+    axes.set_title(title)
+figure.colorbar(shown, ax=places, label="cosine")
 plt.show()
-pairs = sorted(((cosines[a, b], a, b) for a in range(K + 1) for b in range(a)), reverse=True)
-for cosine, a, b in [*pairs[:4], *pairs[-2:]]:
+pairs = sorted(((cosines(changes)[a, b], a, b) for a in range(K + 1) for b in range(a)), reverse=True)
+for cosine, a, b in [*pairs[:5], *pairs[-3:]]:
     print(f"{names[b]} and {names[a]}: {cosine:+.2f}")
 
 # %% [markdown]
-# *What to see:* TODO
+# *What to see:* on the left nothing: in 128 dimensions any two random directions are nearly at right angles, and training
+# moved the rows by a third of their length. On the right is the wardrobe. The three kinds of shoes went one way, most of
+# the tops another, away from the shoes. Nobody told the network that a sneaker is like a boot: it found it useful. The
+# null label is near to nothing in particular.
 #
 # ## One network, two predictions
 #
@@ -219,7 +234,10 @@ gap = np.abs(predict(x_t, t) - predict(x_t, t, [NULL])).max()
 print(f"no label at all, and the null label: predictions {gap:.0e} apart")
 
 # %% [markdown]
-# *What to see:* TODO
+# *What to see:* at `t = 999` nothing can be seen, and an error is enlarged a hundred times. At 800 each column is a cloud
+# in the shape of its label, and without a label it is a cloud of everything. At 650, without a label, it is a shoe
+# already, but who is told "dress" sees a dress. At 500 the wrong labels make the network doubt: a fog between what it
+# sees and what it is told. From 350 on it draws the sneaker, whatever it is told.
 #
 # How far apart are $c$ and $u$? Here for forty test images with their true labels, and with wrong ones.
 
@@ -249,7 +267,11 @@ for t, (_, right), (_, wrong) in zip(over_t, *gaps.values(), strict=True):
     print(f"t = {t:3}: c and u are {right:5.1f} grey levels apart with the true label, {wrong:5.1f} with a wrong one")
 
 # %% [markdown]
-# *What to see:* TODO
+# *What to see:* right, in grey levels: at large $t$ a label is worth about forty of them, and a wrong one as much as the
+# true one, since nothing in $x_t$ contradicts it. (At 999 it is mostly error.) From about 700 on the eyes see what the
+# true label says, and it adds less and less; a wrong one is a contradiction, most of all about 600. Below 300 no label
+# matters. Left, the same as noise, which is what the loss sees: most at 500 to 600, and again at the end, where much in
+# the noise is little in the image.
 #
 # So when is the class decided? Change the label on the way: $y$ down to some $t$, another one from there on.
 #
@@ -258,7 +280,7 @@ for t, (_, right), (_, wrong) in zip(over_t, *gaps.values(), strict=True):
 
 # %%
 second = (every + 5) % K
-CHANGES = (1000, 900, 800, 700, 600, 500, 400, 0)
+CHANGES = (1000, 800, 700, 600, 500, 400, 300, 0)
 
 
 def changed(at, before, after):
@@ -286,7 +308,11 @@ for at, images in zip(CHANGES, switched, strict=True):
     )
 
 # %% [markdown]
-# *What to see:* TODO
+# *What to see:* what the first label did before 700 leaves hardly a trace: it is a cloud, and the second label makes of it
+# what it likes. Between 600 and 400 both are in the picture: trousers with the sleeves of a shirt, a boot with a collar.
+# The later the change, the more the network believes its eyes, for with each step there is more to be seen. So the class
+# is decided between about 700 and 300, in each image at a time of its own. That is where $c$ and $u$ differed most, as
+# noise, with a wrong label.
 #
 # ## Guidance
 #
@@ -418,11 +444,11 @@ for axes, k, title, name in (
     axes.set_xticks(SCALES)
     axes.legend(loc="lower right")
 plt.show()
-scores |= {"real images": floor}
-for s, (accuracy, apart, by_class) in scores.items():
+lines = {f"s = {s} (w = {s - 1})": scores[s] for s in SCALES} | {"real images": floor}
+for name, (accuracy, apart, by_class) in lines.items():
     worst = by_class.argmin()
     print(
-        f"{f's = {s} (w = {s - 1})' if s in SCALES else s:>14}: accuracy {accuracy:.0%}, two images of one class {apart:.1f} apart; "
+        f"{name:>14}: accuracy {accuracy:.0%}, two images of one class {apart:.1f} apart; "
         f"worst: {names[worst]}, {by_class[worst]:.0%}"
     )
 
