@@ -43,10 +43,7 @@ from ddpm_shared.records import checkpoint
 duet = begin(FRAMEWORK)
 
 # %%
-from pathlib import Path
-
-folder = Path("/tmp/runs/cond/checkpoints")
-MODEL = folder / (folder / "latest").read_text().strip()
+MODEL = checkpoint.BOXED_CONDITIONAL  # trained with labels; the other notebooks' was not
 network, config = duet.trained(MODEL)
 train, test = datasets.load("fashion-mnist-10k")
 K = config.model.num_classes
@@ -133,7 +130,7 @@ def cosines(rows):
 
 
 changes = table - parameters.initial_value(config.seed, "label.weight", table.shape)
-figure, places = plt.subplots(1, 2, figsize=(10, 4.6), sharey=True)
+figure, places = plt.subplots(1, 2, figsize=(10, 5), sharey=True)
 for axes, rows, title in zip(places, (table, changes), ("The rows", "What training changed"), strict=True):
     shown = axes.imshow(cosines(rows), cmap="RdBu_r", vmin=-1, vmax=1)
     axes.set_xticks(range(K + 1), short, rotation=45, ha="right")
@@ -148,8 +145,8 @@ for cosine, a, b in [*pairs[:5], *pairs[-3:]]:
 
 # %% [markdown]
 # *What to see:* on the left nothing: in 128 dimensions any two random directions are nearly at right angles, and training
-# moved the rows by a third of their length. On the right is the wardrobe. The three kinds of shoes went one way, most of
-# the tops another, away from the shoes. Nobody told the network that a sneaker is like a boot: it found it useful. The
+# moved the rows by a third of their length. On the right is the wardrobe. The three kinds of shoes went one way, the tops,
+# less plainly, another, away from the shoes. Nobody told the network that a sneaker is like a boot: it found it useful. The
 # null label is near to nothing in particular.
 #
 # ## One network, two predictions
@@ -405,7 +402,9 @@ columns = np.concatenate([sheets[s][7::K] for s in SCALES])
 show_images(columns, columns=10, rows=[f"s={s} (w={s - 1})" for s in SCALES], title="Ten noises, and the label sneaker")
 
 # %% [markdown]
-# *What to see:* TODO
+# *What to see:* $s = 0$ draws what it likes. With $s = 1$ most images are what was asked for, and some are two things at
+# once: a dress that is half a bag, a shirt without arms. $s = 2$ has settled these. With $s = 5$ all doubt is gone, and
+# much else with it: the tops are white and plain, and the sneakers are one sneaker, again and again.
 #
 # ## The judge's view
 #
@@ -440,7 +439,7 @@ for axes, k, title, name in (
 ):
     axes.plot(SCALES, [scores[s][k] for s in SCALES], "-o", label="drawn")
     axes.axhline(floor[k], color="0.4", linestyle="--", label="real test images")
-    axes.set(title=title, xlabel="s (Ho and Salimans' w is s - 1)", ylabel=name, ylim=(0, 1.2 * floor[k]))
+    axes.set(title=title, xlabel="s (Ho and Salimans' w is s - 1)", ylabel=name, ylim=(0, None))
     axes.set_xticks(SCALES)
     axes.legend(loc="lower right")
 plt.show()
@@ -453,7 +452,10 @@ for name, (accuracy, apart, by_class) in lines.items():
     )
 
 # %% [markdown]
-# *What to see:* TODO
+# *What to see:* the accuracy rises all the way: with $s = 2$ it is about that of real images, and with $s = 5$ above it.
+# The distance falls all the way: at $s = 1$ two images of one class differ as much as real ones do, at $s = 5$ a good
+# third less. (At $s = 0$ there are no classes; two images of one column are any two.) **One is bought with the other**, so
+# a report of the accuracy alone, or of a picture with the best scale, says half of it.
 #
 # ## Too much
 #
@@ -479,7 +481,10 @@ for name, images in ({"real images": reals[np.isin(labels, seven)]} | extreme).i
     print(f"{name:>24}: {np.mean(images >= 250):5.1%} of the pixels are white, {np.mean(images <= 5):5.1%} black")
 
 # %% [markdown]
-# *What to see:* TODO
+# *What to see:* with $s = 15$ the cloth is gone. White areas run into each other, with hard, dark lines where an edge may
+# be, and the black around them is speckled: the line through $u$ and $c$ has left the place where images are. Clipping
+# holds back what it can. Without it the bag is a white square. So too much guidance is known by its **contrast**, more
+# white pixels than real images have, and by its **sameness**, which one image alone does not show.
 #
 # ## One thing, whatever is predicted
 #
@@ -516,8 +521,9 @@ print(
 )
 
 # %% [markdown]
-# *What to see:* rounding. So guidance stands in one place of the code, for every prediction. But clipping bends the line:
-# it has to come after.
+# *What to see:* rounding. (More of it for the posterior's mean, in which the image has a small share, so that the way
+# back divides by a small number.) So guidance stands in one place of the code, for every prediction. But clipping bends
+# the line: it has to come after.
 #
 # ## Only where it helps
 #
@@ -547,7 +553,9 @@ for name, images in rows.items():
 print(f"evaluations of the network: {STEPS} with s = 1, {STEPS + twice} in the interval, {2 * STEPS} everywhere")
 
 # %% [markdown]
-# *What to see:* TODO
+# *What to see:* the shapes are those of $s = 5$ everywhere, so the interval is where they are decided. What comes back is
+# the cloth: greys, and a print on the T-shirt, for half of the extra evaluations and nearly the same accuracy. The
+# distance in features hardly tells the two apart: the judge was trained to tell classes, not prints.
 #
 # ## Between two classes
 #
@@ -572,11 +580,14 @@ show_images(
 )
 
 # %% [markdown]
-# *What to see:* TODO
+# *What to see:* among relatives the label turns by degrees: a T-shirt grows narrower into a dress, and the shaft of a boot
+# rises. (Not evenly: for the first half the sneaker hardly moves.) Between trousers and a bag there is nothing to wear,
+# and the network does not invent it: it flips. And what the label leaves open stays, such as how bright a thing is.
 #
 # By the command line, in both frameworks, with names or numbers:
 #
 #     make sample-torch ARGS="--labels trouser,bag --guidance 2"      # or sample-tf
+#     make sample-torch ARGS="--labels sneaker,boot --interpolate-labels 8"
 #     make train-torch ARGS="--preset tiny --class-conditional --minutes 3"
 #
 # ## Exercises
