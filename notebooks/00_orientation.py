@@ -18,7 +18,7 @@
 #
 # **Time:** 30 minutes. **You need:** Python and NumPy; a little PyTorch *or* TensorFlow helps, both are not needed.
 #
-# This is the first of nine notebooks. Each runs in PyTorch or in TensorFlow: the next cell says in which. Change it
+# This is the first of ten notebooks. Each runs in PyTorch or in TensorFlow: the next cell says in which. Change it
 # whenever you like, choose *Restart kernel and run all cells*, and see what stays the same. To keep your answers, save
 # each notebook under a name that begins with `my_` (*File*, *Save Notebook As*): no update touches that.
 
@@ -87,6 +87,7 @@ show_images(
 # | [06](06_two_frameworks.ipynb) | where two frameworks part, and why | the traps, by stepping into them |
 # | [07](07_evaluating.ipynb) | whether the samples are good, and new | a verdict |
 # | [08](08_your_own_experiment.ipynb) | to ask a question of your own | an experiment and its report |
+# | [09](09_draw_what_i_ask_for.ipynb) | to ask for a class, and to guide | one noise drawn as ten things |
 #
 # ## Two trees
 #

@@ -251,11 +251,11 @@ show_images(drawn[:10], title=f"{duet.name}: trained on nothing but ankle boots,
 # images, and the judge's eye for boots is a sharp one: the distances from two sets of images do not compare, no more
 # than the losses of two schedules.
 #
-# **C · On demand.** The networks of this package draw what they like; they have no input for a class yet. Training on
-# one class is one way around it. Another needs no training: draw from all, and keep what a classifier takes for the
-# class. The images that are left are distributed as $p(x \mid y) \propto p(x)\, p(y \mid x)$, if each is kept with the
-# probability $p(y \mid x)$ that the classifier gives it. Here is the network in the package, and the judge's
-# classifier:
+# **C · On demand.** The networks of this notebook draw what they like. A network that can be asked for a class is given
+# the class of each image in training: [09](09_draw_what_i_ask_for.ipynb) does that. Training on one class alone is a way
+# around it. Another needs no training: draw from all, and keep what a classifier takes for the class. The images that
+# are left are distributed as $p(x \mid y) \propto p(x)\, p(y \mid x)$, if each is kept with the probability
+# $p(y \mid x)$ that the classifier gives it. Here is the network in the package, and the judge's classifier:
 
 # %%
 network, config = duet.trained()
@@ -266,7 +266,8 @@ print(f"{len(kept)} of {len(drawn)} images are kept as bags")
 show_images(kept, columns=10, title=f"{duet.name}: bags on demand, by drawing too much")
 
 # %% [markdown]
-# *What to see:* about one image in six is kept, and nearly all of these are bags. The others were drawn in vain.
+# *What to see:* about one image in six is kept, and nearly all of these are bags. The others were drawn in vain. A
+# network that is given the label draws few in vain, and the same formula, with an exponent, is what guides it.
 #
 # Questions for a longer evening, each a line of `make train-torch ARGS="..."` and of `make evaluate RUN=...`:
 #
@@ -351,5 +352,4 @@ check.sign_flip(my_sign_flip)
 # | cosine betas | `schedules.py`, `schedule="cosine"` | Nichol and Dhariwal 2021, eq. 17 |
 # | the sign-flip test | exercise 3 | Fisher 1935, chapter 3 |
 #
-# This is the end of the course. What comes next is yours: [CONTRIBUTING.md](../CONTRIBUTING.md) says how a new idea
-# gets into both trees.
+# Next: [09, draw what I ask for](09_draw_what_i_ask_for.ipynb): a network that is given the class.

@@ -177,6 +177,7 @@ def test_a_function_of_both_trees_stands_side_by_side():
     assert "values[t][:, None, None, None]" in page
     assert "tf.gather(values, t)" in page
     assert "Mirror" not in page
+    assert "tf.one_hot(labels, num_classes + 1" in mirror.side_by_side("networks/layers", "one_hot").data
     with pytest.raises(ValueError, match=r"engine.py of ddpm_torch holds no q_simple"):
         mirror.side_by_side("engine", "q_simple")
 

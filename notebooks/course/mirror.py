@@ -15,13 +15,18 @@ STYLE = 'style="text-align: left; vertical-align: top; white-space: pre; font-fa
 def source(framework: str, module: str, name: str) -> str:
     """The source of a function or class, without its docstring, which is the same in both trees.
 
+    Args:
+        framework: "torch" or "tensorflow".
+        module: e.g. "engine" or "networks/layers".
+        name: of the function or class.
+
     Raises:
         ValueError: there is none of that name.
     """
     package = importlib.util.find_spec(FRAMEWORKS[framework].tree)
     assert package is not None
     assert package.origin is not None
-    text = Path(package.origin).with_name(f"{module}.py").read_text("utf-8")
+    text = (Path(package.origin).parent / f"{module}.py").read_text("utf-8")
     for node in ast.parse(text).body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == name:
             lines, first = text.splitlines(), node.body[0]

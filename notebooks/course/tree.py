@@ -5,6 +5,7 @@ import importlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -43,9 +44,16 @@ class Tree:
             return importlib.import_module("torch").from_numpy(array)
         return importlib.import_module("tensorflow").constant(array)
 
-    def trained(self) -> tuple[Any, Config]:
-        """The network in the package with its averaged weights, in float32 on the CPU, and its settings."""
-        loaded = checkpoint.load(checkpoint.BOXED, ("ema",))
+    def trained(self, file: Path = checkpoint.BOXED) -> tuple[Any, Config]:
+        """The network in the package, or in another file, with its averaged weights, in float32 on the CPU.
+
+        Args:
+            file: a checkpoint of either framework.
+
+        Returns:
+            The network, (x_t, t, labels=None) -> output, and its settings.
+        """
+        loaded = checkpoint.load(file, ("ema",))
         config = dataclasses.replace(loaded.config, precision="fp32", device="cpu")
         return self.model.load(loaded, "ema", config), config
 
