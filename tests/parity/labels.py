@@ -204,7 +204,7 @@ def _inverted(side: Side) -> Arrays:
     if isinstance(side, Oracle):
         levels = oracle_processes.make_levels(CONFIG.diffusion, sampling.times(CONFIG.diffusion.timesteps))
         denoise = denoiser(side, network, CONFIG, sampling, LABELS)
-        *_, (_, noise) = oracle_samplers.ddim_invert(levels, denoise, side.batch((PIXELS, T, T))[0], 2)
+        *_, (_, noise) = oracle_samplers.ddim_invert(levels, denoise, side.batch((PIXELS, T, np.empty(0)))[0], 2)
         *_, (_, back) = oracle_samplers.ddim(levels, denoise, noise, lambda i: noise)
     else:
         inverter = side.sampling.Inverter(network, side.configured(CONFIG), sampling, 2)

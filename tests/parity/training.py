@@ -148,7 +148,9 @@ def _unpacked(vector: Array, shapes: dict[str, tuple[int, ...]]) -> dict[str, Ar
 
 def whole(side: Side, plan: Plan) -> Run:
     """All steps on one side."""
-    return side.keep(("training", plan), lambda: (run_oracle if isinstance(side, Oracle) else run)(side, plan))
+    return side.keep(
+        ("training", plan), lambda: run_oracle(side, plan) if isinstance(side, Oracle) else run(side, plan)
+    )
 
 
 def resumed(side: Side, plan: Plan) -> Run:
@@ -157,9 +159,9 @@ def resumed(side: Side, plan: Plan) -> Run:
 
 
 def _resume(side: Side, plan: Plan) -> Run:
+    assert plan.half is not None
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "half.safetensors"
-        assert plan.half is not None
         checkpoint.save(
             path,
             whole(side.other, plan).tensors[plan.half],
