@@ -89,7 +89,8 @@ WHOLE = {
         "--batch-size": (1, MANY),
         "--steps": (1, 1000),
         "--interpolate": (2, 1000),
-        "--guidance-from": (0, 1_000_000),
+        "--interpolate-labels": (2, 1000),
+        "--guidance-from": (0, 999),
         "--guidance-to": (0, 1_000_000),
     },
     "inversion": {
@@ -116,6 +117,11 @@ REAL = {
         "--stop-after": ("1e-320", "525600"),
     },
     "inference": {"--eta": (None, None), "--dynamic-threshold": ("1e-320", "1"), "--guidance": ("0", "1000")},
+}
+BESIDE = {  # what a flag cannot be given without
+    "--interpolate": ["--sampler", "ddim"],
+    "--guidance-from": ["--guidance", "2"],
+    "--guidance-to": ["--guidance", "2"],
 }
 ABSURD_WHOLE = ["-1", str(10**30), "1e308"]
 ABSURD_REAL = ["-1", "1e308", "nan", "inf"]
@@ -151,7 +157,7 @@ def test_the_ends_of_the_ranges_are_accepted(command, flag, ends, absurd):
     """Otherwise a setting that works is refused."""
     for end in ends:
         if end is not None:
-            PARSERS[command]([f"{flag}={end}", *(["--sampler", "ddim"] if flag == "--interpolate" else [])])
+            PARSERS[command]([f"{flag}={end}", *BESIDE.get(flag, [])])
 
 
 @pytest.mark.parametrize("flag", ["--seed", "--learning-rate", "--channel-mults"])

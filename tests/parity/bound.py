@@ -68,8 +68,9 @@ class OracleBound:
         x_0, _, _ = self.side.batch((pixels, np.empty(0, np.int32), np.empty(0)))
         return oracle_bound.prior_bits_per_dim(self.schedule, x_0)
 
-    def term(self, arrays: batches.Arrays) -> Array:
-        """As in bound.Bound."""
+    def term(self, arrays: batches.Arrays, labels: Array | None = None) -> Array:
+        """As in bound.Bound; this network has no classes."""
+        assert labels is None
         x_0, t, eps = self.side.batch(arrays)
         return oracle_bound.variational_bound_term(self.schedule, self.network, x_0, t, eps)
 
