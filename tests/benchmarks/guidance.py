@@ -29,7 +29,7 @@ from ddpm_shared import config as configs
 from ddpm_shared.config import Dataset, Precision, flag, require
 from ddpm_shared.config.sampling import SamplerName, Sampling
 from ddpm_shared.errors import UserError
-from ddpm_shared.evaluation.extractor import DIMENSIONS
+from ddpm_shared.evaluation.extractor import CLASSES, DIMENSIONS
 from ddpm_shared.evaluation.judge import Judge
 from ddpm_shared.records import checkpoint
 from ddpm_shared.records import folder as run_folders
@@ -189,15 +189,13 @@ def scores(out: Path, cell: Cell, judge: Judge) -> Record:
     """What the judge says of a cell's images."""
     found = guidance_report.saved(out / "cells" / cell.name)
     extracted = judge.extractor(found["images"])
-    right = None
+    told: Record = {"accuracy": None, "accuracy_of": None, "white": white(found["images"])}
     if cell.scale is not None:
-        right = extracted.probabilities.argmax(1) == found["labels"]
-    return {
-        **judge.scores(extracted),
-        "accuracy": None if right is None else float(right.mean()),
-        "accuracy_of": None if right is None else [float(right[found["labels"] == k].mean()) for k in range(10)],
-        "white": white(found["images"]),
-    }
+        labels = found["labels"]
+        right = extracted.probabilities.argmax(1) == labels
+        told["accuracy"] = float(right.mean())
+        told["accuracy_of"] = [float(right[labels == k].mean()) if k in labels else None for k in range(CLASSES)]
+    return judge.scores(extracted) | told
 
 
 def white(pixels: images.Pixels) -> float:

@@ -146,7 +146,7 @@ def by_class(report: Record) -> str:
     """The share of a class's images that the classifier sees as it."""
     names = (report["floor"] or {}).get("class_names") or [str(k) for k in range(COLUMNS)]
     first = {how(cell): cell for cell in reversed(report["cells"]) if cell["accuracy_of"]}
-    rows = [[told, *(f"{share:.3f}" for share in cell["accuracy_of"])] for told, cell in reversed(first.items())]
+    rows = [[told, *(figure(share, ".3f") for share in cell["accuracy_of"])] for told, cell in reversed(first.items())]
     return markdown(["", *names], rows)
 
 
