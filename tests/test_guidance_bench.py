@@ -121,7 +121,7 @@ def test_the_tables_and_pictures_show_all(measured):
     """Otherwise the measurement ends with nothing to look at, or a framework is missing."""
     text = (measured / "guidance.md").read_text()
     for row in ("s = 1 (w = 0)", "s = 3 (w = 2)", "s = 3 (w = 2), t 5 .. 12", "unconditional model"):
-        assert text.count(f"| {row} ") >= 3
+        assert text.count(f"| {row} ") >= 2
     assert "| no label " in text
     for name in ("guidance.png", "guidance-sheet.png"):
         with Image.open(measured / name) as picture:

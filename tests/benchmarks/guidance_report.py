@@ -115,7 +115,7 @@ def document(report: Record) -> str:
         parts += [
             f"{settings['images']:,} images of each, seed {settings['seed']}, {settings['steps']} steps of "
             f"{settings['sampler']}, {settings['precision']}; beside {settings['dataset']['num_images']:,} training "
-            f"images of {settings['dataset']['name']}:",
+            f"images of {settings['dataset']['name']}; PyTorch / TensorFlow where they differ:",
             qualities(report),
             "Accuracy by class, PyTorch where it drew:",
             by_class(report),
@@ -131,15 +131,22 @@ def document(report: Record) -> str:
 
 
 def qualities(report: Record) -> str:
-    """Every number of every cell, and of real images."""
+    """Every number of every way of drawing, PyTorch's / TensorFlow's where they differ, and of real images."""
+    ways: dict[str, list[Record]] = {}
+    for cell in report["cells"]:
+        ways.setdefault(how(cell), []).append(cell)
 
-    def line(found: Record) -> list[str]:
-        return [figure(found.get(key), form) for key, form in QUALITIES.values()]
+    def line(cells: list[Record]) -> list[str]:
+        shown = [[figure(cell.get(key), form) for cell in cells] for key, form in QUALITIES.values()]
+        return [" / ".join(values if len(set(values)) > 1 else values[:1]) for values in shown]
 
-    rows = [[how(c), TITLES[c["framework"]], str(c["evaluations"]), *line(c)] for c in report["cells"]]
+    rows = []
+    for told, cells in ways.items():
+        by = "both" if len(cells) == len(TITLES) else TITLES[cells[0]["framework"]]
+        rows.append([told, by, str(cells[0]["evaluations"]), *line(cells)])
     if report["floor"]:
-        rows.append(["floor: real images", "", "", *line(report["floor"])])
-    return markdown(["", "framework", "evaluations", *QUALITIES], rows)
+        rows.append(["floor: real images", "", "", *line([report["floor"]])])
+    return markdown(["", "drawn by", "evaluations", *QUALITIES], rows)
 
 
 def by_class(report: Record) -> str:
@@ -272,6 +279,7 @@ def sheet(report: Record, out: Path) -> Figure:
         middles = (np.arange(len(rows)) + 0.5) * canvas.shape[0] / len(rows)
         axes.set(title=title, xticks=[], yticks=[])
         if title == "pixels that differ":
+            axes.set_title(f"{title}, of {blank.size:,}")
             axes.set_yticks(middles, [f"{(found[row] > 0).sum() if row in found else '-'}" for row in rows])
             axes.yaxis.tick_right()
         elif axes.get_subplotspec().is_first_col():
