@@ -597,7 +597,7 @@ def test_a_signal_does_not_wait_for_the_end_of_an_epoch(tree, fake, tmp_path, mo
 
     replacement = {
         "validation_losses": lambda self, batches: hundred(),
-        "sample": lambda self, num_images, on_step, first: list(hundred(on_step)),
+        "sample": lambda self, num_images, on_step, first, labels: list(hundred(on_step)),
     }[method]
     monkeypatch.setattr(fake, method, replacement)
     assert train(tree, "--run-dir", tmp_path / "run") == 130
