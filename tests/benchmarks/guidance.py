@@ -20,6 +20,7 @@ from typing import Literal, get_args
 
 import guidance_report
 import machine
+import numpy as np
 import tyro
 from guidance_facts import label_counts, step_seconds
 from guidance_report import Cell, Framework, Record
@@ -30,7 +31,7 @@ from ddpm_shared.config import Dataset, Precision, flag, require
 from ddpm_shared.config.sampling import SamplerName, Sampling
 from ddpm_shared.errors import UserError
 from ddpm_shared.evaluation.extractor import CLASSES, DIMENSIONS
-from ddpm_shared.evaluation.judge import Judge
+from ddpm_shared.evaluation.judge import Judge, accuracy
 from ddpm_shared.records import checkpoint
 from ddpm_shared.records import folder as run_folders
 from ddpm_shared.records.checkpoint import Checkpoint
@@ -192,9 +193,9 @@ def scores(out: Path, cell: Cell, judge: Judge) -> Record:
     told: Record = {"accuracy": None, "accuracy_of": None, "white": white(found["images"])}
     if cell.scale is not None:
         labels = found["labels"]
-        right = extracted.probabilities.argmax(1) == labels
-        told["accuracy"] = float(right.mean())
-        told["accuracy_of"] = [float(right[labels == k].mean()) if k in labels else None for k in range(CLASSES)]
+        rows = [np.flatnonzero(labels == k) for k in range(CLASSES)]
+        told["accuracy"] = accuracy(extracted, labels)
+        told["accuracy_of"] = [accuracy(extracted.take(of), k) if len(of) else None for k, of in enumerate(rows)]
     return judge.scores(extracted) | told
 
 
@@ -205,8 +206,7 @@ def white(pixels: images.Pixels) -> float:
 
 def floor(judge: Judge, count: int) -> Record:
     """The same of `count` real images that the reference does not have."""
-    seen = judge.other_extracted.probabilities.argmax(1)
-    right = {"accuracy": float((seen == judge.other.labels).mean()), "white": white(judge.other.images)}
+    right = {"accuracy": accuracy(judge.other_extracted, judge.other.labels), "white": white(judge.other.images)}
     return {**judge.floor(count), **right, "class_names": list(judge.other.class_names)}
 
 

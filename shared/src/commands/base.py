@@ -15,8 +15,8 @@ from ddpm_shared.errors import UserError
 from ddpm_shared.records import checkpoint, folder
 from ddpm_shared.records.checkpoint import Checkpoint
 
-BOXED = "boxed"
-IN_THE_PACKAGE = {BOXED: checkpoint.BOXED, "boxed-conditional": checkpoint.BOXED_CONDITIONAL}
+BOXED, BOXED_CONDITIONAL = "boxed", "boxed-conditional"
+IN_THE_PACKAGE = {BOXED: checkpoint.BOXED, BOXED_CONDITIONAL: checkpoint.BOXED_CONDITIONAL}
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterator
 from typing import cast
 
 import numpy as np
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ddpm_shared import images
 from ddpm_shared.batches import validation_batches
+from ddpm_shared.commands.labels import Labels
 from ddpm_shared.commands.learner import Learner, finite_state, require_finite
 from ddpm_shared.config import Config
 from ddpm_shared.config.sampling import QUICK
@@ -21,7 +21,6 @@ from ddpm_shared.records.types import EpochRecord, EvaluationRecord, ScoresWithF
 
 DRAWN_AT_ONCE = 64  # images, so that drawing takes no more memory than a training step of the default batch size
 
-Labels = NDArray[np.int64]
 JudgeSamples = Callable[[Pixels, Labels | None], ScoresWithFloor]  # of images, and the classes asked for
 
 
@@ -31,11 +30,8 @@ def make_judge(train_split: Split, test_split: Split, num_images: int) -> JudgeS
     Raises:
         UserError: too few images, real ones or samples, for an evaluation.
     """
-    from ddpm_shared.evaluation.judge import (
-        Judge,
-        accuracy,
-        require_enough,
-    )  # here, as most runs do not need onnxruntime
+    # Here, as most runs do not need onnxruntime.
+    from ddpm_shared.evaluation.judge import Judge, accuracy, require_enough
 
     require_enough(num_images, "--evaluate-images")
     judge = Judge(train_split, test_split)

@@ -38,10 +38,9 @@ def asked_for(text: str, class_names: Sequence[str]) -> Labels:
 def _class(part: str, class_names: Sequence[str]) -> int:
     if part.isascii() and part.isdigit() and len(part) <= 9 and int(part) < len(class_names):
         return int(part)
-    name = _letters(part)
-    names = [_letters(each) for each in class_names]
-    fitting = [i for i, each in enumerate(names) if each == name] or [
-        i for i, each in enumerate(class_names) if name and any(end.startswith(name) for end in _ends(each))
+    name, ends = "".join(_words(part)), [_ends(each) for each in class_names]
+    fitting = [i for i, each in enumerate(ends) if each[0] == name] or [
+        i for i, each in enumerate(ends) if name and any(end.startswith(name) for end in each)
     ]
     if len(fitting) == 1:
         return fitting[0]
@@ -52,14 +51,14 @@ def _class(part: str, class_names: Sequence[str]) -> int:
     raise UserError(f"--labels: {wrong}; this network has {known}")
 
 
-def _letters(name: str) -> str:
-    return "".join(character for character in name.casefold() if character.isalnum())
+def _words(name: str) -> list[str]:
+    return re.findall(r"[^\W_]+", name.casefold())
 
 
 def _ends(name: str) -> list[str]:
-    """The name from each of its words on: Ankle boot -> ankleboot, boot."""
-    words = re.findall(r"[^\W_]+", name.casefold())
-    return ["".join(words[i:]) for i in range(len(words))]
+    """The name, then what is left of it from its second word on, and so forth: Ankle boot -> ankleboot, boot."""
+    words = _words(name)
+    return ["".join(words[i:]) for i in range(max(1, len(words)))]
 
 
 def names_of(class_names: Sequence[str], num_classes: int) -> tuple[str, ...]:

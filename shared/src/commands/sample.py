@@ -12,7 +12,14 @@ from tqdm import tqdm
 
 from ddpm_shared import claims, files, images
 from ddpm_shared.command_line import parse_flags
-from ddpm_shared.commands.base import BOXED, NetworkCommand, NetworkPlan, load_network, results_folder
+from ddpm_shared.commands.base import (
+    BOXED,
+    BOXED_CONDITIONAL,
+    NetworkCommand,
+    NetworkPlan,
+    load_network,
+    results_folder,
+)
 from ddpm_shared.commands.interruption import Interrupted, StopSignals
 from ddpm_shared.commands.labels import ALL, Labels, asked_for, names_of
 from ddpm_shared.config import require
@@ -75,7 +82,7 @@ class SampleCommand(NetworkCommand):
     @property
     def file(self) -> str:
         """The checkpoint to use: of those in the package, the one that can do what is asked for."""
-        return "boxed-conditional" if self.checkpoint == BOXED and self.asks_for_classes else self.checkpoint
+        return BOXED_CONDITIONAL if self.checkpoint == BOXED and self.asks_for_classes else self.checkpoint
 
 
 @dataclass(frozen=True)
@@ -113,8 +120,9 @@ class SamplePlan(NetworkPlan):
         """The images `first` .. `first` + `count` - 1."""
         command, columns = self.command, self.command.interpolate_labels
         if self.classes is None or columns is None:
-            labels = None if self.labels is None else self.labels[first : first + count]
-            return Draw(command.seed, first, count, command.interpolate, labels)
+            labels = self.labels
+            of_batch = None if labels is None else labels[first : first + count]
+            return Draw(command.seed, first, count, command.interpolate, of_batch)
         row, column = np.divmod(np.arange(first, first + count), columns)
         here, there = (np.eye(len(self.class_names) + 1)[self.classes[i % len(self.classes)]] for i in (row, row + 1))
         weight = (column / (columns - 1))[:, None]
@@ -126,8 +134,7 @@ class SamplePlan(NetworkPlan):
         if self.classes is None:
             settings = {key: value for key, value in settings.items() if not key.startswith("guidance")}
         else:
-            asked = {"labels": self.classes.tolist(), "interpolate_labels": self.command.interpolate_labels}
-            settings |= asked
+            settings |= {"labels": self.classes.tolist(), "interpolate_labels": self.command.interpolate_labels}
         return super().origin(**settings, interpolate=self.command.interpolate, **more)
 
 

@@ -216,8 +216,8 @@ def class_notes(classes: Classes) -> list[str]:
     return sentences
 
 
-def accuracy(extracted: Extracted, labels: NDArray[np.int64]) -> float:
-    """The share of N >= 1 images that the classifier takes for the class asked for, [N]."""
+def accuracy(extracted: Extracted, labels: NDArray[np.int64] | int) -> float:
+    """The share of N >= 1 images that the classifier takes for the class asked for, [N] or one for all."""
     return float(np.mean(extracted.classes == labels))
 
 
@@ -231,7 +231,7 @@ def _class_scores(extracted: Extracted, real: Extracted, label: int) -> ClassSco
         near = _neighbour_metrics(extracted, real)
     return {
         "num_images": len(extracted),
-        "accuracy": float(np.mean(extracted.classes == label)),
+        "accuracy": accuracy(extracted, label),
         "fid_fashion": distance,
         "precision": near and near.precision,
         "recall": near and near.recall,
