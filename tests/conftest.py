@@ -106,7 +106,7 @@ def few_images(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         # Under the hash of all embedded images, the judge keeps what it saw in 300.
         patch.setenv("DDPM_DUET_CACHE", str(tmp_path_factory.mktemp("cache")))
-        patch.setattr(datasets, "load", lambda name, data_dir=None: splits)
+        patch.setattr(datasets, "load", lambda name, data_dir=None, folder=None: splits)
         yield splits
 
 

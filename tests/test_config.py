@@ -17,6 +17,7 @@ from ddpm_shared.config import (
     Config,
     DataConfig,
     DiffusionConfig,
+    FolderConfig,
     ModelConfig,
     TrainingConfig,
 )
@@ -34,7 +35,12 @@ UNUSUAL = Config(
     threads=1,
     compile=True,
     class_conditional=True,
-    data=DataConfig(dataset="fashion-mnist-10k", data_dir="/data/ä b", horizontal_flip=True),
+    data=DataConfig(
+        dataset="fashion-mnist-10k",
+        data_dir="/data/ä b",
+        folder=FolderConfig(image_size=48, channels="grey", test_share=0.25, skip_bad=True),
+        horizontal_flip=True,
+    ),
     model=ModelConfig(
         base_channels=12,
         channel_mults=(1, 3),
@@ -426,10 +432,13 @@ def test_images_that_are_not_square_are_refused():
     assert str(error.value) == "--dataset fashion-mnist: has images of 28 x 32: they must be square"
 
 
-def test_images_without_the_sizes_of_attention_are_refused():
-    """Otherwise attention is silently left out for data of another size."""
-    with pytest.raises(UserError, match=r"^--attention-resolutions \(7,\): the levels of this network work at \(32"):
-        configs.fitted(Config(), (32, 32, 1))
+def test_attention_stays_at_its_level_for_images_of_another_size():
+    """Otherwise attention is silently left out for data of another size, or the preset is refused."""
+    model = configs.fitted(Config(), (32, 32, 3)).model
+    assert (model.resolutions, model.attention_resolutions, model.image_channels) == ((32, 16, 8), (8,), 3)
+    assert configs.fitted(Config(), (28, 28, 1)) == Config()
+    assert ModelConfig(channel_mults=(1, 2), attention_resolutions=(14, 28)).at(15).attention_resolutions == (8, 15)
+    assert PRESETS["small"].at(32) == dataclasses.replace(PRESETS["colour"], image_channels=1)
 
 
 @pytest.mark.parametrize("framework", ["torch", "tensorflow"])

@@ -65,7 +65,7 @@ class DataCommand(NetworkCommand):
     dataset: Annotated[Dataset | None, default_is("that of the run")] = None
     """Data set of the test images."""
     data_dir: Annotated[str | None, default_is("that of the run")] = None
-    """Folder with the four IDX files of the full set."""
+    """Folder of the data set's files."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,13 @@ class NetworkPlan:
     out: Path
 
     def origin(self, **more: Any) -> str:
-        """Everything that the network's outputs depend on, as JSON. They do not depend on the batch size."""
+        """Everything that the network's outputs depend on, as JSON. They do not depend on the batch size.
+
+        Where it was not Fashion-MNIST that the network was trained on, `data` says where to find it.
+        """
+        data = dataclasses.asdict(self.config.data)
+        where = {name: data[name] for name in ("dataset", "data_dir", "folder")}
+        own = {} if self.config.data.dataset in datasets.FASHION else {"data": where}
         return json.dumps(
             {
                 "checkpoint": self.checkpoint.sha256,
@@ -90,6 +96,7 @@ class NetworkPlan:
                 "compile": self.command.compile,
                 "framework": self.framework,
             }
+            | own
             | more
         )
 
@@ -116,7 +123,16 @@ def load_data(command: DataCommand, config: Config) -> tuple[Split, Split]:
         UserError: no such data, or fewer test images than --num-images.
     """
     number = command.num_images
-    train, test = datasets.load(command.dataset or config.data.dataset, command.data_dir or config.data.data_dir)
+    data = config.data
+    train, test = datasets.load(command.dataset or data.dataset, command.data_dir or data.data_dir, data.folder)
+    size, channels = config.model.image_size, config.model.image_channels
+    require(
+        test.images.shape[1:] == (size, size, channels),
+        "--dataset",
+        test.name,
+        f"has images of the shape {list(test.images.shape[1:])}, and the network draws {[size, size, channels]}: take "
+        "the data set that it was trained on",
+    )
     require(number <= len(test.images), "--num-images", number, f"{test.name} has {len(test.images)} test images")
     return train, test
 

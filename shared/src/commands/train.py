@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import math
+import re
 import statistics
 import sys
 import time
@@ -22,6 +23,7 @@ from ddpm_shared.commands.learner import Learner
 from ddpm_shared.commands.training_loop import TrainingLoop
 from ddpm_shared.config import CHANGEABLE, Config, require
 from ddpm_shared.config.checks import positive
+from ddpm_shared.config.data import LARGEST_IMAGE, SMALLEST_IMAGE
 from ddpm_shared.config.help import default_is
 from ddpm_shared.datasets import Split
 from ddpm_shared.errors import UserError
@@ -84,6 +86,8 @@ def parse(framework: str, argv: Sequence[str] | None) -> TrainPlan:
     # nargs="?": that a value is missing, parse_flags will say.
     first.add_argument("--preset", nargs="?")
     first.add_argument("--config", nargs="?")
+    first.add_argument("--dataset", nargs="?")
+    first.add_argument("--image-size", "--image_size", nargs="?")
     first.add_argument("--run-dir", "--run_dir", nargs="?")  # tyro takes either spelling
     first.add_argument("--resume", nargs="?", const="latest")
     known, _ = first.parse_known_args(arguments)
@@ -101,6 +105,8 @@ def parse(framework: str, argv: Sequence[str] | None) -> TrainPlan:
     settings = resumed.config if resumed else _settings(source, known.config)
     if known.preset and not (source and known.preset == settings.preset):
         settings = configs.with_preset(settings, known.preset)
+    if not source:
+        settings = _of_dataset(settings, known.dataset, known.image_size, flips=not known.config)
     module = f"{FRAMEWORKS[framework].tree}.train"
     command = parse_flags(TrainCommand, arguments, module, default=TrainCommand(settings=settings))
     memory.require_room_to_train(command.settings)
@@ -153,6 +159,22 @@ def _settings(source: Path | None, file: str | None) -> Config:
     return configs.read(file) if file else Config()
 
 
+def _of_dataset(settings: Config, dataset: str | None, image_size: str | None, flips: bool) -> Config:
+    """What a data set changes before the flags are read: the sizes that attention may have, and the default flip.
+
+    What is wrong with a flag is said when it is read.
+    """
+    data = settings.data
+    folder = data.folder
+    if image_size and re.fullmatch("[0-9]{1,4}", image_size) and SMALLEST_IMAGE <= int(image_size) <= LARGEST_IMAGE:
+        folder = dataclasses.replace(folder, image_size=int(image_size))
+    if size := datasets.image_size(dataset or data.dataset, folder):
+        settings = dataclasses.replace(settings, model=settings.model.at(size))
+    if dataset and flips:
+        data = dataclasses.replace(data, horizontal_flip=datasets.flips(dataset))
+    return dataclasses.replace(settings, data=data)
+
+
 def _require_same(resumed: Checkpoint, settings: Config) -> None:
     differences = configs.differences(configs.to_dict(resumed.config), configs.to_dict(settings))
     changed = [f"{key} was {old!r}, now {new!r}" for key, (old, new) in differences.items() if key not in CHANGEABLE]
@@ -183,7 +205,7 @@ def run(plan: TrainPlan, make_learner: Callable[[Config, int], Learner]) -> int:
 
 def _train(plan: TrainPlan, make_learner: Callable[[Config, int], Learner]) -> int:
     framework, config = plan.framework, plan.config
-    train_split, test_split = datasets.load(config.data.dataset, config.data.data_dir)
+    train_split, test_split = datasets.load(config.data.dataset, config.data.data_dir, config.data.folder)
     config = configs.fitted(config, train_split.images.shape[1:], len(train_split.class_names))
     if plan.resumed and plan.resumed.dataset_sha256 != train_split.sha256:
         raise UserError(

@@ -14,7 +14,7 @@ import dacite
 
 from ddpm_shared import reading, validation
 from ddpm_shared.config.checks import LARGEST_SEED, MOST_THREADS, flag, require, whole
-from ddpm_shared.config.data import DataConfig, Dataset, RealImages
+from ddpm_shared.config.data import Channels, DataConfig, Dataset, FolderConfig, RealImages
 from ddpm_shared.config.diffusion import (
     DIFFUSION_CHOICES,
     DiffusionConfig,
@@ -39,6 +39,7 @@ __all__ = [
     "Dataset",
     "Device",
     "DiffusionConfig",
+    "FolderConfig",
     "LearningRateDecay",
     "LossWeighting",
     "ModelConfig",
@@ -71,6 +72,7 @@ CHANGEABLE = {
     "compile",
     "data.dataset",  # its hash is compared instead
     "data.data_dir",
+    "data.folder.skip_bad",  # so is what is read
     "training.epochs",
     "training.max_steps",
     "training.sample_every",
@@ -82,7 +84,12 @@ CHANGEABLE = {
 }
 
 # Settings that runs of older versions do not state, with what these runs did.
-LATER = {"class_conditional": False, "model.num_classes": 0, "training.label_drop": 0.1}
+LATER = {
+    "class_conditional": False,
+    "data.folder": dataclasses.asdict(FolderConfig()),
+    "model.num_classes": 0,
+    "training.label_drop": 0.1,
+}
 
 
 @dataclass(frozen=True)
@@ -136,8 +143,7 @@ def fitted(config: Config, image_shape: tuple[int, ...], num_classes: int = 0) -
         num_classes: classes of the data set; 0 if its images have no labels.
 
     Raises:
-        UserError: images that are not square, or of a size at which this network has no attention; a class-conditional
-            network for images without classes.
+        UserError: images that are not square; a class-conditional network for images without classes.
     """
     height, width, channels = image_shape
     require(height == width, "--dataset", config.data.dataset, f"has images of {height} x {width}: they must be square")
@@ -148,8 +154,7 @@ def fitted(config: Config, image_shape: tuple[int, ...], num_classes: int = 0) -
         "its images have no classes; leave the flag out",
     )
     model = dataclasses.replace(
-        config.model,
-        image_size=height,
+        config.model.at(height),
         image_channels=channels,
         num_classes=num_classes if config.class_conditional else 0,
     )
@@ -175,6 +180,7 @@ _CHOICES = {
     "precision": Precision,
     "device": Device,
     "dataset": Dataset,
+    "channels": Channels,
     "learning_rate_decay": LearningRateDecay,
     **DIFFUSION_CHOICES,
 }

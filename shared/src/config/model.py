@@ -1,5 +1,6 @@
 """Settings of the network, and its sizes by name."""
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -7,7 +8,7 @@ import tyro
 
 from ddpm_shared.config.checks import LARGEST_COUNT, is_whole, require, whole
 
-Preset = Literal["tiny", "small", "base", "large"]
+Preset = Literal["tiny", "small", "base", "large", "colour"]
 
 LEVELS = 16  # so many take an image of 2**15 x 2**15 pixels to a single one
 CLASSES = 100_000  # the largest data set with labels in common use has 21,841
@@ -82,6 +83,13 @@ class ModelConfig:
             sizes.append((sizes[-1] + 1) // 2)
         return tuple(sizes)
 
+    def at(self, image_size: int) -> "ModelConfig":
+        """The same network for images of another size: attention stays at its levels, e.g. 7 of 28 becomes 8 of 32."""
+        bare = dataclasses.replace(self, image_size=image_size, attention_resolutions=())
+        levels = (self.resolutions.index(size) for size in self.attention_resolutions)
+        attention = tuple(dict.fromkeys(bare.resolutions[level] for level in levels))
+        return dataclasses.replace(bare, attention_resolutions=attention)
+
 
 PRESETS: dict[str, ModelConfig] = {
     "tiny": ModelConfig(
@@ -92,4 +100,5 @@ PRESETS: dict[str, ModelConfig] = {
     "large": ModelConfig(
         base_channels=64, channel_mults=(1, 2, 4, 8), num_res_blocks=2, attention_resolutions=(4,), num_groups=4
     ),
+    "colour": ModelConfig(attention_resolutions=(8,), image_size=32, image_channels=3),
 }

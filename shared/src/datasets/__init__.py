@@ -8,11 +8,12 @@ the files of any of them, by transfer.py, and idx.py reads those in MNIST's form
 `python -m ddpm_shared.datasets` fetches, verifies and lists the files.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+from ddpm_shared.config import FolderConfig
 from ddpm_shared.datasets import fashion_mnist
 from ddpm_shared.datasets.fashion_mnist import EMBEDDED, FULL
-from ddpm_shared.datasets.source import Source, Split
+from ddpm_shared.datasets.source import Facts, Source, Split
 from ddpm_shared.datasets.verified import Verified
 from ddpm_shared.errors import choice
 
@@ -20,8 +21,11 @@ __all__ = [
     "AUTO",
     "DATASETS",
     "EMBEDDED",
+    "FASHION",
     "FULL",
     "NAMES",
+    "OWN",
+    "Facts",
     "Source",
     "Split",
     "Verified",
@@ -30,17 +34,21 @@ __all__ = [
 ]
 
 AUTO = "auto"
+FASHION = (AUTO, FULL, EMBEDDED)
 DATASETS: dict[str, Source] = {source.name: source for source in fashion_mnist.SOURCES}
-NAMES = (AUTO, *DATASETS)  # that a user may give
+# The user's own, read from --data-dir.
+OWN: dict[str, Callable[[str | None, FolderConfig], tuple[Split, Split]]] = {}
+NAMES = (AUTO, *DATASETS, *OWN)  # that a user may give
 
 
-def load(name: str, data_dir: str | None = None) -> tuple[Split, Split]:
+def load(name: str, data_dir: str | None = None, folder: FolderConfig | None = None) -> tuple[Split, Split]:
     """The training and the test split of a data set.
 
     Args:
-        name: "fashion-mnist" (60,000 and 10,000 images), "fashion-mnist-10k" (10,000 and 2,000, embedded), or
-            "auto": the full set if it can be had, else the embedded one with a line on stderr.
-        data_dir: the folder of the full set's four IDX files, .gz or unzipped; no other place is tried then.
+        name: one of DATASETS; one of OWN; or "auto": the full Fashion-MNIST if it can be had, else the embedded one
+            with a line on stderr.
+        data_dir: the folder of the data set's files; no other place is tried then.
+        folder: how the pictures of the data set "folder" become images (default: FolderConfig()).
 
     Returns:
         (train, test), images [N, H, W, C] uint8 in 0 .. 255.
@@ -48,6 +56,8 @@ def load(name: str, data_dir: str | None = None) -> tuple[Split, Split]:
     Raises:
         UserError: an unknown name; a bad or missing file in data_dir; no good copy here and none to download.
     """
+    if name in OWN:
+        return OWN[name](data_dir, folder or FolderConfig())
     name, verified = fetch(name, data_dir)
     return DATASETS[name].splits(verified)
 
@@ -60,3 +70,15 @@ def fetch(name: str, data_dir: str | None = None) -> tuple[str, Sequence[Verifie
     """
     choice("dataset", name, NAMES)
     return fashion_mnist.auto(data_dir) if name == AUTO else (name, DATASETS[name].fetch(data_dir))
+
+
+def image_size(name: str, folder: FolderConfig) -> int | None:
+    """Height of the images of a data set, as far as it is known before the files are read; else None."""
+    if name in DATASETS:
+        return DATASETS[name].shape[0]
+    return folder.image_size if name == "folder" else None
+
+
+def flips(name: str) -> bool:
+    """Whether the images of a data set are flipped left to right in training, unless the user says otherwise."""
+    return name in DATASETS and DATASETS[name].facts.flip

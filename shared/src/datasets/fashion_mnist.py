@@ -15,7 +15,7 @@ from pathlib import Path
 from ddpm_shared.datasets import download
 from ddpm_shared.datasets.download import FileSet, SystemPackage
 from ddpm_shared.datasets.idx import IdxFile
-from ddpm_shared.datasets.source import Source, Split
+from ddpm_shared.datasets.source import Facts, Source, Split
 from ddpm_shared.datasets.verified import Verified
 from ddpm_shared.errors import UserError
 
@@ -119,7 +119,14 @@ def _splits(name: str, verified: Sequence[Verified]) -> tuple[Split, Split]:
     )
 
 
+FACTS = Facts(
+    title="Fashion-MNIST",
+    licence="MIT, (c) 2017 Zalando SE",
+    citation="Xiao, Rasul, Vollgraf 2017: Fashion-MNIST: a novel image dataset for benchmarking machine learning "
+    "algorithms (arXiv:1708.07747)",
+    home="https://github.com/zalandoresearch/fashion-mnist",
+)
 SOURCES = (
-    Source(FULL, SHAPE, CLASS_NAMES, _full, partial(_splits, FULL)),
-    Source(EMBEDDED, SHAPE, CLASS_NAMES, _embedded, partial(_splits, EMBEDDED)),
+    Source(FULL, FACTS, SHAPE, CLASS_NAMES, _full, partial(_splits, FULL)),
+    Source(EMBEDDED, FACTS, SHAPE, CLASS_NAMES, _embedded, partial(_splits, EMBEDDED)),
 )

@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     weights = command.inception_weights
     network = inception.load(Path(weights), len(pixels)) if weights else None
     extractor = Extractor(Path(command.extractor) if command.extractor else None)
-    train, test = datasets.load(command.data.dataset, command.data.data_dir)
+    train, test = datasets.load(command.data.dataset, command.data.data_dir, command.data.folder)
     out = Path(command.out) if command.out else _beside(Path(command.samples))
     with claims.writing(out):  # a folder that cannot be written to is reported before the work
         judge = Judge(train, test, command.reference, extractor)

@@ -108,7 +108,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Corrupt and judge as the flags say. Returns 0; raises UserError on bad input."""
     command = command_line.parse_flags(Command, argv, "ddpm_shared.evaluation.corruptions")
     require_enough(command.num_images)
-    train, test = datasets.load(command.data.dataset, command.data.data_dir)
+    train, test = datasets.load(command.data.dataset, command.data.data_dir, command.data.folder)
     most = int(np.count_nonzero(test.labels != test.class_names.index(MISSING)))
     require(
         command.num_images <= most, "--num-images", command.num_images, f"there are {most} without the class left out"
