@@ -1,4 +1,4 @@
-"""A hundred whole training steps, and the same run carried from one framework to the other half-way.
+"""A hundred whole training steps, and the same run carried from one framework to the other on the way.
 
 They are those of a network with labels, which has all that one without labels has; of such a one there are twenty.
 """
@@ -56,14 +56,15 @@ PLAIN = dataclasses.replace(
 
 @dataclass(frozen=True)
 class Plan:
-    """A run to be compared: its settings, its steps, and the step at which it is carried over, if it is."""
+    """A run to be compared: its settings, its steps, and those after which it is carried over."""
 
     config: Config
     steps: int
-    half: int | None = None
+    carried: tuple[int, ...] = ()
 
 
-HUNDRED, TWENTY = Plan(LABELLED, 100, 50), Plan(PLAIN, 20)
+HALF, LATE = 50, 94
+HUNDRED, TWENTY = Plan(LABELLED, 100, (HALF, LATE)), Plan(PLAIN, 20)
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class Run:
     grad_norms: Array
     learning_rates: Array
     validation_losses: Array
-    tensors: dict[int, dict[str, Array]]  # under the names of a checkpoint, at half of the steps and after all
+    tensors: dict[int, dict[str, Array]]  # under the names of a checkpoint, after some of the steps and after all
 
 
 def run(side: Side, plan: Plan, resumed: checkpoint.Checkpoint | None = None) -> Run:
@@ -86,7 +87,7 @@ def run(side: Side, plan: Plan, resumed: checkpoint.Checkpoint | None = None) ->
     records, tensors = [], {}
     for step in range(resumed.step if resumed else 0, plan.steps):
         records.append(learner.train_step(batches.training_batch(train, plan.config, step), step))
-        if step + 1 in (plan.half, plan.steps):  # copies: PyTorch's would go on changing
+        if step + 1 in (*plan.carried, plan.steps):  # copies: PyTorch's would go on changing
             tensors[step + 1] = {name: value.copy() for name, value in learner.tensors().items()}
     validation = [loss for _, loss in learner.validation_losses(batches.validation_batches(test, plan.config))]
     losses, norms, rates = np.array(records).T
@@ -113,7 +114,7 @@ def run_oracle(oracle: Oracle, plan: Plan) -> Run:
         m_hat, v_hat = optimizer.adam_moments(np.array(history), BETA_1, BETA_2)
         vectors.append(vectors[-1] - rates[step] * m_hat / (np.sqrt(v_hat) + 1e-8))
         parameters = _unpacked(vectors[-1], shapes)
-        if step + 1 in (plan.half, steps):
+        if step + 1 in (*plan.carried, steps):
             states = (
                 vectors[-1],
                 optimizer.ema(vectors, settings.ema_decay),
@@ -153,20 +154,19 @@ def whole(side: Side, plan: Plan) -> Run:
     )
 
 
-def resumed(side: Side, plan: Plan) -> Run:
-    """Half of the steps in the other framework, a checkpoint file, the rest on this side."""
-    return side.keep(("resumed training", plan), lambda: _resume(side, plan))
+def resumed(side: Side, plan: Plan, step: int) -> Run:
+    """The first steps in the other framework, a checkpoint file, the rest on this side."""
+    return side.keep(("resumed training", plan, step), lambda: _resume(side, plan, step))
 
 
-def _resume(side: Side, plan: Plan) -> Run:
-    assert plan.half is not None
+def _resume(side: Side, plan: Plan, step: int) -> Run:
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "half.safetensors"
+        path = Path(folder) / "carried.safetensors"
         checkpoint.save(
             path,
-            whole(side.other, plan).tensors[plan.half],
+            whole(side.other, plan).tensors[step],
             framework=side.other.config.FRAMEWORK,
-            step=plan.half,
+            step=step,
             config=plan.config,
             dataset_sha256=datasets.load("fashion-mnist-10k")[0].sha256,
         )
@@ -182,10 +182,10 @@ def _grad_norms(side: Side, plan: Plan) -> Arrays:
     return {"norm": whole(side, plan).grad_norms}
 
 
-def _state(side: Side, plan: Plan, prefix: str, begun_by: str = "") -> Arrays:
+def _state(side: Side, plan: Plan, prefix: str, begun_by: str = "", step: int = 0) -> Arrays:
     """What a prefix of the last checkpoint holds; a run that `begun_by` began is resumed here, if this is the other."""
     carried = begun_by and side.name not in (begun_by, "oracle")
-    tensors = (resumed if carried else whole)(side, plan).tensors[plan.steps]
+    tensors = (resumed(side, plan, step) if carried else whole(side, plan)).tensors[plan.steps]
     return {name: value for name, value in tensors.items() if name.startswith(prefix)}
 
 
@@ -215,11 +215,13 @@ QUANTITIES = [
     *(
         Quantity(
             "exchange",
-            f"50 steps in {begun_by}, 50 in {other}: {what}",
-            partial(_state, plan=HUNDRED, prefix=prefix, begun_by=begun_by),
+            f"{step} steps in {begun_by}, {HUNDRED.steps - step} in {other}: {what}",
+            partial(_state, plan=HUNDRED, prefix=prefix, begun_by=begun_by, step=step),
             tolerance,
             measure,
+            slow=step == HALF,
         )
+        for step in (LATE, HALF)
         for begun_by, other in (("torch", "tf"), ("tf", "torch"))
         for prefix, (what, tolerance, measure) in STATES.items()
     ),
