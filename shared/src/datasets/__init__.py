@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 
 from ddpm_shared.config import FolderConfig
 from ddpm_shared.datasets import fashion_mnist
+from ddpm_shared.datasets import folder as own_folder
 from ddpm_shared.datasets.fashion_mnist import EMBEDDED, FULL
 from ddpm_shared.datasets.source import Facts, Source, Split
 from ddpm_shared.datasets.verified import Verified
@@ -37,7 +38,7 @@ AUTO = "auto"
 FASHION = (AUTO, FULL, EMBEDDED)
 DATASETS: dict[str, Source] = {source.name: source for source in fashion_mnist.SOURCES}
 # The user's own, read from --data-dir.
-OWN: dict[str, Callable[[str | None, FolderConfig], tuple[Split, Split]]] = {}
+OWN: dict[str, Callable[[str | None, FolderConfig], tuple[Split, Split]]] = {own_folder.NAME: own_folder.load}
 NAMES = (AUTO, *DATASETS, *OWN)  # that a user may give
 
 
