@@ -20,7 +20,7 @@ import onnx
 import safetensors.numpy
 from fuzz import Reader
 
-from ddpm_shared import compare, config, files, images, machine, pictures
+from ddpm_shared import cache, compare, config, files, images, machine, pictures
 from ddpm_shared.commands import bits, sample
 from ddpm_shared.compare import parity_table
 from ddpm_shared.config import Config, to_dict
@@ -28,7 +28,7 @@ from ddpm_shared.datasets import idx
 from ddpm_shared.demo import folder as demo
 from ddpm_shared.demo import page
 from ddpm_shared.errors import UserError
-from ddpm_shared.evaluation import cache, samples
+from ddpm_shared.evaluation import samples
 from ddpm_shared.evaluation.extractor import BATCH, Extractor
 from ddpm_shared.records import checkpoint, history
 
