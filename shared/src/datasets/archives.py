@@ -15,7 +15,7 @@ from typing import IO, BinaryIO, cast
 from ddpm_shared import reading
 from ddpm_shared.datasets.verified import BadFileError, require_sha256
 
-BROKEN = (tarfile.TarError, *reading.BROKEN)
+BROKEN: tuple[type[Exception], ...] = (tarfile.TarError, *reading.BROKEN)
 SURPLUS = 2**20  # bytes of a tar beside the members that are read: their headers, and files about the data
 
 
@@ -31,7 +31,7 @@ def members(path: Path, sha256: str, sizes: Mapping[str, int]) -> dict[str, byte
         BadFileError: another archive, a damaged one, or one that lacks a member.
     """
     require_sha256(path, sha256)
-    with _refusing(path), path.open("rb") as file:
+    with _refusing(), path.open("rb") as file:
         inside = dict(_of_zip(file, sizes) if zipfile.is_zipfile(file) else _of_tar(file, sizes))
     if missing := sizes.keys() - inside.keys():
         raise BadFileError(f"lacks {', '.join(sorted(missing))}, expected an archive with it")
@@ -39,7 +39,7 @@ def members(path: Path, sha256: str, sizes: Mapping[str, int]) -> dict[str, byte
 
 
 @contextlib.contextmanager
-def _refusing(path: Path) -> Iterator[None]:
+def _refusing() -> Iterator[None]:
     try:
         yield
     except BadFileError:

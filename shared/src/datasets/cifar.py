@@ -116,12 +116,11 @@ def _splits(name: str, verified: Sequence[Verified]) -> tuple[Split, Split]:
 
 def _split(name: str, which: str, records: NDArray[np.uint8]) -> Split:
     """A split; its hash is of the records as they are in the members."""
-    *_, label, start = range(FILES[name].num_labels + 1)
+    start = FILES[name].num_labels
     planes = records[:, start:].reshape(-1, 3, 32, 32)
     images = np.ascontiguousarray(planes.transpose(0, 2, 3, 1))
-    return Split(
-        name, which, images, records[:, label].copy(), hashlib.sha256(records.data).hexdigest(), CLASS_NAMES[name]
-    )
+    sha256 = hashlib.sha256(records.data).hexdigest()
+    return Split(name, which, images, records[:, start - 1].copy(), sha256, CLASS_NAMES[name])
 
 
 def _fetch(name: str, title: str, data_dir: str | None) -> Sequence[Verified]:

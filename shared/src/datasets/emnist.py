@@ -86,7 +86,7 @@ def _split(name: str, which: str, rows: NDArray[np.uint8]) -> Split:
     return Split(name, which, upright[..., None], labels, idx.digest(stored), CLASS_NAMES[name])
 
 
-def _source(name: str, title: str) -> Source:
+def _fetch(name: str, data_dir: str | None) -> Sequence[Verified]:
     wanted = FileSet(
         name="emnist",  # one archive for all parts
         title="EMNIST",
@@ -95,6 +95,10 @@ def _source(name: str, title: str) -> Source:
         files=(EmnistFile(name),),
         mirrors=MIRRORS,
     )
+    return download.fetch(wanted, data_dir)
+
+
+def _source(name: str, title: str) -> Source:
     facts = Facts(
         title=title,
         licence="none stated; published by NIST, an agency of the United States",
@@ -102,9 +106,7 @@ def _source(name: str, title: str) -> Source:
         "(arXiv:1702.05373)",
         home="https://www.nist.gov/itl/products-and-services/emnist-dataset",
     )
-    return Source(
-        name, facts, SHAPE, CLASS_NAMES[name], lambda data_dir: download.fetch(wanted, data_dir), partial(_splits, name)
-    )
+    return Source(name, facts, SHAPE, CLASS_NAMES[name], partial(_fetch, name), partial(_splits, name))
 
 
 SOURCES = (_source(LETTERS, "EMNIST Letters"), _source(BALANCED, "EMNIST Balanced"))
