@@ -11,7 +11,7 @@ the files of any of them, by transfer.py, and idx.py reads those in MNIST's form
 from collections.abc import Callable, Sequence
 
 from ddpm_shared.config import FolderConfig
-from ddpm_shared.datasets import fashion_mnist
+from ddpm_shared.datasets import emoji, fashion_mnist
 from ddpm_shared.datasets.fashion_mnist import EMBEDDED, FULL
 from ddpm_shared.datasets.source import Facts, Source, Split
 from ddpm_shared.datasets.verified import Verified
@@ -35,7 +35,7 @@ __all__ = [
 
 AUTO = "auto"
 FASHION = (AUTO, FULL, EMBEDDED)
-DATASETS: dict[str, Source] = {source.name: source for source in fashion_mnist.SOURCES}
+DATASETS: dict[str, Source] = {source.name: source for source in (*fashion_mnist.SOURCES, emoji.SOURCE)}
 # The user's own, read from --data-dir.
 OWN: dict[str, Callable[[str | None, FolderConfig], tuple[Split, Split]]] = {}
 NAMES = (AUTO, *DATASETS, *OWN)  # that a user may give

@@ -9,10 +9,9 @@ Source: Xiao et al. 2017 (arXiv:1708.07747).
 
 from collections.abc import Sequence
 from functools import partial
-from importlib import resources
 from pathlib import Path
 
-from ddpm_shared.datasets import download
+from ddpm_shared.datasets import download, packaged
 from ddpm_shared.datasets.download import FileSet, SystemPackage
 from ddpm_shared.datasets.idx import IdxFile
 from ddpm_shared.datasets.source import Facts, Source, Split
@@ -85,12 +84,7 @@ def _full(data_dir: str | None) -> list[Verified]:
 
 
 def _embedded(data_dir: str | None = None) -> list[Verified]:
-    way_out = "the installed package is damaged, install ddpm-duet again"
-    with resources.as_file(resources.files("ddpm_shared") / "embedded") as folder:
-        verified = download.from_folder(FILES[EMBEDDED], folder, way_out)
-    if verified is None:
-        raise UserError(f"{folder} does not hold the four files of {EMBEDDED}: {way_out}")
-    return verified
+    return packaged.fetch(EMBEDDED, FILES[EMBEDDED], "embedded")
 
 
 def auto(data_dir: str | None) -> tuple[str, list[Verified]]:

@@ -42,7 +42,7 @@ class IdxFile(NamedTuple):
     @property
     def content(self) -> str:
         """What it holds, e.g. "60000 images"."""
-        return f"{self.shape[0]} {'images' if len(self.shape) == 3 else 'labels'}"
+        return f"{self.shape[0]} {'labels' if len(self.shape) == 1 else 'images'}"
 
     def read(self, path: Path) -> NDArray[np.uint8]:
         """The array in the file at `path`. Raises BadFileError if it is not this one."""
