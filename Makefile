@@ -92,6 +92,10 @@ evaluate: $(STAMP)  ## judge samples against real images: RUN=FOLDER, or RUN=sam
 	@test -n "$(RUN)" || { echo "error: say what to judge: make evaluate RUN=runs/samples/..." >&2; exit 2; }
 	$(PY) -m ddpm_shared.evaluation $(RUN) $(ARGS)
 
+.PHONY: judge
+judge: $(STAMP)  ## train the classifier that judges another data set, once, in minutes: ARGS="--dataset X"
+	$(PY) pytorch/tools/train_classifier.py $(ARGS)
+
 .PHONY: compare
 compare: $(STAMP)  ## lay runs over each other in report.html: RUNS="A B C"
 	$(PY) -m ddpm_shared.compare $(RUNS) $(ARGS)

@@ -27,21 +27,27 @@ JudgeSamples = Callable[[Pixels, Labels | None], ScoresWithFloor]  # of images, 
 def make_judge(train_split: Split, test_split: Split, num_images: int) -> JudgeSamples:
     """A function that evaluates `num_images` samples, with the floor for that number of images.
 
+    A data set whose classifier was not trained yet is judged by random features: nobody has to train one first.
+
     Raises:
         UserError: too few images, real ones or samples, for an evaluation.
     """
     # Here, as most runs do not need onnxruntime.
-    from ddpm_shared.evaluation.judge import Judge, accuracy, require_enough
+    from ddpm_shared.evaluation import spaces
+    from ddpm_shared.evaluation.judge import Judge, accuracy, require_enough, require_real
 
     require_enough(num_images, "--evaluate-images")
-    judge = Judge(train_split, test_split)
-    sha256, floor = judge.extractor.sha256, judge.floor(num_images)
+    require_real(train_split)
+    judge = Judge(train_split, test_split, extractor=spaces.for_training(train_split, test_split))
+    seen_by = {"features": judge.extractor.name, "extractor_sha256": judge.extractor.sha256}
+    floor = judge.floor(num_images)
 
     def judged(pixels: Pixels, labels: Labels | None) -> ScoresWithFloor:
         extracted = judge.extractor(pixels)
-        scores = cast(ScoresWithFloor, {**judge.scores(extracted), "extractor_sha256": sha256, "floor": floor})
-        if labels is not None:
-            scores["class_accuracy"] = accuracy(extracted, labels)
+        scores = cast(ScoresWithFloor, {**judge.scores(extracted), **seen_by, "floor": floor})
+        right = None if labels is None else accuracy(extracted, labels)
+        if right is not None:
+            scores["class_accuracy"] = right
         return scores
 
     return judged
@@ -157,15 +163,19 @@ class EpochEnd:
         assert self.judge is not None
         labels = self._labels(0, len(pixels))
         record = cast(EvaluationRecord, {"step": step, "epoch": epoch, **self.judge(pixels, labels)})
-        best = best_evaluation([*self.records.history["evaluations"], record])
+        before = [*self.records.history["evaluations"]]
+        best = best_evaluation([*before, record])
         if best is record:
             self.records.save_best(step, finite_state(self.learner, step, self.settings))
         self.records.record_evaluation(record)
-        rank = "best so far" if best is record else f"best {best['fid_fashion']:.4g} at step {best['step']}"
-        of_class = f"; {record['class_accuracy']:.1%} of the class asked for" if labels is not None else ""
+        rank = "best so far" if best is record else f"best {best['fid']:.4g} at step {best['step']}"
+        if not_so := [each for each in before if each["extractor_sha256"] != record["extractor_sha256"]]:
+            rank += f", not comparable with those judged by {not_so[-1]['features']}"
+        of_class = f"; {record['class_accuracy']:.1%} of the class asked for" if "class_accuracy" in record else ""
+        floor = f", floor {record['floor']['fid']:.4g}" if record["floor"] else ""
         tqdm.write(
-            f"epoch {epoch}, step {step}: FID (fashion features, {len(pixels)} images) "
-            f"{record['fid_fashion']:.4g}, floor {record['floor']['fid_fashion']:.4g}, {rank}{of_class}"
+            f"epoch {epoch}, step {step}: FID (by {record['features']}, {len(pixels)} images) "
+            f"{record['fid']:.4g}{floor}, {rank}{of_class}"
         )
 
 

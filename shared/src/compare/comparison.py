@@ -17,7 +17,7 @@ from ddpm_shared.compare.records import (
     RunSummary,
     Settings,
 )
-from ddpm_shared.compare.run_records import RunRecord, labels, summary
+from ddpm_shared.compare.run_records import RunRecord, labels, not_comparable, summary
 from ddpm_shared.compare.tables import describe_differences
 from ddpm_shared.errors import UserError
 
@@ -58,6 +58,7 @@ def compare(compared: Sequence[RunRecord], allow_different: bool = False) -> Com
             "jump_factor": gaps.JUMP_FACTOR,
         },
         "runs": summaries,
+        "not_comparable": not_comparable(summaries),
         "pairs": pairs,
         "configuration": _side_by_side(
             [_completed(run.metrics["config"]) | {"data set": _without_classes(run.metrics)} for run in compared]

@@ -39,8 +39,11 @@ class RunSummary(TypedDict):
     last_loss: float | None
     train_loss: float | None
     validation_loss: float | None
+    fid: float | None
     fid_fashion: float | None
     fid_images: int | None
+    features: str | None
+    extractor_sha256: str | None
     class_accuracy: float | None
 
 
@@ -194,6 +197,7 @@ class Comparison(TypedDict):
     created_utc: str
     thresholds: Thresholds
     runs: list[RunSummary]
+    not_comparable: str | None
     pairs: list[Pair]
     configuration: Settings
     environment: Settings

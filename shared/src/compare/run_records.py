@@ -13,9 +13,12 @@ from ddpm_shared import reading, validation
 from ddpm_shared.compare import gaps
 from ddpm_shared.compare.records import Event, Metrics, RunSummary
 from ddpm_shared.errors import UserError
+from ddpm_shared.reading import one_line
 from ddpm_shared.records.history import require_order
+from ddpm_shared.records.scores import completed
 
 WAY_OUT = "give a run folder or its metrics.json"
+LONGEST_NAME = 120  # letters of the features' name
 SHORTEST = 1e-9  # seconds of a step: no clock that was running says less
 
 
@@ -60,6 +63,8 @@ def read_run(path: str | Path) -> RunRecord:
     file = Path(path) / "metrics.json" if os.path.isdir(path) else Path(path)
     metrics = reading.read_json(file, WAY_OUT)
     validation.checked(metrics, "metrics", str(file), "a run's metrics.json")
+    if metrics["evaluation"]:
+        metrics["evaluation"] = completed(metrics["evaluation"])
     require_order(metrics["history"], str(file), "compare a run that is whole")
     if metrics["config"]["precision"] not in gaps.ROUNDING:
         known = ", ".join(gaps.ROUNDING)
@@ -102,18 +107,35 @@ def summary(label: str, run: RunRecord) -> RunSummary:
         "last_loss": final["loss"],
         "train_loss": final["train_loss"],
         "validation_loss": final["validation_loss"],
+        "fid": evaluation.get("fid"),
         "fid_fashion": evaluation.get("fid_fashion"),
         "fid_images": evaluation.get("num_images"),
+        "features": evaluation.get("features"),
+        "extractor_sha256": evaluation.get("extractor_sha256"),
         "class_accuracy": evaluation.get("class_accuracy"),
     }
 
 
 def shown(summaries: Sequence[RunSummary]) -> list[str]:
-    """The keys of runs' first table: that of the classes only where a run has classes."""
-    without = {"label", "message"}
-    if all(run["class_accuracy"] is None for run in summaries):
-        without.add("class_accuracy")
+    """The keys of runs' first table: those of classes and features only where a run has some."""
+    without = {"label", "message", "fid_fashion", "extractor_sha256"}  # the FID is there, and the features' name
+    without |= {key for key in ("class_accuracy", "features") if all(run[key] is None for run in summaries)}
     return [key for key in summaries[0] if key not in without]
+
+
+def not_comparable(summaries: Sequence[RunSummary]) -> str | None:
+    """Why the FIDs of runs may not be compared, in a sentence; None if they may, or if one run at most has one."""
+    judged = [run for run in summaries if run["fid"] is not None]
+    if len({(run["extractor_sha256"], run["features"]) for run in judged}) < 2:
+        return None
+    by_name = len({run["features"] for run in judged}) == len({run["extractor_sha256"] for run in judged})
+
+    def judge(run: RunSummary) -> str:
+        name = one_line(run["features"], LONGEST_NAME)
+        return name if by_name else f"{name} ({(run['extractor_sha256'] or '')[:12]})"
+
+    told = ", ".join(f"{run['label']} was judged by {judge(run)}" for run in judged)
+    return f"The FIDs are not comparable: {told}."
 
 
 def images_per_s(run: RunRecord) -> float | None:

@@ -24,6 +24,8 @@ def text(comparison: Comparison) -> str:
         [key.replace("_per_", "/").replace("_", " "), *(run[key] for run in values)] for key in shown(summaries)
     ]
     tables = [*aligned(each_run, DIGITS), ""]
+    if reason := comparison["not_comparable"]:
+        tables += [reason, ""]
     for pair in pairs:
         heads = (f"{kind} {of}" for kind in ("train", "validation") for of in (pair["a"], pair["b"], "gap"))
         tables += [*aligned([["epoch", "step", *heads], *(list(row.values()) for row in pair["epochs"])], DIGITS), ""]

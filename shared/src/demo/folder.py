@@ -18,6 +18,7 @@ from ddpm_shared.evaluation import samples
 from ddpm_shared.evaluation.records import Evaluation
 from ddpm_shared.frameworks import FRAMEWORKS
 from ddpm_shared.images import Pixels
+from ddpm_shared.records.scores import completed
 
 REPORT = "compare/report.html"  # from the demo's folder
 
@@ -26,7 +27,7 @@ REPORT = "compare/report.html"  # from the demo's folder
 class Drawings:
     """The same images, drawn by both frameworks."""
 
-    torch: Pixels  # [N, 28, 28, 1]
+    torch: Pixels  # [N, H, W, C]
     tensorflow: Pixels
     origin: dict[str, Any]  # of PyTorch's, as ddpm_shared.commands.sample writes it
 
@@ -116,7 +117,9 @@ def evaluation(folder: Path) -> Evaluation:
     file = _piece(folder, "boxed-torch/evaluation/evaluation.json", "ddpm_shared.evaluation")
     remedy = _remedy(folder, "ddpm_shared.evaluation")
     judgement: Evaluation = reading.read_json(file, remedy, 64 * reading.MIB)
-    validation.checked(judgement, "evaluation", str(file), "an evaluation.json", remedy)
+    judgement = completed(validation.checked(judgement, "evaluation", str(file), "an evaluation.json", remedy))
+    if any(scores is None or scores["inception_score"] is None for scores in (judgement, judgement["floor"])):
+        raise UserError(f"{file} lacks numbers that the page shows, a floor or those of a classifier: {remedy}")
     judged = judgement["samples"]["sha256"]
     if judged != hashlib.sha256((folder / "boxed-torch" / "samples.npz").read_bytes()).hexdigest():
         raise UserError(f"{file} judges other images than those of {folder / 'boxed-torch'}: {remedy}")

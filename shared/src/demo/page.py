@@ -13,7 +13,7 @@ from ddpm_shared.compare import charts, report, sample_grids, verdict
 from ddpm_shared.compare.records import PixelDifference
 from ddpm_shared.config.sampling import SAMPLER_FACTS
 from ddpm_shared.demo.folder import REPORT, Demo
-from ddpm_shared.evaluation.picture import ROWS, Score
+from ddpm_shared.evaluation.picture import ROWS, Score, rows
 from ddpm_shared.evaluation.records import Evaluation
 from ddpm_shared.images import Pixels
 
@@ -27,9 +27,9 @@ STRIP_FRAMES, STRIP_ROWS = 8, 4
 
 # The question that each number of the judge answers; docs/evaluation.md explains more.
 QUESTIONS: dict[Score, str] = {
-    "fid_fashion": "Are mean and spread of the features those of real images? Small sets are never at 0.",
-    "kid_fashion": "The same, more finely, and fair to small sets: real images are at about 0.",
-    "inception_score_fashion": "Is the classifier sure of each image, and are all ten classes there?",
+    "fid": "Are mean and spread of the features those of real images? Small sets are never at 0.",
+    "kid": "The same, more finely, and fair to small sets: real images are at about 0.",
+    "inception_score": "Is the classifier sure of each image, and are all ten classes there?",
     "precision": "The share of the images that lie where real ones do.",
     "recall": "The share of the real images that lie where drawn ones do.",
     "density": "As precision, but counting how many real neighbours an image has; 1 is usual.",
@@ -49,8 +49,8 @@ class ScoreRow(TypedDict):
     """A row of the judge's table."""
 
     name: str
-    value: float
-    floor: float
+    value: float | None
+    floor: float | None
     better: str
     question: str
 
@@ -116,10 +116,9 @@ def sameness(apart: PixelDifference) -> Sameness:
 
 def scores(evaluation: Evaluation) -> list[ScoreRow]:
     """The rows of the judge's table."""
-    floor = evaluation["floor"]
     return [
-        {"name": name, "value": evaluation[key], "floor": floor[key], "better": better, "question": QUESTIONS[key]}
-        for key, name, better in ROWS
+        {"name": name, "value": value, "floor": floor, "better": better, "question": QUESTIONS[key]}
+        for (key, *_), (name, value, floor, better) in zip(ROWS, rows(evaluation), strict=True)
         if key in QUESTIONS
     ]
 

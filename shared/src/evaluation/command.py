@@ -1,5 +1,6 @@
 """The command line of an evaluation: read the images, judge them, write the files, print the table."""
 
+import dataclasses
 import hashlib
 import time
 from collections.abc import Sequence
@@ -11,16 +12,18 @@ from typing import Annotated, Literal, get_args
 import tyro
 
 from ddpm_shared import claims, command_line, datasets, files, images
-from ddpm_shared.config import RealImages
+from ddpm_shared.config import RealImages, require
 from ddpm_shared.config.help import default_is
 from ddpm_shared.errors import choice
-from ddpm_shared.evaluation import inception, picture, samples
+from ddpm_shared.evaluation import inception, picture, samples, spaces
 from ddpm_shared.evaluation.extractor import Extractor
-from ddpm_shared.evaluation.judge import Judge, SplitName, require_enough
+from ddpm_shared.evaluation.judge import Judge, SplitName, require_enough, require_real
 from ddpm_shared.evaluation.records import SCHEMA_VERSION, Classes, Evaluation
 from ddpm_shared.tables import aligned
 
-ClassScore = Literal["accuracy", "fid_fashion", "precision", "recall"]
+ClassScore = Literal["accuracy", "fid", "precision", "recall"]
+MODULE = "ddpm_shared.evaluation"
+CLASSES_SHOWN = 20  # in the table
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,11 @@ class Command:
     out: Annotated[str | None, default_is("evaluation/ beside the samples or in the run folder")] = None
     """Folder to write to."""
     data: RealImages = field(default_factory=RealImages)
-    extractor: Annotated[str | None, default_is("the classifier in the package")] = None
+    features: spaces.Kind = "auto"
+    """Features to judge by. classifier: those of a classifier of the data set, which make judge trains; Fashion-MNIST
+    has its own in the package. random: those of a fixed untrained network. auto: classifier where the data set has
+    classes, else random."""
+    extractor: Annotated[str | None, default_is("that of the features")] = None
     """ONNX file of another feature extractor."""
     inception_weights: Annotated[str | None, default_is("none")] = None
     """torch-fidelity's file of weights; FID is then computed with Inception's features as well."""
@@ -45,15 +52,27 @@ class Command:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Evaluate as the flags say. Returns 0; raises UserError on bad input, OSError on a full disk."""
-    command = command_line.parse_flags(Command, argv, "ddpm_shared.evaluation")
+    command = command_line.parse_flags(Command, argv, MODULE)
     choice("reference", command.reference, get_args(SplitName))
+    choice("features", command.features, get_args(spaces.Kind))
+    require(
+        command.extractor is None or command.features == "auto",
+        "--features",
+        command.features,
+        "--extractor makes other features: give one of the two",
+    )
     file = samples.find(command.samples)
-    pixels, origin, labels = samples.read(file)
+    found = samples.read(file)
+    pixels, origin, labels = found
     require_enough(len(pixels))
     weights = command.inception_weights
     network = inception.load(Path(weights), len(pixels)) if weights else None
-    extractor = Extractor(Path(command.extractor) if command.extractor else None)
-    train, test = datasets.load(command.data.dataset, command.data.data_dir, command.data.folder)
+    given = Extractor(Path(command.extractor)) if command.extractor else None
+    data = _data(command, argv, found, file)
+    train, test = datasets.load(data.dataset, data.data_dir, data.folder)
+    samples.require_like(found, file, train)
+    require_real(train if command.reference == "train" else test)
+    extractor = given or spaces.of(train, test, command.features)
     out = Path(command.out) if command.out else _beside(Path(command.samples))
     with claims.writing(out):  # a folder that cannot be written to is reported before the work
         judge = Judge(train, test, command.reference, extractor)
@@ -75,11 +94,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         written = [out / "evaluation.json", out / "evaluation.png"]
         (out / "classes.png").unlink(missing_ok=True)  # of other images
         if labels is not None and (classes := evaluation.get("classes")):
-            drawn = picture.draw_classes(classes, pixels, labels, extracted.classes, train.class_names)
+            seen = extracted.classes if extracted.knows_classes else labels
+            drawn = picture.draw_classes(classes, pixels, labels, seen, train.class_names)
             images.write_figure(out / "classes.png", drawn, dpi=100)
             written.append(out / "classes.png")
         print(f"{text(evaluation)}\n\n{', '.join(map(str, written))}")
     return 0
+
+
+def _data(command: Command, argv: Sequence[str] | None, found: samples.Samples, file: Path) -> RealImages:
+    """The data set to compare with: that of the flags or, as far as these do not say, of the samples' origin."""
+    of_samples = samples.data_of(found, file)
+    if of_samples is None:
+        return command.data
+    told = dataclasses.replace(command, data=of_samples)
+    data = command_line.parse_flags(Command, argv, MODULE, default=told).data
+    return data if data.dataset == of_samples.dataset else command.data
 
 
 def _beside(path: Path) -> Path:
@@ -89,15 +119,20 @@ def _beside(path: Path) -> Path:
 def text(evaluation: Evaluation) -> str:
     """The numbers as a table, what they refer to, and the notes."""
     floor, reference, memorised = evaluation["floor"], evaluation["reference"], evaluation["memorised"]
-    rows = [("", "images", "floor", "better"), ("number of images", evaluation["num_images"], floor["num_images"], "")]
-    rows += [(name, evaluation[key], floor[key], better) for key, name, better in picture.ROWS]
+    number = floor and floor["num_images"]
+    rows: list[Sequence[object]] = [
+        ("", "images", "floor", "better"),
+        ("number of images", evaluation["num_images"], number, ""),
+    ]
+    rows += picture.rows(evaluation)
     lines = aligned(rows, digits=4)
+    against = f"; floor: real images of the {floor['split']} split" if floor else ""
     close = memorised["share_closer_than_99_percent_of_test_images"]
     lines += [
         "",
         f"In the space of {evaluation['feature_space']};",
         f"extractor {evaluation['extractor_sha256'][:12]}; against {reference['num_images']:,} images, the "
-        f"{reference['split']} split of {reference['name']}; floor: real images of the {floor['split']} split.",
+        f"{reference['split']} split of {reference['name']}{against}.",
         f"Nearest training image: {memorised['median_distance']:.1f} grey levels away (median), that of test images "
         f"{memorised['median_distance_of_test_images']:.1f}; {close:.1%} are nearer than 99 % of those are.",
     ]
@@ -112,18 +147,23 @@ def text(evaluation: Evaluation) -> str:
 
 def class_lines(classes: Classes) -> list[str]:
     """The numbers of each class as a table, and the worst class in a sentence."""
-    keys: tuple[ClassScore, ...] = ("accuracy", "fid_fashion", "precision", "recall")
+    keys: tuple[ClassScore, ...] = ("accuracy", "fid", "precision", "recall")
     heads = ("accuracy", "FID", "precision", "recall")
     rows: list[list[object]] = [["class asked for", "images", *(name for head in heads for name in (head, "floor"))]]
-    for each in classes["per_class"]:
+    shown = picture.worst(classes["per_class"], CLASSES_SHOWN)
+    for each in shown:
         scores = [number for key in keys for number in (each[key], each["floor"][key])]
         rows.append([each["name"], each["num_images"], *scores])
-    worst = next(each for each in classes["per_class"] if each["name"] == classes["worst"])
+    lines = ["", *aligned(rows, digits=3), ""]
+    if left_out := len(classes["per_class"]) - len(shown):
+        lines.append(f"These are the {len(shown)} worst classes; evaluation.json has the other {left_out} as well.")
+    if classes["accuracy"] is not None:
+        worst = next(each for each in classes["per_class"] if each["name"] == classes["worst"])
+        lines.append(
+            f"{classes['accuracy']:.1%} of the images are taken for the class asked for. Worst: {worst['name']}, "
+            f"{picture.percent(worst['accuracy'])}; of real ones {picture.percent(worst['floor']['accuracy'])}."
+        )
     return [
-        "",
-        *aligned(rows, digits=3),
-        "",
-        f"{classes['accuracy']:.1%} of the images are taken for the class asked for. Worst: {worst['name']}, "
-        f"{worst['accuracy']:.1%}; of real ones {worst['floor']['accuracy']:.1%}.",
+        *lines,
         "A class has few images, and so a large FID: compare it only with one of as many images of that class.",
     ]

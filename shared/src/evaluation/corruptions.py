@@ -5,7 +5,7 @@ python -m ddpm_shared.evaluation.corruptions [--num-images 2000] [--out DIR]
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, get_args
 
 import numpy as np
 from PIL import Image, ImageFilter
@@ -14,6 +14,8 @@ from ddpm_shared import claims, command_line, datasets, files, images, streams
 from ddpm_shared.config import RealImages, require
 from ddpm_shared.config.help import default_is
 from ddpm_shared.datasets import Split
+from ddpm_shared.errors import choice
+from ddpm_shared.evaluation import spaces
 from ddpm_shared.evaluation.judge import Judge, require_enough
 from ddpm_shared.evaluation.picture import ROWS
 from ddpm_shared.evaluation.records import CorruptionRow
@@ -22,7 +24,7 @@ from ddpm_shared.records import folder
 
 BLUR = 1.0  # pixels, standard deviation
 NOISE = 20.0  # grey levels, standard deviation
-MISSING = "Trouser"  # the class left out
+MISSING = "Trouser"  # the class of Fashion-MNIST left out; of other data sets, the first
 REPEATS = 10
 SHIFT = 2  # pixels
 SHOWN = 10  # images of each in the picture
@@ -34,8 +36,9 @@ def _random(order: int = 0) -> np.random.Generator:
 
 def blurred(pixels: Pixels) -> Pixels:
     """Each image under a Gaussian blur of BLUR pixels."""
-    filtered = (Image.fromarray(image[..., 0]).filter(ImageFilter.GaussianBlur(BLUR)) for image in pixels)
-    return np.stack([np.asarray(image)[..., None] for image in filtered])
+    squeezed = pixels[..., 0] if pixels.shape[-1] == 1 else pixels
+    filtered = [np.asarray(Image.fromarray(image).filter(ImageFilter.GaussianBlur(BLUR))) for image in squeezed]
+    return np.stack(filtered).reshape(pixels.shape)
 
 
 def noisy(pixels: Pixels) -> Pixels:
@@ -53,20 +56,48 @@ def mirrored(pixels: Pixels) -> Pixels:
     return np.ascontiguousarray(pixels[:, :, ::-1])
 
 
+def swapped(pixels: Pixels) -> Pixels:
+    """Red for blue: what reads RGB for BGR makes of each image."""
+    return np.ascontiguousarray(pixels[..., ::-1])
+
+
+def missing(split: Split) -> int | None:
+    """The class that is left out; None where there are fewer than two."""
+    if len(split.class_names) < 2:
+        return None
+    return split.class_names.index(MISSING) if MISSING in split.class_names else 0
+
+
+def most(train: Split, test: Split) -> int:
+    """How many images of each kind there can be."""
+    left_out = missing(test)
+    without = len(test.images) if left_out is None else int(np.count_nonzero(test.labels != left_out))
+    return min(without, len(train.images))
+
+
 def corrupted(train: Split, test: Split, count: int) -> dict[str, Pixels]:
-    """Sets of `count` images by what was done to them; the first set is of real test images as they are."""
+    """Sets of `count` images by what was done to them; the first set is of real test images as they are.
+
+    One lacks a class, where there are classes, and one has red for blue, where there are colours.
+    """
     order = _random(1).permutation(len(test.images))
     real = test.images[order[:count]]
-    without = order[test.labels[order] != test.class_names.index(MISSING)]
+    left_out = missing(test)
+    without = {}
+    if left_out is not None:
+        name = test.class_names[left_out]
+        told = f"no {name.lower()}s" if name == MISSING else f"none of the class {name}"
+        without = {told: test.images[order[test.labels[order] != left_out][:count]]}
     return {
         "test images": real,
         f"blurred by {BLUR:g} pixel": blurred(real),
         f"noise of {NOISE:g} grey levels": noisy(real),
-        f"no {MISSING.lower()}s": test.images[without[:count]],
+        **without,
         f"each image {REPEATS} times": real[np.arange(count) // REPEATS],
         "copied training images": train.images[_random(2).permutation(len(train.images))[:count]],
         "mirrored": mirrored(real),
         f"moved by {SHIFT} pixels": moved(real),
+        **({"red for blue": swapped(real)} if real.shape[-1] == 3 else {}),
     }
 
 
@@ -86,7 +117,7 @@ def markdown(rows: dict[str, CorruptionRow]) -> str:
     heads = [*(name for _, name in shown), "closer than real", "copies"]
     lines = [f"| | {' | '.join(heads)} |", "|---" * (1 + len(heads)) + "|"]
     for name, row in rows.items():
-        cells = [f"{row[key]:.3g}" for key, _ in shown]
+        cells = ["" if (value := row[key]) is None else f"{value:.3g}" for key, _ in shown]
         cells.append(f"{row['share_closer_than_99_percent_of_test_images']:.0%}")
         cells.append(f"{row['copies_of_training_images'] + row['copies_of_each_other']:,}")
         lines.append(f"| {name} | {' | '.join(cells)} |")
@@ -102,22 +133,27 @@ class Command:
     out: Annotated[str | None, default_is("runs/corruptions/<utc>-<dataset>")] = None
     """Folder to write to."""
     data: RealImages = field(default_factory=RealImages)
+    features: spaces.Kind = "auto"
+    """Features to judge by. auto: those of a classifier where the data set has classes, else random ones."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Corrupt and judge as the flags say. Returns 0; raises UserError on bad input."""
     command = command_line.parse_flags(Command, argv, "ddpm_shared.evaluation.corruptions")
+    choice("features", command.features, get_args(spaces.Kind))
     require_enough(command.num_images)
     train, test = datasets.load(command.data.dataset, command.data.data_dir, command.data.folder)
-    most = int(np.count_nonzero(test.labels != test.class_names.index(MISSING)))
-    require(
-        command.num_images <= most, "--num-images", command.num_images, f"there are {most} without the class left out"
-    )
+    there = most(train, test)
+    without = "" if missing(test) is None else " without the class left out"
+    require(command.num_images <= there, "--num-images", command.num_images, f"there are {there}{without}")
     sets = corrupted(train, test, command.num_images)
-    rows = table(Judge(train, test), sets)
+    judge = Judge(train, test, extractor=spaces.of(train, test, command.features))
+    rows = table(judge, sets)
     out = folder.claim_output(command.out, "corruptions", train.name)
     with claims.writing(out):
-        files.write_json(out / "corruptions.json", {"reference": train.name, "rows": rows})
+        files.write_json(
+            out / "corruptions.json", {"reference": train.name, "features": judge.extractor.name, "rows": rows}
+        )
         shown = np.concatenate([pixels[:: len(pixels) // SHOWN][:SHOWN] for pixels in sets.values()])
         images.write_png(out / "corruptions.png", images.grid(shown, columns=SHOWN))
     print(f"{markdown(rows)}\n\n{out / 'corruptions.json'}, {out / 'corruptions.png'}, a row for each")

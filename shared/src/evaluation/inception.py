@@ -38,7 +38,7 @@ AT_LEAST = FEATURES  # images; fewer leave the covariance singular
 BATCH = 32
 PART = 1000  # images whose features are cached together
 RULE = (
-    "grey repeated into three channels, resized from 28 x 28 to 299 x 299 by the bilinear interpolation of TensorFlow "
+    "{channels}resized from {height} x {width} to 299 x 299 by the bilinear interpolation of TensorFlow "
     "1 (corners not aligned, no half pixel), scaled to [-1, 1) as (x - 128) / 128; the 2048 features of the last "
     "pooling of torch-fidelity's FeatureExtractorInceptionV3"
 )
@@ -110,7 +110,7 @@ def features(network: Any, pixels: Pixels, on_batch: Callable[[int], object] = l
 
     Args:
         network: of load().
-        pixels: [N, 28, 28, 1] uint8.
+        pixels: [N, H, W, C] uint8, C 1 or 3.
         on_batch: called with the number of images of each batch, for a progress bar.
 
     Returns:
@@ -120,8 +120,9 @@ def features(network: Any, pixels: Pixels, on_batch: Callable[[int], object] = l
     values = np.empty((len(pixels), FEATURES))
     with torch.inference_mode():
         for start in range(0, len(pixels), BATCH):
-            batch = pixels[start : start + BATCH].transpose(0, 3, 1, 2).repeat(3, axis=1)  # [B, 3, 28, 28]
-            (pooled,) = network(torch.from_numpy(batch))
+            batch = pixels[start : start + BATCH].transpose(0, 3, 1, 2)
+            colour = np.ascontiguousarray(np.broadcast_to(batch, (len(batch), 3, *batch.shape[2:])))  # [B, 3, H, W]
+            (pooled,) = network(torch.from_numpy(colour))
             values[start : start + BATCH] = pooled.numpy()
             on_batch(len(batch))
     return values
@@ -135,7 +136,7 @@ def fid(judge: Judge, pixels: Pixels, network: Any) -> InceptionRecord:
 
     Args:
         judge: the real images.
-        pixels: [N, 28, 28, 1] uint8, N >= 2048.
+        pixels: [N, H, W, C] uint8, C 1 or 3, N >= 2048.
         network: of load().
 
     Returns:
@@ -167,5 +168,13 @@ def fid(judge: Judge, pixels: Pixels, network: Any) -> InceptionRecord:
         "fid_floor": frechet_distance(of_split(judge.other, floor_images), real) if enough else None,
         "floor_images": floor_images,
         "weights_sha256": SHA256,
-        "rule": RULE,
+        "rule": rule(pixels.shape[1:]),
     }
+
+
+def rule(shape: tuple[int, ...]) -> str:
+    """How images [H, W, C] were shown to the network."""
+    height, width, channels = shape
+    return RULE.format(
+        channels="" if channels == 3 else "grey repeated into three channels, ", height=height, width=width
+    )

@@ -5,7 +5,7 @@ the same number for as many real images of the other split, which nothing that l
 beat.
 """
 
-from typing import Literal
+from typing import Any, Literal, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +15,14 @@ from ddpm_shared import streams
 from ddpm_shared.cache import Arrays, cached
 from ddpm_shared.datasets import Split
 from ddpm_shared.errors import UserError
-from ddpm_shared.evaluation import metrics, neighbours
-from ddpm_shared.evaluation.extractor import CLASSES, DIMENSIONS, SPACE, Extracted, Extractor
-from ddpm_shared.evaluation.records import Classes, ClassRecord, ClassScores, Judgement, Memorised
+from ddpm_shared.evaluation import metrics, neighbours, spaces
+from ddpm_shared.evaluation.extractor import DIMENSIONS, SHIPPED_SHA256, Extracted, Extractor
+from ddpm_shared.evaluation.records import Classes, ClassRecord, ClassScores, Floor, Judgement, Memorised
 from ddpm_shared.images import Pixels
+from ddpm_shared.records.scores import with_fashion_keys
 from ddpm_shared.records.types import Scores
+
+T = TypeVar("T", Scores, ClassScores)
 
 SplitName = Literal["train", "test"]
 
@@ -34,29 +37,24 @@ class Judge:
         train: the training images.
         test: the test images.
         reference: which of the two others are compared with; the remaining one makes the floor.
-        extractor: makes features of images (default: the classifier in the package).
+        extractor: makes features of images (default: that of the data set, as spaces.of chooses it).
 
     Raises:
-        UserError: no extractor.
+        UserError: no extractor, or one for other images; too few real images to compare with.
     """
 
     def __init__(
         self, train: Split, test: Split, reference: SplitName = "train", extractor: Extractor | None = None
     ) -> None:
-        self.extractor = extractor or Extractor()
         self.train, self.test = train, test
         self.reference, self.other = (train, test) if reference == "train" else (test, train)
-        self.reference_extracted, self.other_extracted = self._extract(self.reference), self._extract(self.other)
+        require_real(self.reference)
+        self.extractor = extractor or spaces.of(train, test)
+        self.extractor.require_fit(train)
+        self.reference_extracted, self.other_extracted = (
+            spaces.seen(self.extractor, split) for split in (self.reference, self.other)
+        )
         self.moments = metrics.moments(self.reference_extracted.features)
-
-    def _extract(self, split: Split) -> Extracted:
-        def compute() -> Arrays:
-            return vars(self.extractor(split.images, f"features, {split.split}"))
-
-        count = len(split.images)
-        hashes = (split.sha256, str(count), self.extractor.sha256)
-        shapes = {"features": (count, DIMENSIONS), "probabilities": (count, CLASSES)}
-        return Extracted(**cached("features", hashes, compute, shapes))
 
     def scores(self, extracted: Extracted) -> Scores:
         """Every number that the features of images give, as `self.extractor` makes them.
@@ -67,22 +65,31 @@ class Judge:
         require_enough(count := len(extracted))
         near = _neighbour_metrics(extracted, self.reference_extracted)
         kid = metrics.kernel_distance(extracted.features, self.reference_extracted.features)
-        return {
+        classes, known = extracted.classes if extracted.knows_classes else None, self.extractor.num_classes
+        scores: Scores = {
             "num_images": count,
-            "fid_fashion": metrics.frechet_distance(metrics.moments(extracted.features), self.moments),
-            "kid_fashion": kid.mean,
-            "kid_fashion_std": kid.std,
-            "inception_score_fashion": metrics.inception_score(extracted.probabilities),
+            "fid": metrics.frechet_distance(metrics.moments(extracted.features), self.moments),
+            "kid": kid.mean,
+            "kid_std": kid.std,
+            "inception_score": None if classes is None else metrics.inception_score(extracted.probabilities),
             "precision": near.precision,
             "recall": near.recall,
             "density": near.density,
             "coverage": near.coverage,
-            "class_histogram": np.bincount(extracted.classes, minlength=CLASSES).tolist(),
+            "class_histogram": None if classes is None else np.bincount(classes, minlength=known).tolist(),
         }
+        return self._named(scores)
 
-    def floor(self, count: int) -> Scores:
-        """The scores of `count` real images of the other split, or of all of it where it has fewer."""
-        return self.scores(_some(self.other_extracted, count))
+    def _named(self, scores: T) -> T:
+        return with_fashion_keys(scores) if self.extractor.sha256 == SHIPPED_SHA256 else scores
+
+    def floor(self, count: int) -> Scores | None:
+        """The scores of `count` real images of the other split, or of all of it where it has fewer.
+
+        None where these are fewer than features.
+        """
+        some = _some(self.other_extracted, count)
+        return None if len(some) < DIMENSIONS else self.scores(some)
 
     def classes(self, extracted: Extracted, labels: NDArray[np.int64]) -> Classes:
         """Whether images show the class asked for, and how those of each class compare with real ones of it.
@@ -94,9 +101,10 @@ class Judge:
         per_class = [
             self._class(extracted.take(np.flatnonzero(labels == each)), int(each)) for each in np.unique(labels)
         ]
+        told = [(each["accuracy"], each["name"]) for each in per_class if each["accuracy"] is not None]
         return {
             "accuracy": accuracy(extracted, labels),
-            "worst": min(per_class, key=lambda each: each["accuracy"])["name"],
+            "worst": min(told, key=lambda each: each[0])[1] if told else None,
             "per_class": per_class,
         }
 
@@ -108,12 +116,11 @@ class Judge:
                 (self.other_extracted, self.other),
             )
         )
-        return {
-            "label": label,
-            "name": self.reference.class_names[label],
-            **_class_scores(extracted, real, label),
-            "floor": _class_scores(_some(other, len(extracted)), real, label),
-        }
+        scores, floor = (
+            self._named(_class_scores(each, real, label)) for each in (extracted, _some(other, len(extracted)))
+        )
+        name = self.reference.class_names[label]
+        return cast(ClassRecord, {"label": label, "name": name, **scores, "floor": floor})
 
     def nearest(
         self, pixels: Pixels, description: str = "nearest training images"
@@ -143,22 +150,23 @@ class Judge:
         classes = None if labels is None else self.classes(extracted, labels)
         memorised = self.memorised(pixels, distances)
         return {
-            "feature_space": SPACE,
+            "features": self.extractor.name,
+            "feature_space": self.extractor.space,
             "extractor_sha256": self.extractor.sha256,
             "reference": self.reference.record,
             **scores,
-            "fid_floor": floor["fid_fashion"],
-            "floor": {**floor, "split": self.other.split},
+            "fid_floor": floor and floor["fid"],
+            "floor": cast(Floor, {**floor, "split": self.other.split}) if floor else None,
             "memorised": memorised,
             "classes": classes,
-            "notes": notes(len(pixels), memorised, floor) + (class_notes(classes) if classes else []),
+            "notes": notes(len(pixels), memorised, floor, self.other) + (class_notes(classes) if classes else []),
         }
 
     def memorised(self, pixels: Pixels, distance: NDArray[np.float64]) -> Memorised:
         """Whether images are copies: of training images, nearly or exactly, or of each other.
 
         Args:
-            pixels: [N, 28, 28, 1] uint8.
+            pixels: [N, H, W, C] uint8.
             distance: [N] of each to its nearest training image.
         """
         honest = self.honest_distances()
@@ -168,7 +176,7 @@ class Judge:
             "share_closer_than_99_percent_of_test_images": float(np.mean(distance < np.quantile(honest, 0.01))),
             "copies_of_training_images": int(neighbours.copies(pixels, self.train.images).sum()),
             "copies_of_test_images": int(neighbours.copies(pixels, self.test.images).sum()),
-            "copies_of_each_other": len(pixels) - len({image.tobytes() for image in pixels}),
+            "copies_of_each_other": len(pixels) - len(neighbours.distinct(pixels)),
         }
 
 
@@ -181,7 +189,16 @@ def require_enough(count: int, flag: str = "--num-images") -> None:
         )
 
 
-def notes(count: int, memorised: Memorised, floor: Scores) -> list[str]:
+def require_real(split: Split) -> None:
+    """Raise UserError if there are fewer real images than features."""
+    if len(split.images) < DIMENSIONS:
+        raise UserError(
+            f"the {split.split} split of {split.name} has {len(split.images)} images, too few to judge others by: the "
+            f"covariance of {DIMENSIONS} features needs {DIMENSIONS} images: get more of them"
+        )
+
+
+def notes(count: int, memorised: Memorised, floor: Scores | None, other: Split) -> list[str]:
     """What a reader of the numbers of `count` images must know before believing them, in sentences."""
     sentences = []
     of_split = {"training": memorised["copies_of_training_images"], "test": memorised["copies_of_test_images"]}
@@ -191,7 +208,11 @@ def notes(count: int, memorised: Memorised, floor: Scores) -> list[str]:
             sentences.append(f"{which} images are {split} images, copied exactly: what is judged here was not drawn.")
     if repeated := memorised["copies_of_each_other"]:
         sentences.append(f"{repeated:,} of the {count:,} images repeat another one exactly.")
-    if floor["num_images"] < count:
+    if floor is None:
+        sentences.append(
+            f"There is no floor: the {other.split} split has {len(other.images)} images, and {DIMENSIONS} are needed."
+        )
+    elif floor["num_images"] < count:
         sentences.append(
             f"The floor is that of {floor['num_images']:,} real images, all there are, and so a little higher than "
             f"that of {count:,} would be."
@@ -206,7 +227,7 @@ def class_notes(classes: Classes) -> list[str]:
     def of(names: list[str], every: str) -> str:
         return every if len(names) == len(per_class) else ", ".join(names)
 
-    if few := [each["name"] for each in per_class if each["fid_fashion"] is None]:
+    if few := [each["name"] for each in per_class if each["fid"] is None]:
         sentences.append(
             f"No Fréchet distance of {of(few, 'any class')}: the covariance of {DIMENSIONS} features needs "
             f"{FEWEST_FOR_FID} images of a class."
@@ -216,9 +237,13 @@ def class_notes(classes: Classes) -> list[str]:
     return sentences
 
 
-def accuracy(extracted: Extracted, labels: NDArray[np.int64] | int) -> float:
-    """The share of N >= 1 images that the classifier takes for the class asked for, [N] or one for all."""
-    return float(np.mean(extracted.classes == labels))
+def accuracy(extracted: Extracted, labels: NDArray[np.integer[Any]] | int) -> float | None:
+    """The share of N images that the classifier takes for the class asked for, [N] or one for all.
+
+    None without a classifier, or without images.
+    """
+    known = extracted.knows_classes and len(extracted) > 0
+    return float(np.mean(extracted.classes == labels)) if known else None
 
 
 def _class_scores(extracted: Extracted, real: Extracted, label: int) -> ClassScores:
@@ -232,7 +257,7 @@ def _class_scores(extracted: Extracted, real: Extracted, label: int) -> ClassSco
     return {
         "num_images": len(extracted),
         "accuracy": accuracy(extracted, label),
-        "fid_fashion": distance,
+        "fid": distance,
         "precision": near and near.precision,
         "recall": near and near.recall,
     }

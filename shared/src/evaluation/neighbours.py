@@ -1,5 +1,6 @@
 """Has the model drawn, or has it remembered? Every sample's nearest training image, and exact copies."""
 
+import hashlib
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -8,7 +9,8 @@ from numpy.typing import NDArray
 from ddpm_shared.errors import UserError
 from ddpm_shared.images import Pixels
 
-ROWS = 500  # images at a time: 120 MB of similarities to 60,000 training images
+ROWS, CHUNK = 500, 2**23  # images at a time: 120 MB of similarities to 60,000 training images; of large ones, values
+TRAINING = 2**26  # values of the training images at a time, 268 MB; all 47 million of Fashion-MNIST
 # Up to 1,024 integers from -128 to 127 have products and sums within 2**24, which float32 holds exactly in whatever
 # order a BLAS adds them. Larger images are cut into blocks of so many values, whose sums are added in float64.
 BLOCK = 1024
@@ -46,7 +48,8 @@ def nearest(
 
     Args:
         images: [N, H, W, C] uint8.
-        training: [M, H, W, C] uint8, M >= 1; takes 4 M H W C bytes more, 190 MB for Fashion-MNIST.
+        training: [M, H, W, C] uint8, M >= 1; takes 4 M H W C bytes more, 190 MB for Fashion-MNIST, and never more
+            than 270 MB.
         on_rows: called with the number of images done since its last call; for a progress bar.
 
     Returns:
@@ -57,22 +60,52 @@ def nearest(
         UserError: images of another shape than the training images.
     """
     _same_shape(images, training)
-    points = _rows(training)
-    blocks = [slice(first, first + BLOCK) for first in range(0, points.shape[1], BLOCK)]
-    half_norms = _added(np.einsum("nd,nd->n", points[:, block], points[:, block]) for block in blocks) / 2
+    size = training[0].size
+    rows_at_once, at_once = (max(1, most // size) for most in (CHUNK, TRAINING))
+    parts = [slice(first, first + at_once) for first in range(0, len(training), at_once)]
+    only = _Points(training) if len(parts) == 1 else None
     index = np.empty(len(images), np.int64)
     distance = np.empty(len(images))
-    for start in range(0, len(images), ROWS):
-        chunk = images[start : start + ROWS]
+    for start in range(0, len(images), step := min(ROWS, rows_at_once)):
+        chunk = images[start : start + step]
         rows = _rows(chunk)
-        similarities = _added(rows[:, block] @ points[:, block].T for block in blocks)  # [n, M]
-        similarities -= half_norms
-        closest = similarities.argmax(axis=1)
+        closest = np.zeros(len(chunk), np.int64)
+        highest = np.full(len(chunk), -np.inf)
+        for part in parts:
+            found, similarity = (only or _Points(training[part])).closest(rows)
+            nearer = similarity > highest  # of equally near ones, the first stays
+            closest[nearer], highest[nearer] = found[nearer] + part.start, similarity[nearer]
         squares = (chunk.astype(np.float64) - training[closest]) ** 2
-        index[start : start + ROWS] = closest
-        distance[start : start + ROWS] = np.sqrt(squares.mean(axis=(1, 2, 3)))
+        index[start : start + step] = closest
+        distance[start : start + step] = np.sqrt(squares.mean(axis=(1, 2, 3)))
         on_rows(len(chunk))
     return index, distance
+
+
+class _Points:
+    """Training images as rows, and half the squares of their norms."""
+
+    def __init__(self, training: Pixels) -> None:
+        self.rows = _rows(training)  # [M, D]
+        self.blocks = [slice(first, first + BLOCK) for first in range(0, self.rows.shape[1], BLOCK)]
+        squares = (np.einsum("nd,nd->n", self.rows[:, block], self.rows[:, block]) for block in self.blocks)
+        self.half_norms = _added(squares) / 2
+
+    def closest(self, rows: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.floating]]:
+        """The index of the nearest for each of rows [n, D], and how similar it is, [n] both."""
+        similarities = _added(rows[:, block] @ self.rows[:, block].T for block in self.blocks)  # [n, M]
+        similarities -= self.half_norms
+        index = similarities.argmax(axis=1)
+        return index, np.take_along_axis(similarities, index[:, None], axis=1)[:, 0]
+
+
+def distinct(images: Pixels) -> set[bytes]:
+    """What sets images [N, H, W, C] apart: a hash of each, so that many large ones take no room."""
+    return {_digest(image) for image in images}
+
+
+def _digest(image: Pixels) -> bytes:
+    return hashlib.sha256(image.tobytes()).digest()
 
 
 def copies(images: Pixels, training: Pixels) -> NDArray[np.bool_]:
@@ -82,5 +115,5 @@ def copies(images: Pixels, training: Pixels) -> NDArray[np.bool_]:
         UserError: images of another shape than the training images.
     """
     _same_shape(images, training)
-    known = {image.tobytes() for image in training}
-    return np.array([image.tobytes() in known for image in images], bool)
+    known = distinct(training)
+    return np.array([_digest(image) in known for image in images], bool)

@@ -29,8 +29,9 @@ class ClassScores(TypedDict):
     """How the images of one class compare with real ones of it; None where they are too few for a number."""
 
     num_images: int
-    accuracy: float  # share of them that the classifier takes for the class
-    fid_fashion: float | None
+    accuracy: float | None  # share of them that the classifier takes for the class
+    fid: float | None
+    fid_fashion: NotRequired[float | None]  # the same, of Fashion-MNIST
     precision: float | None
     recall: float | None
 
@@ -44,21 +45,22 @@ class ClassRecord(ClassScores):
 
 
 class Classes(TypedDict):
-    """Whether images show the class that was asked for."""
+    """Whether images show the class that was asked for; None is what only a classifier could say."""
 
-    accuracy: float  # share of all images that the classifier takes for the class asked for
-    worst: str  # the class of lowest accuracy
+    accuracy: float | None  # share of all images that the classifier takes for the class asked for
+    worst: str | None  # the class of lowest accuracy
     per_class: list[ClassRecord]  # those asked for, by label
 
 
 class Judgement(Scores):
     """What the judge finds out about images."""
 
-    feature_space: str
+    features: str  # what the images were judged by: numbers of two kinds of features do not compare
+    feature_space: str  # the same in a sentence
     extractor_sha256: str
     reference: SplitRecord
-    fid_floor: float
-    floor: Floor
+    fid_floor: float | None
+    floor: Floor | None  # None where there are too few real images for one
     memorised: Memorised
     classes: NotRequired[Classes | None]  # None without labels; absent in the files of earlier versions
     notes: list[str]

@@ -7,20 +7,22 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ddpm_shared import npz, reading, validation
-from ddpm_shared.datasets.fashion_mnist import CLASS_NAMES, SHAPE
+from ddpm_shared import config, npz, reading, validation
+from ddpm_shared.config import RealImages
+from ddpm_shared.datasets import Split
 from ddpm_shared.errors import UserError
 from ddpm_shared.images import Pixels, to_pixels
 from ddpm_shared.reading import name_of, one_line
 
 WAY_OUT = "write it again with np.savez(file, images=...)"
 ORIGIN = reading.MIB  # bytes; ours have some hundreds
+MOST_LABELS = 2**31  # a label is below it
 
 
 class Samples(NamedTuple):
     """What a file of images holds."""
 
-    images: Pixels  # [N, 28, 28, 1]
+    images: Pixels  # [N, H, W, C], C 1 or 3
     origin: dict[str, Any]  # as commands.sample wrote it; {} where there is none
     labels: NDArray[np.int64] | None  # [N], the classes asked for; None where there are none
 
@@ -50,7 +52,7 @@ def read(path: Path) -> Samples:
 
     Raises:
         UserError: not a .npz file, no array `images`, or one of the wrong shape, kind or range; labels that are not a
-            class for each image.
+            number for each image.
     """
     arrays = npz.read(path, WAY_OUT, ("images", "origin", "labels"))
     if "images" not in arrays:
@@ -59,11 +61,49 @@ def read(path: Path) -> Samples:
     return Samples(images, origin, _labels(arrays.get("labels"), len(images), path))
 
 
-def _pixels(images: NDArray[Any], path: Path) -> Pixels:
-    if images.ndim != 4 or images.shape[1:] != SHAPE:
+def require_like(found: Samples, path: Path, split: Split) -> None:
+    """Raise UserError if images are of another shape than those of a data set, or labels are none of its classes."""
+    shape, expected = list(found.images.shape[1:]), list(split.images.shape[1:])
+    if shape != expected:
         raise UserError(
-            f"{name_of(path)}: images has shape {list(images.shape)}, but must have [N, {', '.join(map(str, SHAPE))}]: "
-            "the judge knows Fashion-MNIST only, channels last"
+            f"{name_of(path)}: images has shape {_shown(found.images)}, but must have [N, "
+            f"{', '.join(map(str, expected))}], as {split.name} has: name the images' own data set by --dataset"
+        )
+    labels, classes = found.labels, len(split.class_names)
+    if labels is None or not len(labels):
+        return
+    if not classes:
+        raise UserError(f"{name_of(path)} has labels, but {split.name} has no classes: leave out the array `labels`")
+    low, high = int(labels.min()), int(labels.max())
+    if high >= classes:
+        raise UserError(
+            f"{name_of(path)}: labels go from {low} to {high}: give a class of 0 .. {classes - 1}, those of "
+            f"{split.name}, for each image, or leave out the array `labels`"
+        )
+
+
+def data_of(found: Samples, path: Path) -> RealImages | None:
+    """The data set that images were made of, as far as their origin says; None where it does not.
+
+    Raises:
+        UserError: one that is no data set.
+    """
+    data = found.origin.get("data")
+    if data is None:
+        return None
+    told = config.from_dict({"data": data}, f"the origin of {name_of(path)}").data
+    return RealImages(told.dataset, told.data_dir, told.folder)
+
+
+def _shown(images: NDArray[Any]) -> str:
+    return str(list(images.shape)) if images.ndim <= 8 else f"of {images.ndim} numbers"
+
+
+def _pixels(images: NDArray[Any], path: Path) -> Pixels:
+    if images.ndim != 4 or images.shape[-1] not in (1, 3) or 0 in images.shape[1:]:
+        raise UserError(
+            f"{name_of(path)}: images has shape {_shown(images)}, but must have [N, height, width, 1 or 3], channels "
+            "last"
         )
     kind = one_line(images.dtype, 40)
     if images.dtype == np.uint8:
@@ -86,12 +126,12 @@ def _pixels(images: NDArray[Any], path: Path) -> Pixels:
 def _labels(labels: NDArray[Any] | None, count: int, path: Path) -> NDArray[np.int64] | None:
     if labels is None:
         return None
-    way_out = f"give a class of 0 .. {len(CLASS_NAMES) - 1} for each image, or leave out the array `labels`"
+    way_out = "give a class of 0 or more for each image, or leave out the array `labels`"
     if labels.shape != (count,) or labels.dtype.kind not in "iu":
         kind = f"{one_line(labels.dtype, 40)} of the shape {list(labels.shape)}"
         raise UserError(f"{name_of(path)}: labels is {kind}, but must be integers [{count}]: {way_out}")
     low, high = int(labels.min(initial=0)), int(labels.max(initial=0))
-    if low < 0 or high >= len(CLASS_NAMES):
+    if low < 0 or high >= MOST_LABELS:
         raise UserError(f"{name_of(path)}: labels go from {low} to {high}: {way_out}")
     return labels.astype(np.int64)
 

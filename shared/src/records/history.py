@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 
 from ddpm_shared import reading, validation
 from ddpm_shared.errors import UserError
+from ddpm_shared.records.scores import completed
 from ddpm_shared.records.types import EvaluationRecord, History
 
 Kind = Literal["step", "epoch", "evaluation"]  # the events that form the history
@@ -50,7 +51,7 @@ def read_history(folder: Path, step: int) -> History:
             records = records_of(history, kind)
             if reason := _misplaced(kind, event, records[-1] if records else _before_first(kind, history)):
                 raise UserError(f"{place} is not the event that should be there: {reason}; {WAY_OUT}")
-            records.append(event)
+            records.append(completed(event) if kind == "evaluation" else event)
         if kind in ("start", "resume", "step"):
             if kind == "step" and reached is not None and event["step"] != reached + 1:
                 raise UserError(f"{place} is of step {event['step']}, but the records end at {reached}; {WAY_OUT}")
@@ -128,12 +129,12 @@ def _until(history: History, step: int) -> History:
 def best_evaluation(evaluations: Sequence[EvaluationRecord]) -> EvaluationRecord:
     """The evaluation of lowest FID, the first of equals, among those comparable with the last.
 
-    An FID depends on the number of images and on the network that computes their features.
+    An FID depends on the number of images and on the network that computes their features: `comparable`.
     """
     last = evaluations[-1]
-    comparable = [
-        each
-        for each in evaluations
-        if (each["num_images"], each["extractor_sha256"]) == (last["num_images"], last["extractor_sha256"])
-    ]
-    return min(comparable, key=lambda each: each["fid_fashion"])
+    return min((each for each in evaluations if comparable(each, last)), key=lambda each: each["fid"])
+
+
+def comparable(a: EvaluationRecord, b: EvaluationRecord) -> bool:
+    """Whether two evaluations' numbers may be compared: of as many images, in the same features."""
+    return (a["num_images"], a["extractor_sha256"]) == (b["num_images"], b["extractor_sha256"])

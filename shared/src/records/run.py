@@ -203,7 +203,9 @@ class Run:
         best = best_evaluation(self.history["evaluations"])
         # A run that went back, or to another folder, may have the file of a later step there, or none.
         file = f"checkpoints/{BEST}" if best["step"] == self.best_step else None
-        best_of_run = {"step": best["step"], "fid_fashion": best["fid_fashion"], "checkpoint": file}
+        best_of_run: dict[str, Any] = {"step": best["step"], "fid": best["fid"], "checkpoint": file}
+        if "fid_fashion" in best:
+            best_of_run["fid_fashion"] = best["fid_fashion"]
         return {**self.history["evaluations"][-1], "best": best_of_run}
 
     def _record(self, kind: Kind, record: Mapping[str, Any]) -> None:

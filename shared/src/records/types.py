@@ -29,25 +29,31 @@ class EpochRecord(TypedDict):
 
 
 class Scores(TypedDict):
-    """The numbers that the judge computes from images."""
+    """The numbers that the judge computes from images. None is what needs a classifier, where there is none."""
 
     num_images: int
-    fid_fashion: float
-    kid_fashion: float
-    kid_fashion_std: float
-    inception_score_fashion: float
+    fid: float
+    kid: float
+    kid_std: float
+    inception_score: float | None
     precision: float
     recall: float
     density: float
     coverage: float
-    class_histogram: list[int]  # how many images the classifier puts into each class
+    class_histogram: list[int] | None  # how many images the classifier puts into each class
+    # The same by the names of earlier versions, in the features of the classifier of Fashion-MNIST only.
+    fid_fashion: NotRequired[float]
+    kid_fashion: NotRequired[float]
+    kid_fashion_std: NotRequired[float]
+    inception_score_fashion: NotRequired[float]
 
 
 class ScoresWithFloor(Scores):
-    """The scores of samples, and as `floor` those of the same number of real images."""
+    """The scores of samples, and as `floor` those of the same number of real images; None where these are too few."""
 
+    features: str  # what they were judged by: numbers of two kinds of features do not compare
     extractor_sha256: str
-    floor: Scores
+    floor: Scores | None
     class_accuracy: NotRequired[float]  # share that is taken for the class asked for, in a class-conditional run
 
 
