@@ -10,7 +10,7 @@ from tqdm import tqdm
 from ddpm_shared.images import Pixels
 
 LEVELS = np.arange(256) / 127.5 - 1  # of a pixel, in [-1, 1]
-PRODUCTS = 10_000**2 * 32**2 * 3  # for the largest distance, at most: twice those of all pairs of 10,000 colour images
+PRODUCTS = 11_000**2 // 2 * 32**2 * 3  # for the largest distance: enough for all pairs of 10,000 colour images
 BLOCK, VALUES = 1000, 2**24  # images of a block, at most, and values
 
 
@@ -56,19 +56,22 @@ def largest_distance(pixels: Pixels) -> tuple[float, bool]:
     order = np.argsort(-squares, kind="stable")
     blocks = [order[i : i + size] for i in range(0, len(pixels), size)]
     radii = [math.sqrt(squares[block[0]]) for block in blocks]  # the largest in each
-    largest, pair, left = -1.0, (0, 0), PRODUCTS
-    for number, block in enumerate(tqdm(blocks, desc="distances", unit="block", leave=False)):
-        x = rows(block)
-        for other, radius in zip(blocks[number:], radii[number:], strict=True):
-            if (radii[number] + radius) ** 2 < largest * (1 - 1e-5):
-                break
-            if left <= 0:
-                return _distance(pixels, pair), False
-            left -= len(block) * len(other) * mean.size
-            between = squares[block][:, None] + squares[other] - 2 * (x @ rows(other).T)
-            i, j = np.unravel_index(np.argmax(between), between.shape)
-            if between[i, j] > largest:
-                largest, pair = float(between[i, j]), (int(block[i]), int(other[j]))
+    largest, pair, done = -1.0, (0, 0), 0
+    total = min(PRODUCTS, len(pixels) ** 2 // 2 * mean.size)
+    with tqdm(total=total, desc="distances", unit="product", unit_scale=True, leave=False) as bar:  # ends early, mostly
+        for number, block in enumerate(blocks):
+            x = rows(block)
+            for other, radius in zip(blocks[number:], radii[number:], strict=True):
+                if (radii[number] + radius) ** 2 < largest * (1 - 1e-5):
+                    break
+                if done > PRODUCTS:
+                    return _distance(pixels, pair), False
+                between = squares[block][:, None] + squares[other] - 2 * (x @ rows(other).T)
+                i, j = np.unravel_index(np.argmax(between), between.shape)
+                if between[i, j] > largest:
+                    largest, pair = float(between[i, j]), (int(block[i]), int(other[j]))
+                done += len(block) * len(other) * mean.size
+                bar.update(len(block) * len(other) * mean.size)
     return _distance(pixels, pair), True
 
 
