@@ -91,6 +91,9 @@ def _flat(picture: Image.Image) -> Image.Image:
         values[values == picture.info.get("transparency", -1)] = 0xFFFF
         return Image.fromarray((values.clip(0, 0xFFFF) >> 8).astype(np.uint8))
     if picture.has_transparency_data:
+        colour = picture.info.get("transparency")
+        if isinstance(colour, tuple) and max(colour) > 255:  # of 16 bits, while the pixels have 8 by now
+            picture.info["transparency"] = tuple(value >> 8 for value in colour)
         picture = picture.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
     return picture.convert("L" if picture.mode in ("1", "L") else "RGB")
