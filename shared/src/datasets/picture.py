@@ -110,7 +110,9 @@ def _middle(pixels: Pixels) -> Pixels:
 def _resized(square: Pixels, size: int) -> Pixels:
     """[side, side, C] as [size, size, C]: shrunk, a new pixel is the mean over its area; enlarged, it is bicubic."""
     side, _, channels = square.shape
-    if side >= size:
+    if side == size:
+        return square.copy()
+    if side > size:
         # All sums are whole numbers that the types hold exactly: 255 * 2**13.5 < 2**24, and its square < 2**53.
         rows = _sums(square, size, np.float32)
         sums = _sums(rows.swapaxes(0, 1), size, np.float64).swapaxes(0, 1)

@@ -1,4 +1,4 @@
-"""pictures.json of a run: every picture of the user's folder with the hash of its pixels, to say later which changed."""
+"""pictures.json of a run: every picture of the user's folder with the hash of its pixels, to say which changed."""
 
 import contextlib
 from pathlib import Path
@@ -40,7 +40,7 @@ def read(path: Path) -> PictureList:
 
 
 def change(resumed: Checkpoint, train: Split, test: Split) -> str | None:
-    """What is another picture now than in the run of a checkpoint, as part of a sentence; None where it is not known."""
+    """Which picture is another than in the run of a checkpoint, as part of a sentence; None where it is not known."""
     with contextlib.suppress(UserError):
         before = read(resumed.path.parent.parent / FILE)
         if before["sha256"] == resumed.dataset_sha256:
