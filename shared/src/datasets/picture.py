@@ -6,6 +6,7 @@ machine that has the same Pillow.
 
 import contextlib
 import functools
+import io
 import stat
 import warnings
 from pathlib import Path
@@ -51,19 +52,26 @@ def read(path: Path, size: int) -> Pixels:
     """
     with reading.refusing(lambda reason: reason), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns of oddities that harm no pixel
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):  # a pipe or a device may never end
-            raise UserError("it is a pipe or a device")
-        if status.st_size > FILE:
-            raise UserError(f"it has {status.st_size:,} bytes, more than {FILE:,}")
+        data = io.BytesIO(_content(path))
         try:
-            with Image.open(path, formats=FORMATS) as picture:
+            with Image.open(data, formats=FORMATS) as picture:
                 if picture.width * picture.height > PIXELS:
                     raise UserError(f"it has {picture.width:,} x {picture.height:,} pixels, more than {PIXELS:,}")
+                picture.load()  # after an error, it is black, and a second attempt would not say so
                 pixels = np.asarray(_flat(_upright(picture)))
         except Image.DecompressionBombError:  # Pillow's own limit is higher
             raise UserError(f"it has more than {PIXELS:,} pixels") from None
         return _without_colour(_resized(_middle(pixels.reshape(*pixels.shape[:2], -1)), size))
+
+
+def _content(path: Path) -> bytes:
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):  # a pipe or a device may never end
+        raise UserError("it is a pipe or a device")
+    if status.st_size > FILE:
+        raise UserError(f"it has {status.st_size:,} bytes, more than {FILE:,}")
+    with path.open("rb") as file:  # not by Pillow: what it maps into memory must not become shorter
+        return file.read(FILE)
 
 
 def to_channels(pixels: Pixels, channels: int) -> Pixels:
