@@ -77,7 +77,7 @@ def _read(root: Path, found: Listing, config: FolderConfig) -> Shrunk:
     bad: dict[str, str] = {}
     for number, entry in enumerate(tqdm(found.entries, desc="pictures", unit="img", leave=False)):
         try:
-            image = picture.read(entry.file, size)
+            image = picture.read(Path(entry.file), size)
         except UserError as reason:
             bad[entry.path] = str(reason)
             continue
