@@ -1,4 +1,4 @@
-"""The judge for any data set: which features it sees with, in grey and colour, of any size, with and without classes."""
+"""The judge for any data set: what it sees with, in grey and colour, of any size, with and without classes."""
 
 import dataclasses
 import json
@@ -21,13 +21,13 @@ SIZE, NAMES = 12, ("top", "left", "corner")
 
 
 def split(name, count, channels=3, classes=NAMES, of="blocks"):
-    """Images [count, 12, 12, channels] of a bright block in a place that its class decides, in a colour of its own."""
+    """Images [count, 12, 12, channels] of a bright block in a place that its class decides, in a reddish colour."""
     random = np.random.default_rng([count, channels])
     labels = np.arange(count) % 3
     images = random.integers(0, 60, (count, SIZE, SIZE, channels), np.uint8)
     places = [np.s_[1:4, 2:10], np.s_[2:10, 1:4], np.s_[7:11, 7:11]]
     for image, label in zip(images, labels, strict=True):
-        image[places[label]] += random.integers(60, 190, channels, np.uint8)
+        image[places[label]] += random.integers([120, 60, 10], [190, 120, 60], dtype=np.uint8)[:channels]
     kept = labels % max(1, len(classes))
     return Split(of, name, images, kept, f"{count:064x}", classes)
 
@@ -108,7 +108,9 @@ def test_random_features_have_mean_0_and_variance_1_on_the_training_images(block
     judge = Judge(*blocks, extractor=spaces.of(*blocks, "random"))
     features = judge.reference_extracted.features
     np.testing.assert_allclose(features.mean(0), 0, atol=1e-4)
-    np.testing.assert_allclose(features.std(0), 1, atol=1e-4)
+    seen = features.std(0) > 0  # of small images, the last layers see little
+    assert seen.sum() > 120
+    np.testing.assert_allclose(features.std(0)[seen], 1, atol=1e-4)
     np.testing.assert_array_equal(judge.extractor(blocks[0].images[:7]).features, features[:7])
     other = dataclasses.replace(blocks[0], sha256="f" * 64)
     assert spaces.of(other, blocks[1], "random").sha256 != judge.extractor.sha256
@@ -124,9 +126,10 @@ def test_random_features_move_the_right_way_on_colour_pictures(tmp_path, capsys)
     real, blurred, noisy, without, repeated, copied, mirrored, moved, swapped = rows
     for row in (blurred, noisy, without, repeated, mirrored, moved, swapped):
         assert row["fid"] > real["fid"] + 0.5, row
-    for row in (blurred, noisy):
+    for row in (blurred, repeated, moved, swapped):
         assert row["fid"] > 2 * real["fid"]
-        assert row["precision"] < real["precision"] - 0.05
+    for row in (blurred, noisy, without, moved, swapped):
+        assert row["kid"] > real["kid"] + 0.03
     assert repeated["coverage"] < 0.6 * real["coverage"]
     assert copied["fid"] < real["fid"]
     assert copied["copies_of_training_images"] == 300
@@ -188,7 +191,7 @@ def test_a_data_set_is_judged_by_the_classifier_that_was_trained_on_it(tmp_path,
     """Otherwise `make judge` trains for nothing, or other data are judged by it."""
     require("torch")
     loaded(blocks)
-    assert train_classifier.main(["--dataset", "emoji", "--epochs", "3", "--seed", "1"]) == 0
+    assert train_classifier.main(["--dataset", "emoji", "--epochs", "20", "--seed", "1"]) == 0
     told = capsys.readouterr().out
     assert "% of the 260 test images of blocks" in told
     file = spaces.classifier_file(*blocks)
@@ -228,7 +231,7 @@ def test_a_data_set_is_judged_by_the_classifier_that_was_trained_on_it(tmp_path,
 def test_what_cannot_be_trained_is_refused_in_one_sentence(monkeypatch, loaded, plain, blocks, tmp_path):
     """Otherwise `make judge` ends in a traceback, or replaces the classifier in the package."""
     loaded(plain)
-    with pytest.raises(UserError, match="blocks has 300 training images in 0 classes, .*: judge by --features random"):
+    with pytest.raises(UserError, match=r"blocks has 300 training images in 0 classes, .*: judge by --features random"):
         train_classifier.main(["--dataset", "emoji"])
     loaded(datasets.DATASETS[datasets.EMBEDDED].splits(datasets.DATASETS[datasets.EMBEDDED].fetch(None)))
     with pytest.raises(UserError, match="classifier of Fashion-MNIST is in the package"):
@@ -268,16 +271,14 @@ def test_samples_are_compared_with_the_data_that_their_network_learned(tmp_path,
     assert moved == (name, "elsewhere", how)
     assert other[:2] == ("emoji", None)
     file = drawn(tmp_path, plain[1].images[:150], origin=np.array('{"data": {"dataset": "clothes"}}'))
-    with pytest.raises(UserError, match="the origin of .*samples.npz: unknown dataset 'clothes'"):
+    with pytest.raises(UserError, match=r"the origin of .*samples.npz: unknown dataset 'clothes'"):
         command.main([str(file)])
 
 
 def test_images_and_labels_of_another_data_set_are_refused(tmp_path, plain, blocks):
     """Otherwise a wrong number is written, which is worse than none."""
     file = drawn(tmp_path, np.zeros((5, 32, 32, 3), np.uint8))
-    with pytest.raises(
-        UserError, match=r"images has shape \[5, 32, 32, 3\], but must have \[N, 12, 12, 3\], as blocks"
-    ):
+    with pytest.raises(UserError, match=r"has shape \[5, 32, 32, 3\], but must have \[N, 12, 12, 3\], as blocks"):
         samples.require_like(samples.read(file), file, blocks[0])
     file = drawn(tmp_path, blocks[0].images[:2], labels=np.array([0, 3]))
     with pytest.raises(UserError, match=r"labels go from 0 to 3: give a class of 0 \.\. 2, those of blocks"):

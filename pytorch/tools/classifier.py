@@ -78,7 +78,7 @@ class Classifier(nn.Module):
 
 
 def augmented(images: NDArray[np.uint8], random: np.random.Generator, flip: bool) -> NDArray[np.uint8]:
-    """Each image of [B, H, W, C] moved, every second one with a rectangle of noise in it; with `flip`, some mirrored."""
+    """Each image of [B, H, W, C] moved, every second one with a rectangle of noise; with `flip`, some mirrored."""
     count, height, width, channels = images.shape
     shift = max(1, round(SHIFT * height / 28))
     padded = np.pad(images, ((0, 0), (shift, shift), (shift, shift), (0, 0)))
