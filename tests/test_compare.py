@@ -22,6 +22,7 @@ from ddpm_shared.config import Config, to_dict
 from ddpm_shared.datasets import Split
 from ddpm_shared.errors import UserError
 from ddpm_shared.records import run as run_folder
+from ddpm_shared.records.scores import FASHION_FEATURES
 
 Record = dict[str, Any]
 BATCH = Config().training.batch_size  # 128
@@ -333,22 +334,60 @@ def test_images_per_s_is_that_of_training(wall_s: list[float], ends: list[int], 
 def test_the_last_judgement_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Otherwise one compares losses where the quality of the samples is known, or the files of old runs are refused.
 
-    A is as runs were written before there was a judge.
+    A is as runs were written before there was a judge, B as when it judged Fashion-MNIST only.
     """
     folders = [write(tmp_path / "a", A), write(tmp_path / "b", judged(B, fid=1.25))]
     out = tmp_path / "out"
     assert command.main([*folders, "--out", str(out)]) == 0
     result = json.loads((out / "comparison.json").read_text())
-    told = [(each["fid_fashion"], each["fid_images"]) for each in result["runs"]]
-    assert told == [(None, None), (1.25, 256)]
+    keys = ("fid", "fid_fashion", "fid_images", "features")
+    told = [tuple(each[key] for key in keys) for each in result["runs"]]
+    assert told == [(None,) * 4, (1.25, 1.25, 256, FASHION_FEATURES)]
+    assert result["not_comparable"] is None
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert ["fid", "fashion", "none", "1.25"] in rows
+    assert ["fid", "none", "1.25"] in rows
     assert ["fid", "images", "none", "256"] in rows
     page = re.sub(r"\s+", " ", (out / "report.html").read_text())
-    assert '<th scope="row">fid fashion</th> <td>–</td> <td>1.25</td>' in page
+    assert '<th scope="row">fid</th> <td>–</td> <td>1.25</td>' in page
     assert '<th scope="row">fid images</th> <td>–</td> <td>256</td>' in page
     assert result["runs"][1]["class_accuracy"] is None
     assert "class accuracy" not in page
+
+
+NOW = {"fid": 1.25, "kid": -0.1, "kid_std": 0.01, "inception_score": None, "class_histogram": None}
+
+
+@pytest.mark.parametrize(
+    ("features", "sha256", "told"),
+    [
+        ("random features", "d" * 64, f"A was judged by {FASHION_FEATURES}, B was judged by random features."),
+        (FASHION_FEATURES, "d" * 64, f"A was judged by {FASHION_FEATURES} (cccccccccccc), B was judged by"),
+        (FASHION_FEATURES, "c" * 64, None),
+    ],
+)
+def test_fids_of_two_kinds_of_features_are_not_compared(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], features: str, sha256: str, told: str | None
+) -> None:
+    """Otherwise the run that was judged by milder eyes seems to draw better."""
+    other = judged(B)
+    for place in (other["evaluation"], other["history"]["evaluations"][0]):
+        for key in (key for key in SCORES if "fashion" in key):
+            del place[key]
+        place.update(NOW, features=features, extractor_sha256=sha256)
+    other["evaluation"]["best"] = {"step": 2, "fid": 1.25, "checkpoint": None}
+    folders = [write(tmp_path / "a", judged(A)), write(tmp_path / "b", other)]
+    out = tmp_path / "out"
+    assert command.main([*folders, "--out", str(out)]) == 0
+    result = json.loads((out / "comparison.json").read_text())
+    jsonschema.validate(result, compare.schema("comparison"))
+    page, text = (out / "report.html").read_text(), capsys.readouterr().out
+    if told is None:
+        assert result["not_comparable"] is None
+        assert "not comparable" not in page + text
+    else:
+        assert result["not_comparable"].startswith(f"The FIDs are not comparable: {told}")
+        assert result["not_comparable"] in text
+        assert result["not_comparable"] in page
 
 
 def test_the_accuracy_of_classes_is_told_where_there_are_any(

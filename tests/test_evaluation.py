@@ -240,7 +240,8 @@ def test_numbers_that_a_few_images_cannot_give_are_left_out(judge):
     asked_for = np.repeat([0, 4, 7, 9], [129, 128, 5, 250])
     found = judge.classes(judge.other_extracted.take(slice(len(asked_for))), asked_for)
     absent = [[key for key, value in each.items() if value is None] for each in found["per_class"]]
-    assert absent == [[], ["fid_fashion"], ["fid_fashion", "precision", "recall"], []]
+    fids = ["fid", "fid_fashion"]
+    assert [sorted(each) for each in absent] == [[], fids, [*fids, "precision", "recall"], []]
     assert [each["floor"]["num_images"] for each in found["per_class"]] == [129, 128, 5, 200]
     assert class_notes(found) == [
         "No Fréchet distance of Coat, Sneaker: the covariance of 128 features needs 129 images of a class.",
@@ -287,6 +288,7 @@ def test_the_table_of_corruptions_can_be_made_by_anybody(tmp_path, capsys):
 # --- The command line ---------------------------------------------------------------------------------------
 
 CONTRACT = {
+    *("fid", "kid", "kid_std", "inception_score", "features", "feature_space"),
     *("fid_fashion", "fid_floor", "kid_fashion", "kid_fashion_std", "inception_score_fashion", "precision", "recall"),
     *("density", "coverage", "class_histogram", "num_images", "extractor_sha256", "reference"),
 }
@@ -421,14 +423,15 @@ def test_the_labels_of_a_file_are_read(tmp_path, kind):
 def test_labels_that_are_no_classes_are_refused(tmp_path, labels, reason):
     """Otherwise images are judged by a class that nobody asked for."""
     file = npz(tmp_path, SPLITS["test"].images[:3], labels=labels)
-    with pytest.raises(UserError, match=f"samples.npz: .*{reason}.*: give a class of 0 .. 9 for each image, or leave"):
-        samples.read(file)
+    with pytest.raises(UserError, match=f"samples.npz: .*{reason}.*: give a class of 0 .*for each image, or leave"):
+        samples.require_like(samples.read(file), file, SPLITS["test"])
 
 
 REFUSED = {
     "shape": (np.zeros((200, 32, 32, 1), np.uint8), r"shape \[200, 32, 32, 1\], but must have \[N, 28, 28, 1\]"),
     "channels first": (np.zeros((200, 1, 28, 28), np.uint8), r"channels last"),
-    "flat": (np.zeros((200, 784), np.uint8), r"must have \[N, 28, 28, 1\]"),
+    "flat": (np.zeros((200, 784), np.uint8), r"must have \[N, height, width, 1 or 3\]"),
+    "no height": (np.zeros((200, 0, 28, 1), np.uint8), r"must have \[N, height, width, 1 or 3\]"),
     "floats to 255": (np.full((200, 28, 28, 1), 255.0), r"from 0 to 255, but floats must be in \[-1, 1\]"),
     "floats from 0": (np.eye(28)[None, :, :, None].repeat(200, 0), r"from 0 to 1, but -1 is black here"),
     "NaN": (np.full((200, 28, 28, 1), np.nan), r"floats must be in \[-1, 1\]"),

@@ -129,3 +129,19 @@ def test_images_of_another_shape_are_refused() -> None:
     for compare in (neighbours.nearest, neighbours.copies):
         with pytest.raises(UserError, match=r"shape \[32, 32, 1\] cannot be compared with .* \[28, 28, 1\]"):
             compare(np.zeros((2, 32, 32, 1), np.uint8), noise(2))
+
+
+def test_many_large_training_images_are_looked_at_part_by_part(monkeypatch):
+    """Otherwise 50,000 colour pictures take three times the memory of as many grey ones, or one is overlooked."""
+    random = np.random.default_rng(3)
+    training = random.integers(0, 256, (40, 8, 8, 3), np.uint8)
+    training[31] = training[4]  # in another part, and equally near
+    images = np.concatenate([training[[4, 39]], random.integers(0, 256, (9, 8, 8, 3), np.uint8)])
+    whole = neighbours.nearest(images, training)
+    done = []
+    monkeypatch.setattr(neighbours, "TRAINING", 7 * 192 + 1)
+    monkeypatch.setattr(neighbours, "CHUNK", 4 * 192)
+    found = neighbours.nearest(images, training, done.append)
+    np.testing.assert_array_equal(found, whole)
+    assert found[0][:2].tolist() == [4, 39]
+    assert done == [4, 4, 3]

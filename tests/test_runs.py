@@ -47,15 +47,16 @@ def epoch_record(epoch, loss=LOSS):
 
 
 SCORES = {
-    **{"fid_fashion": LOSS, "kid_fashion": -1 / 3, "kid_fashion_std": 1 / 7, "inception_score_fashion": 8.5},
+    **{"fid": LOSS, "kid": -1 / 3, "kid_std": 1 / 7, "inception_score": 8.5, "features": "cloth"},
     **{"precision": 0.5, "recall": 0.25, "density": 1.5, "coverage": 1.0, "class_histogram": [256] + 9 * [0]},
 }
 
 
 def evaluation_record(epoch, fid=LOSS, num_images=256, extractor="cd" * 32):
     scores = SCORES | {"num_images": num_images}
-    made = {"step": 2 * epoch, "epoch": epoch, "extractor_sha256": extractor, "floor": scores}
-    return made | scores | {"fid_fashion": fid}
+    floor = {key: value for key, value in scores.items() if key != "features"}
+    made = {"step": 2 * epoch, "epoch": epoch, "extractor_sha256": extractor, "floor": floor}
+    return made | scores | {"fid": fid}
 
 
 def write_steps(run, first, last):
@@ -150,7 +151,7 @@ def test_metrics_json_keeps_the_contract(folder, framework):
         first = found["history"][kind][0]
         assert first.keys() == record.keys() | {"wall_s"}
         assert {key: first[key] for key in record} == record  # floats to the last bit
-    told = {"best": {"step": 2, "fid_fashion": LOSS, "checkpoint": None}}
+    told = {"best": {"step": 2, "fid": LOSS, "checkpoint": None}}
     assert found["evaluation"] == found["history"]["evaluations"][0] | told
     final = found["final"]
     assert {key: final[key] for key in final if key != "wall_s"} == {
@@ -242,7 +243,7 @@ def test_a_resumption_takes_back_what_came_after_its_checkpoint(folder):
     assert history == again.history == metrics(folder)["history"]
     assert [record["loss"] for record in history["steps"]] == [LOSS, LOSS, 7.0, 8.0]
     assert [record["train_loss"] for record in history["epochs"]] == [LOSS, 9.0]
-    assert [record["fid_fashion"] for record in history["evaluations"]] == [6.0]
+    assert [record["fid"] for record in history["evaluations"]] == [6.0]
     # Append-only: what was taken back is still in the log.
     assert [event["step"] for event in events(folder) if event["event"] == "step"] == [1, 2, 3, 4, 5, 3, 4]
     assert {"event": "resume", "step": 2, "checkpoint": str(path), "framework": "torch"} in events(folder)
@@ -382,7 +383,7 @@ def test_the_best_checkpoint_outlives_the_others(folder):
         save(run, step)
     run.record_evaluation(evaluation_record(2, 3.0))
     run.finish("completed", 5)
-    assert best(folder) == {"step": 2, "fid_fashion": 2.0, "checkpoint": "checkpoints/best.safetensors"}
+    assert best(folder) == {"step": 2, "fid": 2.0, "checkpoint": "checkpoints/best.safetensors"}
     loaded = checkpoint.load(folder / "checkpoints" / "best.safetensors")
     assert (loaded.step, loaded.tensors["model/x"].tolist()) == (2, [2, 2])
     assert {"event": "checkpoint", "step": 2, "file": "best.safetensors"} in events(folder)
@@ -392,7 +393,7 @@ def test_the_best_checkpoint_outlives_the_others(folder):
     assert best(folder)["checkpoint"] == "checkpoints/best.safetensors"
     keep_best(again, 3, 1.0)
     again.finish("completed", 6)
-    assert best(folder) == {"step": 6, "fid_fashion": 1.0, "checkpoint": "checkpoints/best.safetensors"}
+    assert best(folder) == {"step": 6, "fid": 1.0, "checkpoint": "checkpoints/best.safetensors"}
 
 
 def test_a_run_that_went_back_does_not_call_the_file_of_a_later_step_its_best(folder):
@@ -404,11 +405,11 @@ def test_a_run_that_went_back_does_not_call_the_file_of_a_later_step_its_best(fo
     write_steps(run, 3, 4)
     keep_best(run, 2, 1.0)  # in the place of step 2
     again = new_run(folder, checkpoint.load(path))
-    assert best(folder) == {"step": 2, "fid_fashion": 2.0, "checkpoint": None}
+    assert best(folder) == {"step": 2, "fid": 2.0, "checkpoint": None}
     assert checkpoint.load(folder / "checkpoints" / "best.safetensors").step == 4  # nothing is lost
     keep_best(again, 2, 1.0)
     again.finish("completed", 4)
-    assert best(folder) == {"step": 4, "fid_fashion": 1.0, "checkpoint": "checkpoints/best.safetensors"}
+    assert best(folder) == {"step": 4, "fid": 1.0, "checkpoint": "checkpoints/best.safetensors"}
 
 
 def test_a_run_that_goes_on_in_a_new_folder_names_no_file_that_stayed_behind(folder, tmp_path):
@@ -419,7 +420,7 @@ def test_a_run_that_goes_on_in_a_new_folder_names_no_file_that_stayed_behind(fol
     branch = tmp_path / "branch"
     new = new_run(branch, checkpoint.load(folder / "checkpoints" / "best.safetensors"))
     assert numbers(new.history) == [[1, 2], [1]]
-    assert best(branch) == {"step": 2, "fid_fashion": 2.0, "checkpoint": None}
+    assert best(branch) == {"step": 2, "fid": 2.0, "checkpoint": None}
     keep_best(new, 2, 1.0)
     new.finish("completed", 4)
     assert best(branch)["checkpoint"] == "checkpoints/best.safetensors"

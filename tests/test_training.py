@@ -363,10 +363,10 @@ def test_samples_are_judged_while_training(tree, real_images, tmp_path):
     evaluation = found["evaluation"]
     assert evaluation["best"] == {
         "step": 1,
-        "fid_fashion": evaluation["fid_fashion"],
+        **{key: evaluation["fid"] for key in ("fid", "fid_fashion")},
         "checkpoint": "checkpoints/best.safetensors",
     }
-    assert evaluation["fid_fashion"] > 20 * evaluation["floor"]["fid_fashion"]  # of noise, and of real images
+    assert evaluation["fid"] > 20 * evaluation["floor"]["fid"]  # of noise, and of real images
     draw = ["--checkpoint", str(folder / "checkpoints" / "best.safetensors"), "--num-images", "128", "--out", str(out)]
     assert tree.inference.main([*draw, "--sampler", QUICK.sampler, "--device", "cpu"]) == 0
     with np.load(out / "samples.npz") as archive:
@@ -470,7 +470,9 @@ class FakeJudge:
     shown: list[images.Pixels]
     sha256 = "cd" * 32
 
-    def __init__(self, train_split, test_split):
+    name = "the classifier of cloth"
+
+    def __init__(self, train_split, test_split, extractor=None):
         self.extractor = self
 
     def __call__(self, pixels):  # noqa: D102
@@ -479,13 +481,13 @@ class FakeJudge:
 
     def scores(self, seen):  # noqa: D102
         return {
-            **{"num_images": len(seen), "fid_fashion": self.fids.get(int(seen[0, 0, 1, 0]), 9.5)},
-            **{"kid_fashion": -0.5, "kid_fashion_std": 0.1, "inception_score_fashion": 1.5, "precision": 0.5},
+            **{"num_images": len(seen), "fid": self.fids.get(int(seen[0, 0, 1, 0]), 9.5)},
+            **{"kid": -0.5, "kid_std": 0.1, "inception_score": 1.5, "precision": 0.5},
             **{"recall": 0.25, "density": 1.5, "coverage": 1.0, "class_histogram": [len(seen), *[0] * 9]},
         }
 
     def floor(self, count):  # noqa: D102
-        return self.scores(np.zeros((count, 28, 28, 1), np.uint8)) | {"fid_fashion": 0.125}
+        return self.scores(np.zeros((count, 28, 28, 1), np.uint8)) | {"fid": 0.125}
 
 
 JUDGED = ("--evaluate-every", 1, "--evaluate-images", 150)
@@ -769,7 +771,7 @@ def test_samples_are_judged_every_so_many_epochs_and_at_the_end(tree, fake, fids
     assert [(record["step"], record["epoch"]) for record in evaluations] == [(step, step // 4) for step in judged]
     assert found["evaluation"].items() >= evaluations[-1].items()
     assert (evaluations[0]["num_images"], evaluations[0]["floor"]["num_images"]) == (150, 150)
-    assert (evaluations[0]["fid_fashion"], evaluations[0]["floor"]["fid_fashion"]) == (9.5, 0.125)
+    assert (evaluations[0]["fid"], evaluations[0]["floor"]["fid"]) == (9.5, 0.125)
     assert run_history.read_history(folder, 12)["evaluations"] == evaluations
 
 
@@ -833,8 +835,9 @@ def test_classes_are_drawn_in_turn_and_judged(tree, fake, fids, tmp_path, monkey
     jsonschema.validate(found, compare.schema())
     assert [record["class_accuracy"] for record in found["history"]["evaluations"]] == [1, 1]
     assert found["evaluation"]["class_accuracy"] == 1
-    assert "step 4: FID (fashion features, 150 images) 9.5, floor 0.125, best so far; 100.0% of the class" in (
-        capsys.readouterr().out
+    assert (
+        "step 4: FID (by the classifier of cloth, 150 images) 9.5, floor 0.125, best so far; 100.0% of the class"
+        in (capsys.readouterr().out)
     )
     names = datasets.load(datasets.EMBEDDED)[1].class_names
     picture = images.by_class(FakeJudge.shown[0][:25], np.arange(25) % 10, names)
@@ -854,10 +857,10 @@ def test_the_best_checkpoint_is_kept_beside_the_last(tree, fake, fids, tmp_path,
     assert train(tree, "--run-dir", folder, *JUDGED, "--epochs", 4, "--keep-checkpoints", 1) == 0
     lines = [line for line in capsys.readouterr().out.splitlines() if "FID" in line]
     assert lines == [
-        "epoch 1, step 4: FID (fashion features, 150 images) 2, floor 0.125, best so far",
-        "epoch 2, step 8: FID (fashion features, 150 images) 1.031, floor 0.125, best so far",
-        "epoch 3, step 12: FID (fashion features, 150 images) 1.031, floor 0.125, best 1.031 at step 8",
-        "epoch 4, step 16: FID (fashion features, 150 images) 31.25, floor 0.125, best 1.031 at step 8",
+        "epoch 1, step 4: FID (by the classifier of cloth, 150 images) 2, floor 0.125, best so far",
+        "epoch 2, step 8: FID (by the classifier of cloth, 150 images) 1.031, floor 0.125, best so far",
+        "epoch 3, step 12: FID (by the classifier of cloth, 150 images) 1.031, floor 0.125, best 1.031 at step 8",
+        "epoch 4, step 16: FID (by the classifier of cloth, 150 images) 31.25, floor 0.125, best 1.031 at step 8",
     ]
     assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == [
         "best.safetensors",
@@ -871,7 +874,7 @@ def test_the_best_checkpoint_is_kept_beside_the_last(tree, fake, fids, tmp_path,
     branch = tmp_path / "branch"
     assert resume(tree, folder / "checkpoints" / "best.safetensors", "--run-dir", str(branch)) == 0
     assert_same_history(branch, folder)
-    assert metrics(branch)["evaluation"]["best"] == {"step": 8, "fid_fashion": 1.03125, "checkpoint": None}
+    assert metrics(branch)["evaluation"]["best"] == {"step": 8, "fid": 1.03125, "checkpoint": None}
 
 
 def test_a_judged_run_that_was_interrupted_or_died_ends_as_if_it_had_not(tree, fake, fids, tmp_path):
@@ -899,7 +902,7 @@ def test_a_judged_run_that_was_interrupted_or_died_ends_as_if_it_had_not(tree, f
     assert checkpoint.load(folder / "checkpoints" / "best.safetensors").step == 8  # of what is taken back
     fake.plan["train_step", 7] = lambda: os.kill(os.getpid(), signal.SIGINT)
     assert resume(tree, folder) == 130
-    assert metrics(folder)["evaluation"]["best"] == {"step": 4, "fid_fashion": 3.0, "checkpoint": None}
+    assert metrics(folder)["evaluation"]["best"] == {"step": 4, "fid": 3.0, "checkpoint": None}
     fake.plan.clear()
     assert resume(tree, folder) == 0
     assert_same_result(folder, whole)

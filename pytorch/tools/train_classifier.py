@@ -4,8 +4,8 @@
 
 It is cached where `make evaluate` looks for it, under the hash of the data. The one of Fashion-MNIST in the package,
 shared/src/evaluation/classifier.onnx, was made with --dataset fashion-mnist --epochs 20 and --out. classifier.py has
-the network
-and its training. Nothing is chosen by the test images; their accuracy is measured once, on the file written.
+the network and its training. Nothing is chosen by the test images; their accuracy is measured once, on the file
+written.
 """
 
 import hashlib

@@ -3,9 +3,9 @@
     python shared/tools/make_random_features.py [--out FILE]
 
 Six 3x3 convolutions, each but the first of stride 2, with a ReLU after each; features are the means over all pixels of
-what each layer makes, 128 numbers in all: fine texture in the first, the whole of a small image in the last. A filter
-has mean 0 and the variance of He et al. 2015 (arXiv:1502.01852), so that it sees edges, not brightness, and neither
-dies nor explodes. There is no training, hence nothing that suits one data set more than another. The SHA-256 it prints
+the square root of what each layer makes, 128 numbers in all: fine texture in the first, the whole of a small image in
+the last. The root makes faint noise in flat areas count beside strong edges. A filter has mean 0 and the variance of He
+et al. 2015 (arXiv:1502.01852), so that it sees edges, not brightness, and the layers neither fade nor explode. There is no training, hence nothing that suits one data set more than another. The SHA-256 it prints
 stands in ddpm_shared.evaluation.extractor. The same version of onnx writes the same bytes every time.
 
 That a network of random weights sees enough to compare sets of images by: Naeem et al. 2020 (arXiv:2002.09797).
@@ -66,7 +66,8 @@ def network() -> onnx.ModelProto:
             ),
             made("Relu", [f"y{layer}"], [out]),
             made("Slice", [out, "zero", f"taken{layer}", "channels"], [f"some{layer}"]),
-            made("ReduceMean", [f"some{layer}"], [f"mean{layer}"], axes=[2, 3], keepdims=0),
+            made("Sqrt", [f"some{layer}"], [f"root{layer}"]),
+            made("ReduceMean", [f"root{layer}"], [f"mean{layer}"], axes=[2, 3], keepdims=0),
         ]
     nodes.append(made("Concat", [f"mean{layer}" for layer in range(len(TAKEN))], ["features"], axis=1))
     given = helper.make_tensor_value_info("images", TensorProto.UINT8, ["n", "height", "width", 3])

@@ -36,6 +36,7 @@ from ddpm_shared.errors import UserError
 from ddpm_shared.evaluation import samples
 from ddpm_shared.evaluation.extractor import BATCH, Extractor
 from ddpm_shared.records import checkpoint, history, picture_list
+from ddpm_shared.records.scores import completed
 
 CONFIG = config.with_preset(Config(), "tiny")
 RNG = np.random.default_rng(0)
@@ -44,6 +45,7 @@ ORIGIN = {
     **{"checkpoint": "ab" * 32, "weights": "ema", "seed": 3, "precision": "fp32", "compile": False},
     **{"framework": "torch", "sampler": "ddim", "steps": 20, "eta": 0.5, "spacing": "trailing", "clip_x_0": True},
     **{"dynamic_threshold": None, "interpolate": None},
+    "data": {"dataset": "idx", "data_dir": "x", "folder": {"image_size": 32, "channels": "auto", "skip_bad": False}},
 }
 SCORES = {
     **{"num_images": 256, "fid_fashion": 1.25, "kid_fashion": -0.1, "kid_fashion_std": 0.01},
@@ -187,9 +189,12 @@ def _samples(folder: Path) -> Path:
 def _read_samples(path: Path) -> Any:
     pixels, origin, labels = samples.read(path)
     assert pixels.dtype == np.uint8
-    assert pixels.shape[1:] == (28, 28, 1)
+    assert pixels.ndim == 4
+    assert pixels.shape[-1] in (1, 3)
     json.dumps(origin, allow_nan=False)
-    assert labels is None or (len(labels) == len(pixels) and {0 <= label < 10 for label in labels} == {True})
+    assert labels is None or (len(labels) == len(pixels) and all(label >= 0 for label in labels))
+    with contextlib.suppress(UserError):
+        samples.data_of(samples.Samples(pixels, origin, labels), path)
     return pixels.shape, pixels.tobytes(), origin, labels is not None and labels.tolist()
 
 
@@ -214,6 +219,13 @@ def _evaluation(folder: Path) -> Path:
         **{"inception": None, "seconds": 1.5},
     }
     files.write_json(path, evaluation)
+    return path
+
+
+def _evaluation_of_today(folder: Path) -> Path:
+    """The same as it is written now, of images of Fashion-MNIST."""
+    path = _evaluation(folder)
+    files.write_json(path, completed(json.loads(path.read_text())))
     return path
 
 
@@ -454,7 +466,8 @@ READERS: dict[str, Reader] = {
     "metrics.json": Reader("json", _two_runs, _compare),
     "config.json": Reader("json", _settings, _read_settings),
     "parity.json": Reader("json", _parity, parity_table.read),
-    "evaluation.json": Reader("json", _evaluation, _read_evaluation),
+    "evaluation.json": Reader("json", _evaluation_of_today, _read_evaluation),
+    "evaluation.json of before": Reader("json", _evaluation, _read_evaluation),
     "samples.npz": Reader("npz", _samples, _read_samples),
     "cached features": Reader("npz", _cached, _read_cached),
     "partial samples": Reader("npz", _partial_samples, _go_on_sampling),

@@ -47,8 +47,11 @@ def noisy(pixels: Pixels) -> Pixels:
 
 
 def moved(pixels: Pixels) -> Pixels:
-    """Each image SHIFT pixels further down and to the right."""
-    return np.pad(pixels, ((0, 0), (SHIFT, 0), (SHIFT, 0), (0, 0)))[:, :-SHIFT, :-SHIFT]
+    """Each image SHIFT pixels further down and to the right, on the background of all: what is usual at their edges."""
+    result = np.empty_like(pixels)
+    result[:] = np.median(np.concatenate([pixels[:, 0], pixels[:, :, 0]], axis=1), axis=(0, 1))  # black, or white
+    result[:, SHIFT:, SHIFT:] = pixels[:, :-SHIFT, :-SHIFT]
+    return result
 
 
 def mirrored(pixels: Pixels) -> Pixels:

@@ -26,7 +26,7 @@ SPACE = "128 features of a classifier of Fashion-MNIST, each of variance 1 (not 
 SHIPPED = Path(__file__).with_name("classifier.onnx")
 SHIPPED_SHA256 = "7e3f2edfa6c2261169f6792daca07ccc70bea580c11ae6fff8c6d6d2e2e23d7b"  # of that file
 RANDOM = Path(__file__).with_name("random_features.onnx")
-RANDOM_SHA256 = "22ec1f261a70246628587e24b83a3f665a8b96ab87cd6e6c3d04cc260a84413a"  # of that file
+RANDOM_SHA256 = "a81f35f09ad705033bd2a91075bbcc751b88c1c0e369990fbbfcde3e076e1d25"  # of that file
 IN_THE_PACKAGE = {SHIPPED: SHIPPED_SHA256, RANDOM: RANDOM_SHA256}
 AT_MOST = 512 * reading.MIB  # of such a file
 DIMENSIONS, CLASSES = 128, 10  # features of every network here; classes of Fashion-MNIST
@@ -107,7 +107,8 @@ class Extractor:
         """The features, in a sentence."""
         if self.sha256 == SHIPPED_SHA256:
             return SPACE
-        return f"{DIMENSIONS} features: {self.name}, each of variance 1 (not those of Inception on ImageNet)"
+        of = self.name if self.name.startswith("random features") else f"features of {self.name}"
+        return f"{DIMENSIONS} {of}, each of variance 1 (not those of Inception on ImageNet)"
 
     def require_fit(self, split: Split) -> None:
         """Raise UserError if the network is for images of another shape, or for another number of classes."""
