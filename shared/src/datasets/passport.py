@@ -206,7 +206,7 @@ def text(passport: Passport) -> str:
         f"root mean square {passport['rms']:.4f}",
         "channels": f"mean, standard deviation: {channels}",
         "distance": f"{passport['largest_distance']:.2f} {at_most}, between two training images (sigma_max is larger)",
-        "copies": f"{twice['train']} in train, {twice['test']} in test, {twice['across']} test images of training images",
+        "copies": f"{twice['train']} in train, {twice['test']} in test, {twice['across']} in test of training images",
         "flip": f"{'on' if passport['horizontal_flip'] else 'off'} by default (--horizontal-flip)",
         "sha256": f"{passport['sha256']['train']} (train), {passport['sha256']['test']} (test)",
     }
