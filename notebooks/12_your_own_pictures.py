@@ -172,7 +172,7 @@ square.resize((12, 12)).save(ODD / "tiny.bmp")
 
 
 def first_attempt(file):
-    """One line, and five mistakes."""
+    """One line, and four mistakes."""
     return np.asarray(Image.open(file).convert("RGB").resize((32, 32)))
 
 
@@ -404,11 +404,11 @@ for name, images in {
 STEPS, COUNT = 600, 160
 
 
-def trained(data, title):
-    """Train `tiny` on the images of `data`, and draw COUNT images."""
+def trained(data, title, flip):
+    """Train `tiny` on the images of `data`, mirrored in half of all cases or not, and draw COUNT images."""
     config = dataclasses.replace(
         with_preset(Config(device="cpu"), "tiny"),
-        data=dataclasses.replace(Config().data, horizontal_flip=True),  # False where a mirrored picture is wrong
+        data=dataclasses.replace(Config().data, horizontal_flip=flip),
         training=TrainingConfig(batch_size=32, max_steps=STEPS, warmup_steps=20, learning_rate=3e-3),
     )
     config = fitted(config, data.images.shape[1:])
@@ -418,7 +418,9 @@ def trained(data, title):
     return learner.sample(COUNT, lambda t: None)
 
 
-drawn = trained(train, f"{duet.name}: the loss, {len(train.images)} pictures")
+drawn = trained(
+    train, f"{duet.name}: the loss, {len(train.images)} pictures", flip=True
+)  # False, where a mirrored picture is wrong
 
 # %%
 show_images(drawn[:40], columns=10, title=f"{duet.name}: forty that were drawn after {STEPS} steps")
@@ -438,7 +440,7 @@ show_images(drawn[:40], columns=10, title=f"{duet.name}: forty that were drawn a
 few = dataclasses.replace(
     train, images=np.tile(train.images[:10], (10, 1, 1, 1)), labels=np.tile(train.labels[:10], 10)
 )
-remembered = trained(few, f"{duet.name}: the loss, ten pictures")
+remembered = trained(few, f"{duet.name}: the loss, ten pictures", flip=False)
 pairs = []
 for images, real in ((drawn, train.images), (remembered, few.images)):
     index, _ = neighbours.nearest(images[:12], real)
@@ -483,10 +485,17 @@ plt.show()
 # %%
 judge = Judge(train, test, extractor=spaces.of(train, test, "random"))
 print(f"features: {judge.extractor.name}")
-shown = {"test images": test.images, f"drawn, from {len(train.images)}": drawn, "drawn, from ten": remembered, "ten training images": few.images}
+shown = {
+    "test images": test.images,
+    f"drawn, from {len(train.images)}": drawn,
+    "drawn, from ten": remembered,
+    "ten training images": few.images,
+}
 for name, images in shown.items():
     score = judge.scores(judge.extractor(images[:COUNT]))
-    print(f"{name:>20}: distance {score['fid']:.2f}, precision {score['precision']:.2f}, recall {score['recall']:.2f}, {score['num_images']} images")
+    print(
+        f"{name:>20}: distance {score['fid']:.2f}, precision {score['precision']:.2f}, recall {score['recall']:.2f}, {score['num_images']} images"
+    )
 
 # %% [markdown]
 # WHAT TO SEE
