@@ -671,5 +671,4 @@ check.guided_x_0(my_guided_x_0)
 # | the interval | `Sampling.guidance_at(t)`, `--guidance-from`, `--guidance-to` | Kynkäänniemi et al. 2024 |
 # | one image for each label | `Draw(seed, first, count, labels=..., same_noise=...)` | |
 #
-# This is the end of the course. What comes next is yours: [CONTRIBUTING.md](../CONTRIBUTING.md) says how a new idea
-# gets into both trees.
+# Next: [12, your own pictures](12_your_own_pictures.ipynb): from a folder to samples.
