@@ -159,11 +159,11 @@ def test_a_partial_model_starts_from_the_preset_of_its_file():
         ('{"training": {"bach_size": 1}}', "at training, Additional properties are not allowed \\('bach_size' was"),
         ('{"batch_size": 1}', "at its top level, .* \\('batch_size' was unexpected\\)"),  # it belongs to training
         ('{"model": {"seed": 1}}', "at model, .* \\('seed' was unexpected\\)"),
-        ('{"preset": "huge"}', "unknown preset 'huge': choose one of tiny, small, base, large"),
+        ('{"preset": "huge"}', "unknown preset 'huge': choose one of tiny, small, base, large, colour"),
         ('{"preset": ["tiny"]}', r"at preset, \['tiny'\] is not of type 'string'"),
         ('{"precision": "fp8"}', "unknown precision 'fp8': choose one of fp32, bf16, fp64"),
         ('{"device": "cuda"}', "unknown device 'cuda': choose one of auto, cpu, gpu"),
-        ('{"data": {"dataset": "mnist"}}', "unknown dataset 'mnist': choose one of auto, fashion-mnist, fashi"),
+        ('{"data": {"dataset": "minst"}}', "unknown dataset 'minst': choose one of auto, fashion-mnist, fashi"),
         ('{"diffusion": {"schedule": "cosin"}}', "unknown schedule 'cosin': choose one of linear, scaled_linear, qu"),
         ('{"diffusion": {"prediction": "x"}}', "unknown prediction 'x': choose one of eps, x_0, v, mean"),
         ('{"diffusion": {"zero_terminal_snr": 1}}', "at diffusion.zero_terminal_snr, 1 is not of type 'boolean'"),
@@ -241,8 +241,9 @@ BETAS = "--beta-start, --beta-end"
     [
         (
             DataConfig,
-            {"dataset": "mnist"},
-            "unknown dataset 'mnist': choose one of auto, fashion-mnist, fashion-mnist-10k",
+            {"dataset": "minst"},
+            "unknown dataset 'minst': choose one of auto, fashion-mnist, fashion-mnist-10k, emoji, mnist, kmnist, "
+            "emnist-letters, emnist-balanced, cifar10, cifar100, idx, folder",
         ),
         (
             DiffusionConfig,
@@ -322,7 +323,7 @@ BETAS = "--beta-start, --beta-end"
             {"learning_rate_decay": "step"},
             "unknown learning_rate_decay 'step': choose one of none, linear, cosine",
         ),
-        (Config, {"preset": "huge"}, "unknown preset 'huge': choose one of tiny, small, base, large"),
+        (Config, {"preset": "huge"}, "unknown preset 'huge': choose one of tiny, small, base, large, colour"),
         (Config, {"precision": "fp16"}, "unknown precision 'fp16': choose one of fp32, bf16, fp64"),
         (Config, {"device": "cuda"}, "unknown device 'cuda': choose one of auto, cpu, gpu"),
         (Config, {"seed": -1}, "--seed -1: must be 0 or more"),
@@ -382,10 +383,13 @@ def test_the_preset_flag_wins_over_the_file_and_leaves_its_other_settings():
     file = write_json(configs.to_dict(UNUSUAL))
     config = parse("--config", file, "--preset", "base").config
     assert config == dataclasses.replace(UNUSUAL, preset="base", model=PRESETS["base"])
-    assert parse("--config", file).config == UNUSUAL
+    of_the_data = UNUSUAL.model.at(28)  # attention of its levels, at the sizes that they have for these images
+    assert of_the_data.attention_resolutions == (28, 14)
+    assert parse("--config", file).config == dataclasses.replace(UNUSUAL, model=of_the_data)
 
 
-FROM_THE_DATA = {"model.image_size", "model.image_channels", "model.num_classes"}
+# model.image_size as well: --image-size is that of the pictures of a folder.
+FROM_THE_DATA = {"model.image_channels", "model.num_classes"}
 
 
 def test_every_setting_has_a_flag_but_those_that_come_from_the_data(capsys):
@@ -455,7 +459,6 @@ def test_a_run_gets_a_folder_of_its_framework_and_preset(framework):
     ("argv", "message"),
     [
         (["--batchsize", "3"], "Unrecognized options: --batchsize"),
-        (["--image-size", "28"], "Unrecognized options: --image-size"),
         (["--image-channels", "1"], "Unrecognized options: --image-channels"),
         (["--num-classes", "10"], "Unrecognized options: --num-classes"),
         (["--label-drop", "1"], "--label-drop 1.0: must be in [0, 1)"),
@@ -474,7 +477,7 @@ def test_wrong_flags_are_refused_by_name(capsys, argv, message):
 
 def test_an_unknown_preset_is_refused():
     """Otherwise a typo in --preset trains the default network."""
-    with pytest.raises(UserError, match=r"^unknown preset 'huge': choose one of tiny, small, base, large$"):
+    with pytest.raises(UserError, match=r"^unknown preset 'huge': choose one of tiny, small, base, large, colour$"):
         parse("--preset", "huge")
 
 
@@ -635,6 +638,7 @@ def test_a_resumed_run_may_go_further_and_elsewhere(written):
         "--compile": "",
         "--dataset": "fashion-mnist-10k",
         "--data-dir": "/data",
+        "--skip-bad": "",
         "--sample-every": "0",
         "--sample-images": "3",
         "--evaluate-every": "2",
