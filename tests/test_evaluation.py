@@ -12,9 +12,9 @@ import onnxruntime
 import pytest
 
 from ddpm_shared import datasets, files, validation
+from ddpm_shared.cache import cached
 from ddpm_shared.errors import UserError
 from ddpm_shared.evaluation import command, corruptions, inception, metrics, samples
-from ddpm_shared.evaluation.cache import cached
 from ddpm_shared.evaluation.extractor import DIMENSIONS, SHIPPED, Extractor
 from ddpm_shared.evaluation.judge import Judge, class_notes
 

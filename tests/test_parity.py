@@ -30,11 +30,11 @@ def test_every_preset_layer_and_step_is_among_the_quantities():
     """Otherwise a subject drops out of the suite and nobody notices that it is no longer compared."""
     names = {str(q) for q in QUANTITIES}
     assert len(names) == len(QUANTITIES)
-    for preset in ("tiny", "small", "base", "large"):
+    for preset in ("tiny", "small", "base", "large", "colour"):
         assert f"network: {preset}: gradient of every parameter" in names
     assert {q.subject for q in QUANTITIES} == {
         "schedule", "engine", "embedding", "prediction", "guidance", "samplers", "layers", "network", "labels",
-        "data", "parameters", "optimizer", "training", "exchange", "sampling", "bound",
+        "data", "parameters", "optimizer", "training", "exchange", "sampling", "bound", "colour",
     }  # fmt: skip
 
 

@@ -11,6 +11,8 @@ import hashlib
 import io
 import json
 import lzma
+import tarfile
+import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,15 +22,16 @@ import onnx
 import safetensors.numpy
 from fuzz import Reader
 
-from ddpm_shared import compare, config, files, images, machine, pictures
+from ddpm_shared import cache, compare, config, files, images, machine, pictures
 from ddpm_shared.commands import bits, sample
 from ddpm_shared.compare import parity_table
 from ddpm_shared.config import Config, to_dict
-from ddpm_shared.datasets import idx
+from ddpm_shared.datasets import archives, idx, own_idx
+from ddpm_shared.datasets.verified import BadFileError
 from ddpm_shared.demo import folder as demo
 from ddpm_shared.demo import page
 from ddpm_shared.errors import UserError
-from ddpm_shared.evaluation import cache, samples
+from ddpm_shared.evaluation import samples
 from ddpm_shared.evaluation.extractor import BATCH, Extractor
 from ddpm_shared.records import checkpoint, history
 from ddpm_shared.records.scores import completed
@@ -346,6 +349,58 @@ def _idx(name: str, content: bytes) -> Reader:
     return Reader("bytes", make, read, strict=True)
 
 
+MEMBERS = {"a/images": PIXELS.tobytes(), "b": b"labels", "a": b"beside"}
+
+
+def _zip(folder: Path) -> Path:
+    with zipfile.ZipFile(folder / "x.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in MEMBERS.items():
+            archive.writestr(name, content)
+    return folder / "x.zip"
+
+
+def _tar(folder: Path) -> Path:
+    with tarfile.open(folder / "x.tar.gz", "w:gz") as archive:
+        for name, content in MEMBERS.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+    return folder / "x.tar.gz"
+
+
+def _read_archive(path: Path) -> Any:
+    """As if the damaged file were the right one: its hash would refuse it otherwise."""
+    sizes = {name: len(content) for name, content in MEMBERS.items() if name != "a"}
+    try:
+        return archives.members(path, hashlib.sha256(path.read_bytes()).hexdigest(), sizes)
+    except BadFileError as bad:
+        raise UserError(f"{path} {bad}: replace it with a fresh copy") from None
+
+
+def _own_idx(folder: Path) -> Path:
+    for start in ("train", "t10k"):
+        (folder / f"{start}-images-idx3-ubyte").write_bytes(IDX)
+        (folder / f"{start}-labels-idx1-ubyte").write_bytes(b"\0\0\x08\1\0\0\0\3" + bytes([0, 2, 1]))
+    (folder / own_idx.CLASSES).write_text("coat\nbag\nshoe\n")
+    return folder
+
+
+def _own(name: str) -> Reader:
+    def make(folder: Path) -> Path:
+        return _own_idx(folder) / name
+
+    def read(path: Path) -> Any:
+        splits = own_idx.load(str(path.parent), config.FolderConfig())
+        for split in splits:
+            assert split.images.dtype == split.labels.dtype == np.uint8
+            assert split.images.shape[0] == len(split.labels)
+            assert split.images.shape[1] == split.images.shape[2]
+            assert int(split.labels.max()) < len(split.class_names)
+        return [(split.images.tobytes(), split.labels.tobytes(), split.class_names, split.sha256) for split in splits]
+
+    return Reader("bytes", make, read)
+
+
 READERS: dict[str, Reader] = {
     "checkpoint": Reader("safetensors", _checkpoint, _load, strict=True),
     "checkpoint /1": Reader("safetensors", _first_format, _load),
@@ -365,4 +420,9 @@ READERS: dict[str, Reader] = {
     "idx": _idx("images", IDX),
     "idx.gz": _idx("images.gz", gzip.compress(IDX, mtime=0)),
     "idx.xz": _idx("images.xz", lzma.compress(IDX)),
+    "archive.zip": Reader("bytes", _zip, _read_archive),
+    "archive.tar.gz": Reader("bytes", _tar, _read_archive),
+    "own images": _own("train-images-idx3-ubyte"),
+    "own labels": _own("t10k-labels-idx1-ubyte"),
+    "own classes.txt": _own(own_idx.CLASSES),
 }

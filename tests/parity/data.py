@@ -5,7 +5,7 @@ from functools import partial
 
 import numpy as np
 
-from ddpm_parity.network import ZERO_AT_START
+from ddpm_parity.network import SLOW, ZERO_AT_START
 from ddpm_parity.quantities import Arrays, Quantity, absolute, elementwise
 from ddpm_parity.sides import Array, Side
 from ddpm_parity.tolerances import BATCHES, EXACT, INITIAL_VALUES
@@ -88,7 +88,7 @@ QUANTITIES = [
             partial(_initial_values, preset=preset),
             INITIAL_VALUES,
             elementwise,
-            slow=preset == "large",
+            slow=preset in SLOW,
         )
         for preset in NETWORKS
     ),

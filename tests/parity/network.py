@@ -19,7 +19,17 @@ ODD = ModelConfig(  # 28 -> 14 -> 7 -> 4 and back, as in `large`, with three ima
     num_groups=4,
     image_channels=3,
 )
+COLOUR = ModelConfig(  # the least network, for what is drawn and trained in colour
+    base_channels=8,
+    channel_mults=(1,),
+    num_res_blocks=1,
+    attention_resolutions=(),
+    num_groups=4,
+    image_size=8,
+    image_channels=3,
+)
 NETWORKS = {**PRESETS, "odd": ODD}
+SLOW = ("large", "colour")
 T = np.array([0, 999], np.int32)
 # The last map of every residual branch and of the network, written again beside the trees' UNet.zero_at_start.
 ZERO_AT_START = ("conv_2.weight", "project.weight", "conv_out.weight")
@@ -57,7 +67,7 @@ def _part(side: Side, network: str, part: str) -> Arrays:
 
 def _quantity(network: str, name: str, part: str, tolerance: Tolerance, measure: Measure) -> Quantity:
     compute = partial(_part, network=network, part=part)
-    return Quantity("network", f"{network}: {name}", compute, tolerance, measure, slow=network == "large")
+    return Quantity("network", f"{network}: {name}", compute, tolerance, measure, slow=network in SLOW)
 
 
 QUANTITIES = [

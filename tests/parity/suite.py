@@ -2,6 +2,7 @@
 
 from ddpm_parity import (
     bound,
+    colour,
     data,
     engine,
     guidance,
@@ -9,6 +10,7 @@ from ddpm_parity import (
     layers,
     network,
     optimizer,
+    pictures,
     prediction,
     samplers,
     sampling,
@@ -36,10 +38,12 @@ QUANTITIES: list[Quantity] = [
         network,
         labels,
         data,
+        pictures,
         optimizer,
         training,
         sampling,
         bound,
+        colour,
     )
     for quantity in subject.QUANTITIES
 ]

@@ -1,10 +1,12 @@
 """A hundred whole training steps, and the same run carried from one framework to the other half-way.
 
-They are those of a network with labels, which has all that one without labels has; of such a one there are twenty.
+They are those of a network with labels, which has all that one without labels has; of such a one, in colour, there are
+twenty.
 """
 
 import dataclasses
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,12 +14,13 @@ from pathlib import Path
 import numpy as np
 
 from ddpm_parity.data import labels_of
-from ddpm_parity.network import ZERO_AT_START
+from ddpm_parity.network import COLOUR, ZERO_AT_START
 from ddpm_parity.quantities import Arrays, Measure, Quantity, absolute, of_the_gradient, of_the_largest
 from ddpm_parity.sides import Array, Oracle, Side
 from ddpm_parity.tolerances import GRADIENT_NORMS, HISTORY, MOMENTS, WEIGHTS, Tolerance
 from ddpm_shared import batches, datasets
-from ddpm_shared.config import Config, ModelConfig, TrainingConfig
+from ddpm_shared.config import Config, DataConfig, ModelConfig, TrainingConfig
+from ddpm_shared.datasets import Split
 from ddpm_shared.oracle import diffusion, optimizer
 from ddpm_shared.oracle.networks import Network, loss_and_gradients
 from ddpm_shared.parameters import initial_value
@@ -46,24 +49,37 @@ LABELLED = Config(
         validation_images=VALIDATION_IMAGES,
     ),
 )
-PLAIN = dataclasses.replace(
+IN_COLOUR = dataclasses.replace(
     LABELLED,
     class_conditional=False,
-    model=dataclasses.replace(MODEL, channel_mults=(1,), attention_resolutions=(), num_classes=0),
+    data=DataConfig(dataset="emoji", horizontal_flip=True),
+    model=COLOUR,
     training=dataclasses.replace(LABELLED.training, epochs=20, max_steps=20),
 )
 
 
+def clothes() -> tuple[Split, Split]:
+    """Fashion-MNIST, the part in the package."""
+    return datasets.load("fashion-mnist-10k")
+
+
+def small_emoji() -> tuple[Split, Split]:
+    """The emoji in the package, every fourth pixel of their rows and columns: 8 x 8 in colour."""
+    train, test = (dataclasses.replace(split, images=split.images[:, 2::4, 2::4]) for split in datasets.load("emoji"))
+    return train, test
+
+
 @dataclass(frozen=True)
 class Plan:
-    """A run to be compared: its settings, its steps, and the step at which it is carried over, if it is."""
+    """A run to be compared: its settings, its steps, the step at which it is carried over, if it is, and its images."""
 
     config: Config
     steps: int
     half: int | None = None
+    splits: Callable[[], tuple[Split, Split]] = clothes
 
 
-HUNDRED, TWENTY = Plan(LABELLED, 100, 50), Plan(PLAIN, 20)
+HUNDRED, TWENTY = Plan(LABELLED, 100, 50), Plan(IN_COLOUR, 20, splits=small_emoji)
 
 
 @dataclass(frozen=True)
@@ -79,7 +95,7 @@ class Run:
 
 def run(side: Side, plan: Plan, resumed: checkpoint.Checkpoint | None = None) -> Run:
     """Train a tree from the start, or from a checkpoint, to the end of the plan."""
-    train, test = datasets.load("fashion-mnist-10k")
+    train, test = plan.splits()
     learner = side.learner.Learner(side.configured(plan.config), plan.steps)
     if resumed:
         learner.load(resumed)
@@ -95,7 +111,7 @@ def run(side: Side, plan: Plan, resumed: checkpoint.Checkpoint | None = None) ->
 
 def run_oracle(oracle: Oracle, plan: Plan) -> Run:
     """The same run by the oracle: its gradients, all of them kept, and every update from the whole history."""
-    train, test = datasets.load("fashion-mnist-10k")
+    train, test = plan.splits()
     config, steps, settings = plan.config, plan.steps, plan.config.training
     schedule = oracle.schedule(config.diffusion)
     shapes = oracle.shapes_of(lambda torch: torch.network(config.model))
@@ -168,7 +184,7 @@ def _resume(side: Side, plan: Plan) -> Run:
             framework=side.other.config.FRAMEWORK,
             step=plan.half,
             config=plan.config,
-            dataset_sha256=datasets.load("fashion-mnist-10k")[0].sha256,
+            dataset_sha256=plan.splits()[0].sha256,
         )
         return run(side, plan, checkpoint.load(path))
 
@@ -210,7 +226,7 @@ def _quantities(plan: Plan, name: str) -> list[Quantity]:
 
 
 QUANTITIES = [
-    *_quantities(TWENTY, "20 steps without labels"),
+    *_quantities(TWENTY, "20 steps without labels, in colour"),
     *_quantities(HUNDRED, "100 steps"),
     *(
         Quantity(

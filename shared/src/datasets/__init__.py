@@ -2,16 +2,17 @@
 
     train, test = load("auto")          # images [N, 28, 28, 1] uint8, labels [N] uint8
 
-One file a data set, with its facts and its sources; a new one is entered in DATASETS. download.py finds or downloads
-the files of any of them, by transfer.py, and idx.py reads those in MNIST's format.
+One file a family, with its facts and its sources; a new one is entered in DATASETS. download.py finds or downloads
+the files of any of them, by transfer.py; idx.py reads those in MNIST's format, and archives.py members of archives.
 
-`python -m ddpm_shared.datasets` fetches, verifies and lists the files.
+`python -m ddpm_shared.datasets` fetches, verifies and lists the files, and prints the data set's passport.
 """
 
 from collections.abc import Callable, Sequence
 
 from ddpm_shared.config import FolderConfig
-from ddpm_shared.datasets import emoji, fashion_mnist
+from ddpm_shared.datasets import cifar, emnist, emoji, fashion_mnist, mnist, own_idx
+from ddpm_shared.datasets import folder as own_folder
 from ddpm_shared.datasets.fashion_mnist import EMBEDDED, FULL
 from ddpm_shared.datasets.source import Facts, Source, Split
 from ddpm_shared.datasets.verified import Verified
@@ -35,9 +36,15 @@ __all__ = [
 
 AUTO = "auto"
 FASHION = (AUTO, FULL, EMBEDDED)
-DATASETS: dict[str, Source] = {source.name: source for source in (*fashion_mnist.SOURCES, emoji.SOURCE)}
+DATASETS: dict[str, Source] = {
+    source.name: source
+    for source in (*fashion_mnist.SOURCES, emoji.SOURCE, *mnist.SOURCES, *emnist.SOURCES, *cifar.SOURCES)
+}
 # The user's own, read from --data-dir.
-OWN: dict[str, Callable[[str | None, FolderConfig], tuple[Split, Split]]] = {}
+OWN: dict[str, Callable[[str | None, FolderConfig], tuple[Split, Split]]] = {
+    own_idx.NAME: own_idx.load,
+    own_folder.NAME: own_folder.load,
+}
 NAMES = (AUTO, *DATASETS, *OWN)  # that a user may give
 
 

@@ -7,19 +7,17 @@ fashion-mnist-10k, is inside this package and needs no network.
 Source: Xiao et al. 2017 (arXiv:1708.07747).
 """
 
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from ddpm_shared.datasets import download, packaged
+from ddpm_shared.datasets import download, mnist, packaged
 from ddpm_shared.datasets.download import FileSet, SystemPackage
-from ddpm_shared.datasets.idx import IdxFile
-from ddpm_shared.datasets.source import Facts, Source, Split
+from ddpm_shared.datasets.source import Facts, Source
 from ddpm_shared.datasets.verified import Verified
 from ddpm_shared.errors import UserError
 
 FULL, EMBEDDED = "fashion-mnist", "fashion-mnist-10k"
-SHAPE = (28, 28, 1)
+SHAPE = mnist.SHAPE
 CLASS_NAMES = (
     *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
     *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
@@ -33,17 +31,8 @@ MIRRORS = (
 )
 
 
-def _files(num_train: int, num_test: int, *hashes: str) -> tuple[IdxFile, ...]:
-    return (
-        IdxFile("train-images-idx3-ubyte", (num_train, *SHAPE[:2]), hashes[0]),
-        IdxFile("train-labels-idx1-ubyte", (num_train,), hashes[1]),
-        IdxFile("t10k-images-idx3-ubyte", (num_test, *SHAPE[:2]), hashes[2]),
-        IdxFile("t10k-labels-idx1-ubyte", (num_test,), hashes[3]),
-    )
-
-
 FILES = {
-    FULL: _files(
+    FULL: mnist.four_files(
         60_000,
         10_000,
         "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
@@ -51,7 +40,7 @@ FILES = {
         "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
         "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
     ),
-    EMBEDDED: _files(  # printed by shared/tools/embed_fashion_mnist.py
+    EMBEDDED: mnist.four_files(  # printed by shared/tools/embed_fashion_mnist.py
         10_000,
         2_000,
         "a0ee0c465e5db7116af73cfee623f6469b184c101b7c673b49da8f58c04c7dcf",
@@ -66,8 +55,8 @@ def _full_set() -> FileSet:
     return FileSet(
         name=FULL,
         title="Fashion-MNIST",
-        words="the four files",
-        forms=".gz or unzipped",
+        words=mnist.WORDS,
+        forms=mnist.FORMS,
         files=FILES[FULL],
         mirrors=MIRRORS,
         system=SystemPackage("dataset-fashion-mnist", DEBIAN),
@@ -105,14 +94,6 @@ def auto(data_dir: str | None) -> tuple[str, list[Verified]]:
     return EMBEDDED, _embedded()
 
 
-def _splits(name: str, verified: Sequence[Verified]) -> tuple[Split, Split]:
-    train_images, train_labels, test_images, test_labels = (each.array for each in verified)
-    return (
-        Split(name, "train", train_images[..., None], train_labels, verified[0].file.sha256, CLASS_NAMES),
-        Split(name, "test", test_images[..., None], test_labels, verified[2].file.sha256, CLASS_NAMES),
-    )
-
-
 FACTS = Facts(
     title="Fashion-MNIST",
     licence="MIT, (c) 2017 Zalando SE",
@@ -121,6 +102,6 @@ FACTS = Facts(
     home="https://github.com/zalandoresearch/fashion-mnist",
 )
 SOURCES = (
-    Source(FULL, FACTS, SHAPE, CLASS_NAMES, _full, partial(_splits, FULL)),
-    Source(EMBEDDED, FACTS, SHAPE, CLASS_NAMES, _embedded, partial(_splits, EMBEDDED)),
+    Source(FULL, FACTS, SHAPE, CLASS_NAMES, _full, partial(mnist.splits, FULL, CLASS_NAMES)),
+    Source(EMBEDDED, FACTS, SHAPE, CLASS_NAMES, _embedded, partial(mnist.splits, EMBEDDED, CLASS_NAMES)),
 )

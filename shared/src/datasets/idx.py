@@ -3,6 +3,7 @@
 import contextlib
 import gzip
 import hashlib
+import io
 import lzma
 import math
 import os
@@ -16,23 +17,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddpm_shared import reading
-from ddpm_shared.datasets.verified import BadFileError
+from ddpm_shared.datasets.verified import BadFileError, require_sha256
 from ddpm_shared.errors import UserError
 
 AT_MOST = 2**30  # bytes of an array; Fashion-MNIST has 47 million
 
 
 class IdxFile(NamedTuple):
-    """An IDX file and what it must hold; `sha256` is of its decompressed bytes, header included."""
+    """An IDX file and what it must hold; `sha256` is of its decompressed bytes, header included.
+
+    Where `packed`, it is of the .gz as the mirrors have it, since no hash of the content is published.
+    """
 
     name: str
     shape: tuple[int, ...]
     sha256: str
+    packed: bool = False
 
     @property
     def file_names(self) -> tuple[str, ...]:
         """Names under which it is accepted, packed or not; the first is the one at the mirrors."""
-        return tuple(self.name + suffix for suffix in (".gz", "", ".xz"))
+        return tuple(self.name + suffix for suffix in ((".gz",) if self.packed else (".gz", "", ".xz")))
 
     @property
     def num_bytes(self) -> int:
@@ -42,11 +47,13 @@ class IdxFile(NamedTuple):
     @property
     def content(self) -> str:
         """What it holds, e.g. "60000 images"."""
-        return f"{self.shape[0]} {'labels' if len(self.shape) == 1 else 'images'}"
+        return f"{self.shape[0]} {'labels' if len(self.shape) == 1 else 'images'}{', packed' if self.packed else ''}"
 
     def read(self, path: Path) -> NDArray[np.uint8]:
         """The array in the file at `path`. Raises BadFileError if it is not this one."""
-        return _parse(path, self.shape, self.sha256)
+        if self.packed:
+            require_sha256(path, self.sha256)
+        return _parse(path, self.shape, None if self.packed else self.sha256)
 
 
 def read_idx(
@@ -77,41 +84,58 @@ def read_idx(
         raise UserError(f"{reading.name_of(path)} {bad}: {way_out}") from None
 
 
+def parse_gz(content: bytes, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """The array in an IDX file packed by gzip, as it is in an archive. Raises BadFileError if it has another shape."""
+    with _refusing(".gz", len(content)):
+        return _parse_stream(cast(BinaryIO, gzip.open(io.BytesIO(content))), shape, None)
+
+
+def digest(array: NDArray[np.uint8]) -> str:
+    """The SHA-256 of an array's IDX file, unpacked."""
+    header = struct.pack(f">4B{array.ndim}I", 0, 0, 8, array.ndim, *array.shape)
+    sha256 = hashlib.sha256(header)
+    sha256.update(np.ascontiguousarray(array).data)
+    return sha256.hexdigest()
+
+
 def _parse(path: Path, shape: tuple[int, ...] | None, sha256: str | None) -> NDArray[np.uint8]:
-    """Read no more than the header says, and a byte, however much a packed file would become."""
     with _unpacked(path) as stream:
-        start = stream.read(4)
-        dimensions = start[3] if len(start) > 3 else 0
-        if start[:3] != b"\0\0\x08" or (shape is not None and dimensions != len(shape)):
-            expected = "and the number of dimensions" if shape is None else f"{len(shape):02x}"
-            found = start.hex(" ") or "nothing"
-            raise BadFileError(f"starts with {found}, expected 00 00 08 {expected} (IDX of unsigned bytes)")
+        return _parse_stream(stream, shape, sha256)
 
-        header = stream.read(4 * dimensions)
-        if len(header) < 4 * dimensions:
-            raise BadFileError(f"ends after {4 + len(header)} bytes, expected the shape of an array there")
-        sizes = struct.unpack(f">{dimensions}I", header)
-        if shape is not None and sizes != shape:
-            raise BadFileError(f"has shape {list(sizes)}, expected {list(shape)}")
-        length = math.prod(sizes)
-        if length > AT_MOST:
-            raise BadFileError(f"would have {length:,} bytes by its shape, expected at most {AT_MOST:,}")
 
-        content = stream.read(length + 1)
+def _parse_stream(stream: BinaryIO, shape: tuple[int, ...] | None, sha256: str | None) -> NDArray[np.uint8]:
+    """Read no more than the header says, and a byte, however much a packed file would become."""
+    start = stream.read(4)
+    dimensions = start[3] if len(start) > 3 else 0
+    if start[:3] != b"\0\0\x08" or (shape is not None and dimensions != len(shape)):
+        expected = "and the number of dimensions" if shape is None else f"{len(shape):02x}"
+        found = start.hex(" ") or "nothing"
+        raise BadFileError(f"starts with {found}, expected 00 00 08 {expected} (IDX of unsigned bytes)")
+
+    header = stream.read(4 * dimensions)
+    if len(header) < 4 * dimensions:
+        raise BadFileError(f"ends after {4 + len(header)} bytes, expected the shape of an array there")
+    sizes = struct.unpack(f">{dimensions}I", header)
+    if shape is not None and sizes != shape:
+        raise BadFileError(f"has shape {list(sizes)}, expected {list(shape)}")
+    length = math.prod(sizes)
+    if length > AT_MOST:
+        raise BadFileError(f"would have {length:,} bytes by its shape, expected at most {AT_MOST:,}")
+
+    content = stream.read(length + 1)
     if len(content) != length:
         found = f"{len(content)}" if len(content) < length else f"more than {length}"
         raise BadFileError(f"has {found} bytes after its header, expected {length} by its shape")
 
-    digest = hashlib.sha256(start + header + content).hexdigest()
-    if sha256 is not None and digest != sha256:
-        raise BadFileError(f"has other content: SHA-256 {digest} when decompressed, expected {sha256}")
+    found = hashlib.sha256(start + header + content).hexdigest()
+    if sha256 is not None and found != sha256:
+        raise BadFileError(f"has other content: SHA-256 {found} when decompressed, expected {sha256}")
     return np.frombuffer(content, np.uint8).reshape(sizes).copy()  # torch wants writable memory
 
 
 @contextlib.contextmanager
 def _unpacked(path: Path) -> Iterator[BinaryIO]:
     """The decompressed file, to be read in the block. Raises BadFileError if it cannot be."""
-    kind, size = path.suffix, 0
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe or a device may never end
             raise BadFileError("is no regular file, expected an IDX file")
@@ -120,16 +144,24 @@ def _unpacked(path: Path) -> Iterator[BinaryIO]:
             if not size:
                 raise BadFileError("is empty, expected an IDX file")
             kind = _kind(file.peek(6)[:6], path.suffix)
-            yield _unpacker(file, kind)
-    except EOFError:
-        raise BadFileError(f"breaks off after {size} bytes, expected a complete {kind} file") from None
-    except reading.BROKEN_BY["gzip, lzma"] as error:
-        raise BadFileError(f"is damaged ({error}), expected a sound {kind} file") from None
+            with _refusing(kind, size):
+                yield _unpacker(file, kind)
     except BadFileError:
         raise
     except (OSError, ValueError) as error:  # ValueError: a name with a null character
         reason = getattr(error, "strerror", None) or error
         raise BadFileError(f"cannot be read ({reason}), expected an IDX file") from None
+
+
+@contextlib.contextmanager
+def _refusing(kind: str, size: int) -> Iterator[None]:
+    """Raise BadFileError where a file of so many bytes, packed as `kind` says, is damaged."""
+    try:
+        yield
+    except EOFError:
+        raise BadFileError(f"breaks off after {size} bytes, expected a complete {kind} file") from None
+    except reading.BROKEN_BY["gzip, lzma"] as error:
+        raise BadFileError(f"is damaged ({error}), expected a sound {kind} file") from None
 
 
 def _unpacker(file: IO[bytes], kind: str) -> BinaryIO:

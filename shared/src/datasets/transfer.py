@@ -46,30 +46,36 @@ def receive(address: str, file: DataFile, folder: Path, cache: Path) -> Verified
         OSError: what goes wrong on this machine's disk.
     """
     most = 2 * file.num_bytes + 2**20
-    sent = b"".join(_chunks(address, most))
+    sent, unpacked = folder / "sent", folder / "unpacked"
+    with sent.open("wb") as stream:
+        for chunk in _chunks(address, most):
+            stream.write(chunk)
     wrong = None
-    for data in filter(None, (sent, _unpacked(sent, most))):
+    for data in (sent, unpacked):
+        if data is unpacked and not _unpack(sent, unpacked, most):
+            continue
         for name in file.file_names:
             part = folder / name
-            part.write_bytes(data)
+            os.replace(data, part)
             try:
                 array = file.read(part)
             except BadFileError as bad:
                 wrong = wrong or bad  # the first, which is of the bytes and the name as the mirror has them
-                part.unlink()
+                os.replace(part, data)
             else:
                 os.replace(part, cache / name)
                 return Verified(cache / name, file, array)
-    raise MirrorError(f"the file {wrong or 'is empty'}", began=True)
+    raise MirrorError(f"the file {wrong}", began=True)
 
 
-def _unpacked(data: bytes, most: int) -> bytes:
+def _unpack(sent: Path, unpacked: Path, most: int) -> bool:
+    """Unpack a file that the server may have packed once more; whether there was anything to unpack."""
     unpacking = zlib.decompressobj(GZIP_OR_ZLIB)
-    with contextlib.suppress(zlib.error):
-        unpacked = unpacking.decompress(data, most)
-        if unpacking.eof:
-            return unpacked
-    return b""
+    with contextlib.suppress(zlib.error), sent.open("rb") as source, unpacked.open("wb") as target:
+        while not unpacking.eof and target.tell() < most and (data := source.read(CHUNK)):
+            target.write(unpacking.decompress(data, most))
+        return unpacking.eof
+    return False
 
 
 def _chunks(address: str, most: int) -> Iterator[bytes]:

@@ -1,5 +1,8 @@
 """A file of a data set: what it must hold, and one that passed its check."""
 
+import hashlib
+import os
+import stat
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -24,15 +27,15 @@ class DataFile(Protocol):
 
     @property
     def sha256(self) -> str:
-        """The hash of its content, in hexadecimal."""
+        """The hash of its content, or of the file where it is packed, in hexadecimal."""
 
     @property
     def num_bytes(self) -> int:
-        """The size of its content."""
+        """The size of its content, or of the file where it is packed."""
 
     @property
     def content(self) -> str:
-        """What it holds, e.g. "60000 images"."""
+        """What it holds, e.g. "60000 images", and "packed" where the hash is of the packed file."""
 
     def read(self, path: Path) -> NDArray[np.uint8]:
         """The array in the file at `path`. Raises BadFileError if it is not this one."""
@@ -44,3 +47,16 @@ class Verified(NamedTuple):
     path: Path
     file: DataFile
     array: NDArray[np.uint8]
+
+
+def require_sha256(path: Path, sha256: str) -> None:
+    """Raise BadFileError if the file at `path`, as it is, has another hash or cannot be read."""
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe or a device may never end
+            raise BadFileError("is no regular file, expected one")
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise BadFileError(f"cannot be read ({error.strerror or error})") from None
+    if digest != sha256:
+        raise BadFileError(f"has other content: SHA-256 {digest}, expected {sha256}")

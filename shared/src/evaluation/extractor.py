@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ddpm_shared import reading
+from ddpm_shared.cache import Arrays
 from ddpm_shared.datasets import Split
 from ddpm_shared.errors import UserError
-from ddpm_shared.evaluation.cache import Arrays
 from ddpm_shared.images import Pixels
 from ddpm_shared.reading import name_of, one_line
 from ddpm_shared.records.scores import FASHION_FEATURES

@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ddpm_shared import reading
+from ddpm_shared.cache import Arrays, cached
 from ddpm_shared.datasets import Split
 from ddpm_shared.errors import UserError
-from ddpm_shared.evaluation.cache import Arrays, cached
 from ddpm_shared.evaluation.judge import Judge
 from ddpm_shared.evaluation.metrics import Moments, frechet_distance, moments
 from ddpm_shared.evaluation.records import InceptionRecord

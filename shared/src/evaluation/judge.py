@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ddpm_shared import streams
+from ddpm_shared.cache import Arrays, cached
 from ddpm_shared.datasets import Split
 from ddpm_shared.errors import UserError
 from ddpm_shared.evaluation import metrics, neighbours, spaces
-from ddpm_shared.evaluation.cache import Arrays, cached
 from ddpm_shared.evaluation.extractor import DIMENSIONS, SHIPPED_SHA256, Extracted, Extractor
 from ddpm_shared.evaluation.records import Classes, ClassRecord, ClassScores, Floor, Judgement, Memorised
 from ddpm_shared.images import Pixels

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Literal
 
 from ddpm_shared import datasets, files
+from ddpm_shared.cache import cached
 from ddpm_shared.datasets import Split, download
 from ddpm_shared.errors import UserError
-from ddpm_shared.evaluation.cache import cached
 from ddpm_shared.evaluation.extractor import DIMENSIONS, RANDOM, Extracted, Extractor
 
 Kind = Literal["auto", "classifier", "random"]

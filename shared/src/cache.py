@@ -15,7 +15,9 @@ Arrays = dict[str, NDArray[Any]]
 Shapes = Mapping[str, tuple[int, ...]]
 
 
-def cached(name: str, hashes: tuple[str, ...], compute: Callable[[], Arrays], shapes: Shapes) -> Arrays:
+def cached(
+    name: str, hashes: tuple[str, ...], compute: Callable[[], Arrays], shapes: Shapes, folder: str = "evaluation"
+) -> Arrays:
     """compute(), or what it returned the last time; a damaged or foreign file is made anew.
 
     Args:
@@ -23,9 +25,10 @@ def cached(name: str, hashes: tuple[str, ...], compute: Callable[[], Arrays], sh
         hashes: what the result depends on: SHA-256 of data and network, how many images.
         compute: returns the arrays, all of them of finite floating-point numbers.
         shapes: theirs, by name.
+        folder: of the file, in the cache folder.
     """
     key = hashlib.sha256(" ".join(hashes).encode()).hexdigest()
-    path = files.cache_dir("evaluation") / f"{name}-{key[:32]}.npz"
+    path = files.cache_dir(folder) / f"{name}-{key[:32]}.npz"
     arrays = _cached(path, shapes)
     if arrays is None:
         with claims.in_turn(path):
