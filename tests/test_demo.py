@@ -195,7 +195,8 @@ def test_the_page_says_what_the_files_say(made: tuple[Path, str]) -> None:
         assert said in text
     for key, name, better in picture.ROWS:
         if better:
-            asked = f"{name} {page.QUESTIONS[key]} {better.capitalize()} is better."
+            of = ", of 10" if key == "inception_score" else ""
+            asked = f"{name}{of} {page.QUESTIONS[key]} {better.capitalize()} is better."
             assert f"{asked} {SCORES[key]:.3g} {FLOOR[key]:.3g} " in text
 
 

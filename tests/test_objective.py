@@ -32,7 +32,7 @@ def _few_images():
     real = datasets.load(datasets.EMBEDDED)
     cut = tuple(dataclasses.replace(split, images=split.images[:64], labels=split.labels[:64]) for split in real)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(datasets, "load", lambda name, data_dir=None: cut)
+        patch.setattr(datasets, "load", lambda name, data_dir=None, folder=None: cut)
         yield
 
 

@@ -64,7 +64,7 @@ def data(embedded):
         for split, number in zip(embedded, (64, 30), strict=True)
     ]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(datasets, "load", lambda name, data_dir=None: tuple(cut))
+        patch.setattr(datasets, "load", lambda name, data_dir=None, folder=None: tuple(cut))
         yield cut
 
 
@@ -349,7 +349,7 @@ def cache(tmp_path_factory):
 def real_images(embedded, cache, monkeypatch):
     """All the embedded images as the data set, for the judge, which 30 are not enough for."""
     monkeypatch.setenv("DDPM_DUET_CACHE", str(cache))
-    monkeypatch.setattr(datasets, "load", lambda name, data_dir=None: embedded)
+    monkeypatch.setattr(datasets, "load", lambda name, data_dir=None, folder=None: embedded)
     return embedded
 
 
@@ -1075,7 +1075,7 @@ def test_the_network_is_built_for_the_images_of_the_data(tree, fake, tmp_path):
 def test_images_that_are_not_square_are_refused(tree, fake, tmp_path, monkeypatch, data):
     """Otherwise a network of squares is given other images, and fails inside the framework."""
     wide = [dataclasses.replace(split, images=np.pad(split.images, ((0, 0), (0, 0), (2, 2), (0, 0)))) for split in data]
-    monkeypatch.setattr(datasets, "load", lambda name, data_dir=None: tuple(wide))
+    monkeypatch.setattr(datasets, "load", lambda name, data_dir=None, folder=None: tuple(wide))
     with pytest.raises(UserError, match=r"^--dataset fashion-mnist-10k: has images of 28 x 32: they must be square$"):
         train(tree, "--run-dir", tmp_path / "run")
     assert not (tmp_path / "run").exists()
@@ -1086,7 +1086,7 @@ def test_other_data_than_the_checkpoint_s_is_refused(tree, fake, tmp_path, monke
     folder = tmp_path / "run"
     assert train(tree, "--run-dir", folder) == 0
     other = [dataclasses.replace(data[0], sha256="cd" * 32), data[1]]
-    monkeypatch.setattr(datasets, "load", lambda name, data_dir=None: tuple(other))
+    monkeypatch.setattr(datasets, "load", lambda name, data_dir=None, folder=None: tuple(other))
     with pytest.raises(UserError) as error:
         resume(tree, folder, "--epochs", "3")
     assert str(error.value) == (

@@ -5,8 +5,9 @@
 Six 3x3 convolutions, each but the first of stride 2, with a ReLU after each; features are the means over all pixels of
 the square root of what each layer makes, 128 numbers in all: fine texture in the first, the whole of a small image in
 the last. The root makes faint noise in flat areas count beside strong edges. A filter has mean 0 and the variance of He
-et al. 2015 (arXiv:1502.01852), so that it sees edges, not brightness, and the layers neither fade nor explode. There is no training, hence nothing that suits one data set more than another. The SHA-256 it prints
-stands in ddpm_shared.evaluation.extractor. The same version of onnx writes the same bytes every time.
+et al. 2015 (arXiv:1502.01852), so that it sees edges, not brightness, and the layers neither fade nor explode. There is
+no training, hence nothing that suits one data set more than another. The SHA-256 it prints stands in
+ddpm_shared.evaluation.extractor. The same version of onnx writes the same bytes every time.
 
 That a network of random weights sees enough to compare sets of images by: Naeem et al. 2020 (arXiv:2002.09797).
 """

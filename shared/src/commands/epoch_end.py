@@ -34,10 +34,9 @@ def make_judge(train_split: Split, test_split: Split, num_images: int) -> JudgeS
     """
     # Here, as most runs do not need onnxruntime.
     from ddpm_shared.evaluation import spaces
-    from ddpm_shared.evaluation.judge import Judge, accuracy, require_enough, require_real
+    from ddpm_shared.evaluation.judge import Judge, accuracy, require_enough
 
     require_enough(num_images, "--evaluate-images")
-    require_real(train_split)
     judge = Judge(train_split, test_split, extractor=spaces.for_training(train_split, test_split))
     seen_by = {"features": judge.extractor.name, "extractor_sha256": judge.extractor.sha256}
     floor = judge.floor(num_images)

@@ -1,8 +1,9 @@
-"""How good are images of Fashion-MNIST? evaluation.json and evaluation.png, the same whatever framework drew them.
+"""How good are images? evaluation.json and evaluation.png, the same whatever framework drew them.
 
     python -m ddpm_shared.evaluation SAMPLES.npz [--reference {train,test}] [--out DIR]
 
-samples.py reads the images, extractor.py turns them into features, metrics.py and neighbours.py make numbers of these,
+samples.py reads the images, extractor.py turns them into features, spaces.py says which features a data set is judged by,
+metrics.py and neighbours.py make numbers of these,
 judge.py compares them with real images, picture.py draws, records.py gives the form of evaluation.json, and command.py
 is the command line. docs/evaluation.md explains what each number measures and what it misses.
 
