@@ -14,7 +14,7 @@ from ddpm_parity.network import COLOUR
 from ddpm_parity.quantities import Arrays, Quantity, absolute, elementwise, of_the_largest
 from ddpm_parity.sampling import FEW, denoiser, oracle_s
 from ddpm_parity.sides import Array, Oracle, Side, random_parameters
-from ddpm_parity.tolerances import BITS_PER_DIM, EXACT, GUIDED_INVERSION, GUIDED_STEPS, LABELLED_TERMS
+from ddpm_parity.tolerances import BITS_PER_DIM, COLOUR_TERMS, EXACT, GUIDED_INVERSION, GUIDED_STEPS
 from ddpm_parity.training import small_emoji
 from ddpm_shared.commands import bits_estimate
 from ddpm_shared.config import Config, DiffusionConfig
@@ -106,7 +106,7 @@ def _inverted(side: Side) -> Arrays:
 QUANTITIES = [
     Quantity("colour", "images of every sampler", partial(_part, part="x_0"), GUIDED_STEPS, of_the_largest),
     Quantity("colour", "pixels of every sampler", partial(_part, part="pixels"), EXACT, absolute),
-    Quantity("colour", "every term of the bound", partial(_of_bits, part="terms"), LABELLED_TERMS, elementwise),
+    Quantity("colour", "every term of the bound", partial(_of_bits, part="terms"), COLOUR_TERMS, elementwise),
     Quantity("colour", "bits per dimension", partial(_of_bits, part="sum"), BITS_PER_DIM, elementwise),
     Quantity("colour", "inversion", _inverted, GUIDED_INVERSION, of_the_largest),
 ]

@@ -101,11 +101,13 @@ BOUND_TERMS = Tolerance(fp64=2e-11, fp32=2e-3)
 TRAINED_TERMS = Tolerance(fp64=2e-11, fp32=5e-5)
 # 2.6e-12 and 1.6e-8: a sum of a thousand of these terms, whose roundings cancel; the decoder's term is half of it.
 BITS_PER_DIM = Tolerance(fp64=2e-11, fp32=5e-7)
-# Five steps of a random network, guided. 4.5e-14 and 1.8e-5.
+# Five steps of a random network, guided, and in colour. 4.5e-14 and 1.8e-5.
 GUIDED_STEPS = Tolerance(fp64=5e-13, fp32=1e-4)
 # 2.0e-13 and 1.2e-4: ten guided steps, there and back, without the clipping that takes rounding away.
 GUIDED_INVERSION = Tolerance(fp64=2e-12, fp32=1e-3)
 # Elementwise, as TRAINED_TERMS. 3.5e-13 at t = 0; 9.9e-7.
 LABELLED_TERMS = Tolerance(fp64=5e-12, fp32=1e-5)
+# Elementwise, as TRAINED_TERMS. 3.0e-12 at t = 0; 2.3e-7.
+COLOUR_TERMS = Tolerance(fp64=2e-11, fp32=5e-6)
 # Of the largest number of each image. 5.3e-16 and 2.2e-7: both ways are the same few operations in another order.
 ONE_THING = Tolerance(fp64=1e-14, fp32=2e-6)

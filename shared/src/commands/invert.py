@@ -196,14 +196,14 @@ def errors(pixels: Pixels, noise: Floats, back: Floats) -> Errors:
     Returns:
         round_trip_rms: root of the mean squared error, in units of x_0, which is in [-1, 1].
         round_trip_rms_per_image: the same of each image.
-        pixels_equal: share of the pixels that come back unchanged.
+        pixels_equal: share of the pixels that come back unchanged, in all their channels.
         noise_mean, noise_deviation: 0 and 1 for the noise that the model was trained on.
     """
     square = (back - (pixels / 127.5 - 1)) ** 2
     return {
         "round_trip_rms": float(np.sqrt(square.mean())),
         "round_trip_rms_per_image": np.sqrt(square.mean(axis=(1, 2, 3))).tolist(),
-        "pixels_equal": float((to_pixels(back) == pixels).mean()),
+        "pixels_equal": float((to_pixels(back) == pixels).all(axis=-1).mean()),
         "noise_mean": float(noise.mean()),
         "noise_deviation": float(noise.std()),
     }

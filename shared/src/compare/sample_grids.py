@@ -60,19 +60,19 @@ def compare(
 
 
 def difference(a: Pixels, b: Pixels, counted: NDArray[np.bool_] | None = None) -> tuple[PixelDifference, Pixels]:
-    """How far apart pictures are, value by value.
+    """How far apart pictures are, pixel by pixel: a pixel differs as much as the channel that differs most.
 
     Args:
-        a: uint8 of any shape.
+        a: [..., C] uint8.
         b: uint8 of the same shape.
-        counted: which values to count, of the same shape (default: all).
+        counted: which pixels to count, [...] (default: all).
 
     Returns:
         The record: how many pixels, how many of them differ, by how many of 255 grey levels at most, and how many
         times the difference is amplified in its picture. The picture: |a - b|, amplified, of the same shape.
     """
     apart = np.abs(a.astype(np.int16) - b).astype(np.uint8)
-    differences = apart if counted is None else apart[counted]
+    differences = apart.max(axis=-1) if counted is None else apart.max(axis=-1)[counted]
     largest = int(differences.max(initial=0))
     # So that nearly all can be seen: where a few pixels differ much and most by little, the few may turn plain white.
     usual = int(np.percentile(differences[differences > 0], 95)) if largest else 255
@@ -104,7 +104,7 @@ def _shape(pixels: Pixels) -> str:
 
 
 def _inside(shape: tuple[int, ...], config: Mapping[str, Any], class_names: Sequence[str]) -> NDArray[np.bool_]:
-    """Which values of a grid of `shape` to count: one for each pixel of its images, none of what is around them.
+    """Which pixels of a grid of `shape` to count, [height, width]: those of its images once, none around them.
 
     A grid is larger than its images: images.grid draws each pixel several times over, and images.by_class a name
     beside each row. A picture that is no such grid is counted whole.
@@ -112,14 +112,14 @@ def _inside(shape: tuple[int, ...], config: Mapping[str, Any], class_names: Sequ
     model, count = config.get("model", {}), config.get("training", {}).get("sample_images", 0)
     size, channels = model.get("image_size", 0), model.get("image_channels", 0)
     if not (size and channels and count):
-        return np.ones(shape, np.bool_)
+        return np.ones(shape[:2], np.bool_)
     class_names = class_names if config.get("class_conditional") else ()
     black, white = (_grid(np.full((count, size, size, channels), level, np.uint8), class_names) for level in (0, 255))
     if black.shape != shape:
-        return np.ones(shape, np.bool_)
-    first_copies = np.zeros(shape, np.bool_)
+        return np.ones(shape[:2], np.bool_)
+    first_copies = np.zeros(shape[:2], np.bool_)
     first_copies[:: images.SCALE, :: images.SCALE] = True  # GAP is a multiple of SCALE
-    inside: NDArray[np.bool_] = (black != white) & first_copies
+    inside: NDArray[np.bool_] = (black != white)[..., 0] & first_copies
     return inside
 
 

@@ -124,15 +124,17 @@ def scores(evaluation: Evaluation) -> list[ScoreRow]:
 
 
 def dots(grid: Pixels) -> Pixels:
-    """A grid of differences with each pixel as a square of DOT x DOT, [height, width, 1]."""
-    grown = Image.fromarray(grid[..., 0]).filter(ImageFilter.MaxFilter(DOT))
+    """The largest difference of each pixel's channels as a square of DOT x DOT, [height, width, 1]."""
+    grown = Image.fromarray(grid.max(axis=-1)).filter(ImageFilter.MaxFilter(DOT))
     return np.asarray(grown)[..., np.newaxis]
 
 
 def gif_frames(gif: bytes) -> list[Pixels]:
-    """The frames of a GIF in grey, [height, width, 1] each."""
+    """The frames of a GIF, [height, width, C] each; C is 1 if all of them are grey."""
     with Image.open(io.BytesIO(gif)) as moving:
-        return [np.asarray(frame.convert("L"))[..., np.newaxis] for frame in ImageSequence.Iterator(moving)]
+        frames = [np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(moving)]
+    grey = all((frame == frame[..., :1]).all() for frame in frames)
+    return [frame[..., :1] if grey else frame for frame in frames]
 
 
 def strip(frames: list[Pixels], width: int) -> Pixels:
