@@ -402,6 +402,7 @@ for name, images in {
 
 # %%
 STEPS, COUNT = 600, 160
+FLIP = True  # False, where a mirrored picture is wrong
 
 
 def trained(data, title, flip):
@@ -418,16 +419,15 @@ def trained(data, title, flip):
     return learner.sample(COUNT, lambda t: None)
 
 
-drawn = trained(
-    train, f"{duet.name}: the loss, {len(train.images)} pictures", flip=True
-)  # False, where a mirrored picture is wrong
+drawn = trained(train, f"{duet.name}: the loss, {len(train.images)} pictures", FLIP)
 
 # %%
 show_images(drawn[:40], columns=10, title=f"{duet.name}: forty that were drawn after {STEPS} steps")
 
 # %% [markdown]
-# *What to see:* one colour on light paper, always; many are plainly a circle, a square or a triangle, and some are none of
-# the three. Sharp corners come last.
+# *What to see:* the paper is right, and so are the colours, mostly one to a picture. The shapes are not there yet: some are
+# a circle or a triangle, many are none of the three. Corners come last. A night makes better ones, and so does a
+# network that is less small.
 #
 # ## Drawn, or remembered?
 #
@@ -483,16 +483,11 @@ plt.show()
 # %%
 judge = Judge(train, test, extractor=spaces.of(train, test, "random"))
 print(f"features: {judge.extractor.name}")
-shown = {
-    "test images": test.images,
-    f"drawn, from {len(train.images)}": drawn,
-    "drawn, from four": remembered,
-}
+shown = {"test images": test.images, f"drawn, from {len(train.images)}": drawn, "drawn, from four": remembered}
 for name, images in shown.items():
     score = judge.scores(judge.extractor(images[:COUNT]))
-    print(
-        f"{name:>20}: distance {score['fid']:.2f}, precision {score['precision']:.2f}, recall {score['recall']:.2f}, {score['num_images']} images"
-    )
+    numbers = ", ".join(f"{key} {score[key]:.2f}" for key in ("precision", "recall"))
+    print(f"{name:>20}: {score['num_images']} images, distance {score['fid']:.2f}, {numbers}")
 
 # %% [markdown]
 # WHAT TO SEE
