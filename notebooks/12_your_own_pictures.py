@@ -320,19 +320,13 @@ for i in np.flatnonzero(leaked)[:8]:
 # > **Predict before you run.** How does the leak change the first number? And the second?
 
 # %%
-
-
-def measured(name, part):
-    """Both measurements, with a part of the test images."""
-    if train.class_names:
+parts = {"all test images": leaked | True, "the leaked ones": leaked, "those that are new": ~leaked}
+for name, part in parts.items():
+    if part.any():
+        mark = f"too close is below {np.quantile(distance[part], 0.01):.1f} grey levels"
         right = np.mean(train.labels[index[part]] == test.labels[part])
-        print(f"{name}: the nearest image's class is right for {right:.0%} of {part.sum()}", end="; ")
-    print(f"closer than 99 % of the test images: {np.quantile(distance[part], 0.01):.1f} grey levels or less")
-
-
-measured("all test images   ", np.ones(len(test.images), bool))
-measured("the leaked ones   ", leaked)
-measured("those that are new", ~leaked)
+        by_heart = f"the nearest image's class is right for {right:.0%}, " if train.class_names else ""
+        print(f"{name:>18} ({part.sum()}): {by_heart}{mark}")
 
 # %% [markdown]
 # *What to see:* the learner by heart is never wrong on what it has seen. That is no merit, and it lifts the number
@@ -487,6 +481,9 @@ judge = Judge(train, test, extractor=spaces.of(train, test, "random"))
 print(f"features: {judge.extractor.name}")
 shown = {"test images": test.images, f"drawn, from {len(train.images)}": drawn, "drawn, from four": remembered}
 for name, images in shown.items():
+    if len(images) < 128:
+        print(f"{name:>20}: {len(images)} images are too few for 128 features")
+        continue
     score = judge.scores(judge.extractor(images[:COUNT]))
     numbers = ", ".join(f"{key} {score[key]:.2f}" for key in ("precision", "recall"))
     print(f"{name:>20}: {score['num_images']} images, distance {score['fid']:.2f}, {numbers}")
