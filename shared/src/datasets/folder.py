@@ -18,7 +18,8 @@ from ddpm_shared.config import FolderConfig
 from ddpm_shared.datasets import folder_cache, picture
 from ddpm_shared.datasets.download import report
 from ddpm_shared.datasets.folder_cache import Shrunk
-from ddpm_shared.datasets.listing import KINDS, Listing, listing
+from ddpm_shared.datasets.listing import Listing, listing
+from ddpm_shared.datasets.picture import KINDS
 from ddpm_shared.datasets.source import Split
 from ddpm_shared.errors import UserError
 

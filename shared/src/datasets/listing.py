@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ddpm_shared import reading
+from ddpm_shared.datasets.picture import KINDS
 from ddpm_shared.errors import UserError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".dib", ".gif")
-KINDS = "PNG, JPEG, WebP, BMP or GIF"
 
 
 class Entry(NamedTuple):
@@ -60,7 +60,7 @@ def listing(folder: Path) -> Listing:
             others.append(path)
     where = reading.name_of(folder)
     if not entries:
-        rest = f"none of its {len(others):,} files is one by its name" if others else "there are no files in it"
+        rest = f"by its name, none is one of {reading.listed(sorted(others))}" if others else "there are no files in it"
         raise UserError(f"{where} holds no pictures: {rest}; --data-dir takes a folder of {KINDS} files")
     entries.sort(key=lambda entry: entry.rank)
     for one, other in itertools.pairwise(entries):

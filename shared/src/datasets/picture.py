@@ -14,13 +14,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from ddpm_shared import reading
 from ddpm_shared.errors import UserError
 from ddpm_shared.images import Pixels
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")
+KINDS = "PNG, JPEG, WebP, BMP or GIF"
 PIXELS = 2**27  # of a picture: the largest cameras have 2**26.7
 FILE = 256 * reading.MIB
 
@@ -59,6 +60,8 @@ def read(path: Path, size: int) -> Pixels:
                     raise UserError(f"it has {picture.width:,} x {picture.height:,} pixels, more than {PIXELS:,}")
                 picture.load()  # after an error, it is black, and a second attempt would not say so
                 pixels = np.asarray(_flat(_upright(picture)))
+        except UnidentifiedImageError:
+            raise UserError(f"it does not begin as {KINDS}") from None
         except Image.DecompressionBombError:  # Pillow's own limit is higher
             raise UserError(f"it has more than {PIXELS:,} pixels") from None
         return _without_colour(_resized(_middle(pixels.reshape(*pixels.shape[:2], -1)), size))

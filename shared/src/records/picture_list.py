@@ -55,4 +55,4 @@ def _first_difference(before: dict[str, str], now: dict[str, str]) -> str | None
     differences += [f"{reading.one_line(path)} has other pixels" for path in both if before[path] != now[path]]
     if not differences:
         return None
-    return differences[0] + (f", and {len(differences) - 1:,} more differ" if len(differences) > 1 else "")
+    return differences[0] + (f", and {len(differences) - 1:,} more" if len(differences) > 1 else "")
