@@ -80,7 +80,7 @@ def _bits(side: Side) -> dict[str, dict[str, Array]]:
     found = bits_estimate.estimate(prior, terms, IMAGES, timesteps)
     return {
         "terms": {"term": terms},
-        "sum": {name: np.array(found[name]) for name in ("bits_per_dim", "prior", "decoder")},  # type: ignore[literal-required]
+        "sum": {name: np.array(found[name]) for name in ("bits_per_dim", "prior", "decoder")},
     }
 
 

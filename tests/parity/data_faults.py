@@ -68,13 +68,13 @@ MUTATIONS = [
           "(to_tensor(pixels, device)", "(to_tensor(pixels[..., ::-1], device)"),
     fault("the network sees blue, green, red", "tf.data", "data",
           "tf.cast(to_tensor(pixels), tf.float32)", "tf.cast(to_tensor(pixels[..., ::-1]), tf.float32)"),
-    fault("images are drawn in blue, green, red", "torch.data", "colour",
+    fault("images are drawn in blue, green, red", "torch.data", "data",
           "pixels.permute(0, 2, 3, 1).cpu().numpy()", "pixels.flip(1).permute(0, 2, 3, 1).cpu().numpy()"),
-    fault("images are drawn in blue, green, red", "tf.data", "colour",
+    fault("images are drawn in blue, green, red", "tf.data", "data",
           "tf.cast(pixels, tf.uint8).numpy()", "tf.cast(pixels, tf.uint8).numpy()[..., ::-1]"),
-    fault("bits are of a pixel, not of each of its colours", "torch.bound", "colour",
+    fault("bits are of a pixel, not of each of its colours", "torch.bound", "bound",
           "nats.flatten(1).mean(1)", "nats.sum(1).mean((1, 2))"),
-    fault("bits are of an image, not of each of its values", "tf.bound", "colour",
+    fault("bits are of an image, not of each of its values", "tf.bound", "bound",
           "tf.reduce_mean(nats, axis=[1, 2, 3])", "tf.reduce_sum(nats, axis=[1, 2, 3])"),
 ]
 # fmt: on

@@ -62,11 +62,8 @@ def _nothing(folder: Path) -> None:
 
 
 def _packaged(name: str, folder: Path) -> tuple[Split, Split]:
-    def first(split: Split) -> Split:
-        return dataclasses.replace(split, images=split.images[:FEW], labels=split.labels[:FEW])
-
-    train, test = datasets.load(name)
-    return first(train), first(test)
+    few = [dataclasses.replace(s, images=s.images[:FEW], labels=s.labels[:FEW]) for s in datasets.load(name)]
+    return few[0], few[1]
 
 
 def _bytes_of(place: str, shape: tuple[int, ...], dimensions: int) -> Splits:
@@ -284,7 +281,7 @@ def _loaded(kind: Kind) -> tuple[Split, Split]:
 
 def _batches(side: Side, kind: Kind) -> Arrays:
     """Two batches of all images of each split, in the order and with the flips of the seed."""
-    arrays = {}
+    arrays: dict[str, NDArray[np.generic]] = {}
     if side.name == "oracle":
         for name, (images, labels) in zip(("train", "test"), kind.known(), strict=True):
             for step in (0, 1):
