@@ -247,8 +247,8 @@ show_images(
 
 # %% [markdown]
 # *What to see:* with 4 × 4 there is a colour, and no shape. With 8 × 8 the large ones can be told apart, with 16 × 16
-# the small ones, too. From there to 32 × 32 only the edges gain, and a step of training takes about three times as
-# long. So take no fewer pixels than you need, and no more.
+# the small ones, too. From there to 32 × 32 only the edges gain, and a step of training takes three to four
+# times as long. So take no fewer pixels than you need, and no more.
 #
 # ## The check list
 #
@@ -337,8 +337,8 @@ for name, part in parts.items():
 #
 # The leak is mended where it comes from, in the folder: of pictures that are the same, one stays. Which pictures are
 # the same has to be asked of *all* pairs, not only of those between test and training. The cell below goes through
-# the pictures and takes what is near to none that it has taken. It copies; your folder stays as it is. (For ten
-# thousand pictures it takes some minutes.)
+# the pictures and takes what is near to none that it has taken. It copies; your folder stays as it is. (With ten
+# times as many pictures it takes a hundred times as long.)
 
 # %%
 everything = by_name(train, test)
@@ -388,7 +388,7 @@ for name, images in {
 
 # %% [markdown]
 # *What to see:* a mirrored shape is a shape, and a mirrored animal an animal. Among the symbols there are letters,
-# digits and arrows, and their mirror images are nobody's. A network that was shown them draws them.
+# digits and arrows, and their mirror images are nobody's. A network that is shown them learns to draw them.
 #
 # ## Train
 #
@@ -423,8 +423,8 @@ show_images(drawn[:40], columns=10, title=f"{duet.name}: forty that were drawn a
 
 # %% [markdown]
 # *What to see:* the paper is right, and so are the colours, mostly one to a picture. The shapes are not there yet:
-# some are a circle or a triangle, many are none of the three. Corners come last. A night makes better ones, and so
-# does a network that is less small.
+# some are a circle or a triangle, many are none of the three. Corners come last. More steps and a larger
+# network are the usual remedy.
 #
 # ## Drawn, or remembered?
 #
