@@ -4,7 +4,8 @@
 
 samples.py reads the images, spaces.py says which features a data set is judged by, extractor.py computes them,
 metrics.py and neighbours.py make numbers of these, judge.py compares them with real images, picture.py draws,
-records.py gives the form of evaluation.json, and command.py is the command line. docs/evaluation.md explains what each number measures and what it misses.
+records.py gives the form of evaluation.json, and command.py is the command line. docs/evaluation.md explains what each
+number measures and what it misses.
 
 Nothing is imported here: training needs the judge alone, and only sometimes.
 """
