@@ -247,8 +247,8 @@ show_images(
 
 # %% [markdown]
 # *What to see:* with 4 × 4 there is a colour, and no shape. With 8 × 8 the large ones can be told apart, with 16 × 16
-# the small ones, too. From there to 32 × 32 only the edges gain, and a step of training takes three to four
-# times as long. So take no fewer pixels than you need, and no more.
+# the small ones, too. From there to 32 × 32 only the edges gain, and a step of training takes three to four times as
+# long. So take no fewer pixels than you need, and no more.
 #
 # ## The check list
 #
@@ -361,8 +361,9 @@ print(f"{len(train.images)} to train and {len(test.images)} to test; {moved} pic
 print(f"the nearest training image of a test image is {distance.min():.1f} grey levels away, or more")
 
 # %% [markdown]
-# *What to see:* sixty pictures were planted, and 61 are left out. One, `circle/441.png`, is nobody's copy: two circles
-# happened to be as alike as that. A limit makes mistakes of both kinds, and to lose a picture is the cheaper one.
+# *What to see:* sixty pictures were planted, and 61 are left out. One, `circle/441.png`, is nobody's copy: two
+# circles happened to be as alike as that. A limit makes mistakes of both kinds, and to lose a picture is the cheaper
+# one.
 #
 # And no picture has changed sides. With a split by chance, or by the order of the files, a test image of yesterday
 # would be a training image of today, and the scores of before and after could not be compared.
@@ -423,8 +424,8 @@ show_images(drawn[:40], columns=10, title=f"{duet.name}: forty that were drawn a
 
 # %% [markdown]
 # *What to see:* the paper is right, and so are the colours, mostly one to a picture. The shapes are not there yet:
-# some are a circle or a triangle, many are none of the three. Corners come last. More steps and a larger
-# network are the usual remedy.
+# some are a circle or a triangle, many are none of the three. Corners come last. More steps and a larger network are
+# the usual remedy.
 #
 # ## Drawn, or remembered?
 #
@@ -465,9 +466,9 @@ axes.legend()
 plt.show()
 
 # %% [markdown]
-# *What to see:* the pictures from four are the better ones, with corners and clean colours, and they are not drawn:
-# each is one of the four, with a little noise. Their nearest training image is 9 grey levels away in the median, that
-# of a test image 25. Those from hundreds look worse, and are new. They are at 35, further away than test images,
+# *What to see:* the pictures from four are the better ones, with corners and clean colours, and most are not drawn:
+# they are one of the four, with a little noise. Their nearest training image is 9 grey levels away in the median,
+# that of a test image 25. Those from hundreds look worse, and are new. They are at 35, further away than test images,
 # since a blot is like no circle. **Beauty after a short time, from few pictures, is a warning.** The loss gives a
 # hint: it falls further with four pictures than with hundreds. But that of a better network does so, too, so look at
 # the pairs.
@@ -495,11 +496,11 @@ for name, images in shown.items():
     print(f"{name:>20}: {score['num_images']} images, distance {score['fid']:.2f}, {numbers}")
 
 # %% [markdown]
-# *What to see:* from four, each image lies where real ones do (precision 0.96), and hardly a real one lies where they
-# do (recall 0.08); the distance is five times that of new pictures. From hundreds, the distance is nearly that of new
-# pictures, but you saw that these are no shapes. Random eyes care for colours and places, and little for corners;
-# precision, 0.61 against 0.89 for new pictures, notices. **A number is only as good as its eyes**, and numbers of
-# different eyes do not compare: the commands refuse to.
+# *What to see:* from four, the images lie where real ones do (precision about 0.95), and hardly a real one lies where
+# they do (recall below 0.1); the distance is five times that of new pictures. From hundreds, the distance is nearly
+# that of new pictures, but you saw that these are no shapes. Random eyes care for colours and places, and little for
+# corners; precision, 0.61 against 0.89 for new pictures, notices. **A number is only as good as its eyes**, and
+# numbers of different eyes do not compare: the commands refuse to.
 #
 # ## By the command line
 #
