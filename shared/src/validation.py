@@ -15,7 +15,7 @@ from ddpm_shared.reading import name_of, one_line
 
 T = TypeVar("T")
 
-KINDS = ("metrics", "comparison", "checkpoint", "evaluation", "origin", "parity")  # the files
+KINDS = ("metrics", "comparison", "checkpoint", "evaluation", "origin", "parity", "pictures")  # the files
 # A package that Jupyter brings: jsonschema would import it for a format that no schema here has, and it compiles a
 # grammar for half a second.
 SLOW = "rfc3987_syntax"

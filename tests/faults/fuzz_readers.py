@@ -21,19 +21,21 @@ import numpy as np
 import onnx
 import safetensors.numpy
 from fuzz import Reader
+from PIL import Image
 
 from ddpm_shared import cache, compare, config, files, images, machine, pictures
 from ddpm_shared.commands import bits, sample
 from ddpm_shared.compare import parity_table
-from ddpm_shared.config import Config, to_dict
-from ddpm_shared.datasets import archives, idx, own_idx
+from ddpm_shared.config import Config, FolderConfig, to_dict
+from ddpm_shared.datasets import Split, archives, folder_cache, idx, own_idx, picture
+from ddpm_shared.datasets.listing import Entry, Listing
 from ddpm_shared.datasets.verified import BadFileError
 from ddpm_shared.demo import folder as demo
 from ddpm_shared.demo import page
 from ddpm_shared.errors import UserError
 from ddpm_shared.evaluation import samples
 from ddpm_shared.evaluation.extractor import BATCH, Extractor
-from ddpm_shared.records import checkpoint, history
+from ddpm_shared.records import checkpoint, history, picture_list
 
 CONFIG = config.with_preset(Config(), "tiny")
 RNG = np.random.default_rng(0)
@@ -378,7 +380,7 @@ def _own(name: str) -> Reader:
         return _own_idx(folder) / name
 
     def read(path: Path) -> Any:
-        splits = own_idx.load(str(path.parent), config.FolderConfig())
+        splits = own_idx.load(str(path.parent), FolderConfig())
         for split in splits:
             assert split.images.dtype == split.labels.dtype == np.uint8
             assert split.images.shape[0] == len(split.labels)
@@ -387,6 +389,62 @@ def _own(name: str) -> Reader:
         return [(split.images.tobytes(), split.labels.tobytes(), split.class_names, split.sha256) for split in splits]
 
     return Reader("bytes", make, read)
+
+
+def _picture(kind: str, **options: Any) -> Reader:
+    """A picture of the user's own, of which only PNG's form would show that a bit of it changed."""
+
+    def make(folder: Path) -> Path:
+        exif = Image.Exif()
+        exif[0x0112] = 6  # of the orientation, held upright
+        if kind in ("PNG", "JPEG", "WEBP"):
+            options["exif"] = exif
+        Image.fromarray(PIXELS[..., 0].transpose(1, 2, 0)).save(folder / "x", kind, **options)
+        return folder / "x"
+
+    def read(path: Path) -> Any:
+        try:
+            pixels = picture.read(path, 8)
+        except UserError as reason:
+            raise UserError(f"{path}: {reason}") from None
+        assert pixels.shape in ((8, 8, 1), (8, 8, 3))
+        assert pixels.dtype == np.uint8
+        return pixels.tobytes()
+
+    return Reader("bytes", make, read)
+
+
+OF_FOLDER = FolderConfig(image_size=4)
+LISTED = Listing(tuple(Entry(f"{n}.png", f"{n}.png", (n, n, n), bytes([n])) for n in range(3)), (), ())
+
+
+def _shrunk(folder: Path) -> Path:
+    _read_shrunk(folder / "folders" / "x")  # makes the file, as the first start does
+    (path,) = folder.rglob("*.npz")
+    return path
+
+
+def _read_shrunk(path: Path) -> Any:
+    def make() -> folder_cache.Shrunk:
+        return folder_cache.Shrunk(PIXELS[:, :4, :4].copy(), {})
+
+    find, files.cache_dir = files.cache_dir, lambda name: path.parents[1] / name
+    try:
+        shrunk = folder_cache.cached(Path("/of/pictures"), LISTED, OF_FOLDER, make)
+    finally:
+        files.cache_dir = find
+    assert len(shrunk.images) == len(LISTED.entries) - len(shrunk.bad)
+    return shrunk.images.shape, shrunk.images.tobytes(), shrunk.bad
+
+
+def _pictures(folder: Path) -> Path:
+    contents = {split: {f"{split}/{n}.png": 32 * str(n) for n in range(3)} for split in ("train", "test")}
+    splits = [
+        Split("folder", split, PIXELS, np.zeros(3, np.int64), "a" * 64, files=hashes)
+        for split, hashes in contents.items()
+    ]
+    picture_list.write(folder, *splits)
+    return folder / picture_list.FILE
 
 
 READERS: dict[str, Reader] = {
@@ -404,6 +462,13 @@ READERS: dict[str, Reader] = {
     "grid.png": Reader("bytes", _png, _read_png),
     "denoising.gif": Reader("bytes", _gif, _read_gif),
     "extractor.onnx": Reader("bytes", _onnx, _extract),
+    "pictures.json": Reader("json", _pictures, picture_list.read),
+    "cached pictures": Reader("npz", _shrunk, _read_shrunk),
+    "own picture, PNG": _picture("PNG"),
+    "own picture, JPEG": _picture("JPEG"),
+    "own picture, WebP": _picture("WEBP", lossless=True),
+    "own picture, BMP": _picture("BMP"),
+    "own picture, GIF": _picture("GIF"),
     "idx": _idx("images", IDX),
     "idx.gz": _idx("images.gz", gzip.compress(IDX, mtime=0)),
     "idx.xz": _idx("images.xz", lzma.compress(IDX)),

@@ -28,7 +28,7 @@ from ddpm_shared.config.help import default_is
 from ddpm_shared.datasets import Split
 from ddpm_shared.errors import UserError
 from ddpm_shared.frameworks import FRAMEWORKS
-from ddpm_shared.records import checkpoint
+from ddpm_shared.records import checkpoint, picture_list
 from ddpm_shared.records import folder as folders
 from ddpm_shared.records.checkpoint import Checkpoint
 from ddpm_shared.records.run import Run
@@ -207,11 +207,7 @@ def _train(plan: TrainPlan, make_learner: Callable[[Config, int], Learner]) -> i
     framework, config = plan.framework, plan.config
     train_split, test_split = datasets.load(config.data.dataset, config.data.data_dir, config.data.folder)
     config = configs.fitted(config, train_split.images.shape[1:], len(train_split.class_names))
-    if plan.resumed and plan.resumed.dataset_sha256 != train_split.sha256:
-        raise UserError(
-            f"{plan.resumed.path} was trained on data with SHA-256 {plan.resumed.dataset_sha256[:12]}..., but "
-            f"{train_split.name} has {train_split.sha256[:12]}...: choose that data with --dataset or --data-dir"
-        )
+    _require_same_data(plan.resumed, train_split, test_split)
     require(
         config.training.batch_size <= len(train_split.images),
         "--batch-size",
@@ -226,6 +222,7 @@ def _train(plan: TrainPlan, make_learner: Callable[[Config, int], Learner]) -> i
     judge = make_judge(train_split, test_split, settings.evaluate_images) if settings.evaluate_every else None
     if not plan.resumed:  # before the framework is imported: a run that is killed while it starts can be resumed
         files.write_json(plan.folder / "config.json", configs.to_dict(config))
+    picture_list.write(plan.folder, train_split, test_split)
     learner = make_learner(config, settings.num_steps(num_images))
     if plan.resumed:
         learner.load(plan.resumed)
@@ -249,6 +246,20 @@ def _train(plan: TrainPlan, make_learner: Callable[[Config, int], Learner]) -> i
     )
     step = plan.resumed.step if plan.resumed else 0
     return TrainingLoop(config, train_split, test_split, learner, records, judge, step, plan.stop_after).run()
+
+
+def _require_same_data(resumed: Checkpoint | None, train: Split, test: Split) -> None:
+    if resumed is None or resumed.dataset_sha256 == train.sha256:
+        return
+    if change := picture_list.change(resumed, train, test):
+        raise UserError(
+            f"the pictures are not those that {resumed.path} was trained on: {change}; undo this, choose "
+            "their folder with --data-dir, or start a new run without --resume"
+        )
+    raise UserError(
+        f"{resumed.path} was trained on data with SHA-256 {resumed.dataset_sha256[:12]}..., but "
+        f"{train.name} has {train.sha256[:12]}...: choose that data with --dataset or --data-dir"
+    )
 
 
 def with_length(minutes: float, config: Config, learner: Learner, split: Split) -> Config:

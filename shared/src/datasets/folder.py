@@ -18,7 +18,8 @@ from ddpm_shared.config import FolderConfig
 from ddpm_shared.datasets import folder_cache, picture
 from ddpm_shared.datasets.download import report
 from ddpm_shared.datasets.folder_cache import Shrunk
-from ddpm_shared.datasets.listing import KINDS, Listing, listing
+from ddpm_shared.datasets.listing import Listing, listing
+from ddpm_shared.datasets.picture import KINDS
 from ddpm_shared.datasets.source import Split
 from ddpm_shared.errors import UserError
 
@@ -77,7 +78,7 @@ def _read(root: Path, found: Listing, config: FolderConfig) -> Shrunk:
     bad: dict[str, str] = {}
     for number, entry in enumerate(tqdm(found.entries, desc="pictures", unit="img", leave=False)):
         try:
-            image = picture.read(entry.file, size)
+            image = picture.read(Path(entry.file), size)
         except UserError as reason:
             bad[entry.path] = str(reason)
             continue

@@ -68,7 +68,8 @@ def _read(path: Path, key: str, listing: Listing, config: FolderConfig) -> Shrun
             bad = dict(reading.json_value(arrays["bad"].tobytes()))
     except (UserError, KeyError):
         return None
-    shapes = [(count - len(bad), size, size, channels) for channels in (1, 3)]
+    kinds = {"auto": (1, 3), "grey": (1,), "colour": (3,)}[config.channels]
+    shapes = [(count - len(bad), size, size, channels) for channels in kinds]
     fits = images.dtype == np.uint8 and images.shape in shapes and bad.keys() <= {each.path for each in listing.entries}
     return Shrunk(images, bad) if fits else None
 

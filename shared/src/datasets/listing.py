@@ -1,31 +1,29 @@
 """The pictures of a folder by their names: which files count, their classes, and the order that their names decide."""
 
+import contextlib
 import hashlib
 import itertools
 import os
+import stat
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from ddpm_shared import reading
+from ddpm_shared.datasets.picture import KINDS
 from ddpm_shared.errors import UserError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".dib", ".gif")
-KINDS = "PNG, JPEG, WebP, BMP or GIF"
 
 
 class Entry(NamedTuple):
     """A picture of a folder."""
 
     path: str  # from the folder, with slashes, in Unicode's form NFC: the same on every system
-    file: Path
+    file: str  # as the system names it
     stamp: tuple[int, int, int]  # size, and the times at which content and state were last changed, in ns
-
-    @property
-    def rank(self) -> bytes:
-        """The hash of its path, which decides its place among the others: adding a picture moves no other."""
-        return hashlib.sha256(self.path.encode("utf-8", "surrogateescape")).digest()
+    rank: bytes  # the hash of its path, which decides its place among the others: adding a picture moves no other
 
 
 class Listing(NamedTuple):
@@ -53,16 +51,16 @@ def listing(folder: Path) -> Listing:
             pictures of one name; a class whose name cannot be printed.
     """
     entries, others = [], []
-    for file, status in _files(folder):
-        path = unicodedata.normalize("NFC", file.relative_to(folder).as_posix())
-        if file.suffix.lower() in SUFFIXES:
+    for name, file, status in _files(folder):
+        path = unicodedata.normalize("NFC", name)
+        if path.lower().endswith(SUFFIXES):
             stamp = (status.st_size, status.st_mtime_ns, status.st_ctime_ns) if status else (0, 0, 0)
-            entries.append(Entry(path, file, stamp))
+            entries.append(Entry(path, file, stamp, hashlib.sha256(path.encode("utf-8", "surrogateescape")).digest()))
         else:
             others.append(path)
     where = reading.name_of(folder)
     if not entries:
-        rest = f"none of its {len(others):,} files is one by its name" if others else "there are no files in it"
+        rest = f"by its name, none is one of {reading.listed(sorted(others))}" if others else "there are no files in it"
         raise UserError(f"{where} holds no pictures: {rest}; --data-dir takes a folder of {KINDS} files")
     entries.sort(key=lambda entry: entry.rank)
     for one, other in itertools.pairwise(entries):
@@ -90,13 +88,13 @@ def _top(path: str) -> str:
     return path.partition("/")[0]
 
 
-def _files(folder: Path) -> Iterator[tuple[Path, os.stat_result | None]]:
-    """The files below a folder, each with what the system says of it: None for a link that leads nowhere."""
-    waiting, visited = [folder], dict[tuple[int, int], Path]()
+def _files(folder: Path) -> Iterator[tuple[str, str, os.stat_result | None]]:
+    """The files below a folder: path from it, path, and what the system says of it; None if it is a link to nowhere."""
+    waiting, visited = [("", str(folder))], dict[tuple[int, int], str]()
     while waiting:
-        here = waiting.pop()
+        prefix, here = waiting.pop()
         try:
-            status = here.stat()
+            status = os.stat(here)
             same = visited.setdefault((status.st_dev, status.st_ino), here)
             if same is not here:
                 raise UserError(
@@ -105,13 +103,13 @@ def _files(folder: Path) -> Iterator[tuple[Path, os.stat_result | None]]:
             with os.scandir(here) as scan:
                 found = sorted((entry for entry in scan if not entry.name.startswith(".")), key=lambda each: each.name)
             for entry in found:
-                if entry.is_dir():
-                    waiting.append(Path(entry.path))
-                    continue
-                try:
-                    yield Path(entry.path), entry.stat()
-                except OSError:  # reading it will say why
-                    yield Path(entry.path), None
+                state = None
+                with contextlib.suppress(OSError):  # reading it will say why
+                    state = entry.stat()
+                if state and stat.S_ISDIR(state.st_mode):
+                    waiting.append((f"{prefix}{entry.name}/", entry.path))
+                else:
+                    yield prefix + entry.name, entry.path, state
         except OSError as error:
             raise UserError(
                 f"cannot read the folder {reading.name_of(error.filename or here)} ({error.strerror}): "

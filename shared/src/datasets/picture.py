@@ -6,6 +6,7 @@ machine that has the same Pillow.
 
 import contextlib
 import functools
+import io
 import stat
 import warnings
 from pathlib import Path
@@ -13,13 +14,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from ddpm_shared import reading
 from ddpm_shared.errors import UserError
 from ddpm_shared.images import Pixels
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")
+KINDS = "PNG, JPEG, WebP, BMP or GIF"
 PIXELS = 2**27  # of a picture: the largest cameras have 2**26.7
 FILE = 256 * reading.MIB
 
@@ -51,19 +53,28 @@ def read(path: Path, size: int) -> Pixels:
     """
     with reading.refusing(lambda reason: reason), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns of oddities that harm no pixel
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):  # a pipe or a device may never end
-            raise UserError("it is a pipe or a device")
-        if status.st_size > FILE:
-            raise UserError(f"it has {status.st_size:,} bytes, more than {FILE:,}")
+        data = io.BytesIO(_content(path))
         try:
-            with Image.open(path, formats=FORMATS) as picture:
+            with Image.open(data, formats=FORMATS) as picture:
                 if picture.width * picture.height > PIXELS:
                     raise UserError(f"it has {picture.width:,} x {picture.height:,} pixels, more than {PIXELS:,}")
+                picture.load()  # after an error, it is black, and a second attempt would not say so
                 pixels = np.asarray(_flat(_upright(picture)))
+        except UnidentifiedImageError:
+            raise UserError(f"it does not begin as {KINDS}") from None
         except Image.DecompressionBombError:  # Pillow's own limit is higher
             raise UserError(f"it has more than {PIXELS:,} pixels") from None
         return _without_colour(_resized(_middle(pixels.reshape(*pixels.shape[:2], -1)), size))
+
+
+def _content(path: Path) -> bytes:
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):  # a pipe or a device may never end
+        raise UserError("it is a pipe or a device")
+    if status.st_size > FILE:
+        raise UserError(f"it has {status.st_size:,} bytes, more than {FILE:,}")
+    with path.open("rb") as file:  # not by Pillow: what it maps into memory must not become shorter
+        return file.read(FILE)
 
 
 def to_channels(pixels: Pixels, channels: int) -> Pixels:
@@ -91,6 +102,9 @@ def _flat(picture: Image.Image) -> Image.Image:
         values[values == picture.info.get("transparency", -1)] = 0xFFFF
         return Image.fromarray((values.clip(0, 0xFFFF) >> 8).astype(np.uint8))
     if picture.has_transparency_data:
+        colour = picture.info.get("transparency")
+        if isinstance(colour, tuple) and max(colour) > 255:  # of 16 bits, while the pixels have 8 by now
+            picture.info["transparency"] = tuple(value >> 8 for value in colour)
         picture = picture.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
     return picture.convert("L" if picture.mode in ("1", "L") else "RGB")
@@ -107,7 +121,9 @@ def _middle(pixels: Pixels) -> Pixels:
 def _resized(square: Pixels, size: int) -> Pixels:
     """[side, side, C] as [size, size, C]: shrunk, a new pixel is the mean over its area; enlarged, it is bicubic."""
     side, _, channels = square.shape
-    if side >= size:
+    if side == size:
+        return square.copy()
+    if side > size:
         # All sums are whole numbers that the types hold exactly: 255 * 2**13.5 < 2**24, and its square < 2**53.
         rows = _sums(square, size, np.float32)
         sums = _sums(rows.swapaxes(0, 1), size, np.float64).swapaxes(0, 1)

@@ -12,7 +12,7 @@ from ddpm_shared.records import checkpoint
 RUNS = Path("runs")
 # What a run leaves in its folder before its first checkpoint, and what it sets aside there.
 BEFORE_A_CHECKPOINT = re.compile(
-    r"config\.json|environment\.json|metrics\.json|metrics\.jsonl(\.\d+)?|samples|checkpoints|\.lock|\..+\.tmp"
+    r"(config|environment|metrics|pictures)\.json|metrics\.jsonl(\.\d+)?|samples|checkpoints|\.lock|\..+\.tmp"
 )
 
 
