@@ -34,7 +34,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 .PHONY: data
-data: $(STAMP)  ## find or download Fashion-MNIST and verify it
+data: $(STAMP)  ## find, download and verify data, and what they are like, e.g. ARGS="--dataset mnist"
 	$(PY) -m ddpm_shared.datasets $(ARGS)
 
 # The demo is the ordinary commands on a small scale; a new folder each time, so nothing is overwritten.

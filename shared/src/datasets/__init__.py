@@ -63,6 +63,7 @@ def load(name: str, data_dir: str | None = None, folder: FolderConfig | None = N
     Raises:
         UserError: an unknown name; a bad or missing file in data_dir; no good copy here and none to download.
     """
+    choice("dataset", name, NAMES)
     if name in OWN:
         return OWN[name](data_dir, folder or FolderConfig())
     name, verified = fetch(name, data_dir)
@@ -70,12 +71,12 @@ def load(name: str, data_dir: str | None = None, folder: FolderConfig | None = N
 
 
 def fetch(name: str, data_dir: str | None = None) -> tuple[str, Sequence[Verified]]:
-    """Find, and if need be download, the verified files of a data set; arguments and errors as in `load`.
+    """Find, and if need be download, the verified files of a published data set; arguments and errors as in `load`.
 
     Returns:
         The name of the data set, "auto" resolved, and its files.
     """
-    choice("dataset", name, NAMES)
+    choice("dataset", name, (AUTO, *DATASETS))
     return fashion_mnist.auto(data_dir) if name == AUTO else (name, DATASETS[name].fetch(data_dir))
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 from ddpm_shared import command_line, datasets, images
 from ddpm_shared.config import RealImages
 from ddpm_shared.config.help import default_is
-from ddpm_shared.datasets import passport
+from ddpm_shared.datasets import passport, sheet
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for path, file, _ in verified:
             print(f"  {path}\n    {file.content}, sha256 {file.sha256}")
     print(passport.text(passport.passport(train, test)))
-    picture, shown = passport.sheet(train)
+    picture, shown = sheet.drawn(train)
     out = Path(command.out) if command.out else Path("runs/data") / f"{train.name}.png"
     images.write_png(out, picture)
     print(f"{out}: {shown}")

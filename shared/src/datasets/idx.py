@@ -120,7 +120,8 @@ def _parse_stream(stream: BinaryIO, shape: tuple[int, ...] | None, sha256: str |
         raise BadFileError(f"has shape {list(sizes)}, expected {list(shape)}")
     length = math.prod(sizes)
     if length > AT_MOST:
-        raise BadFileError(f"would have {length:,} bytes by its shape, expected at most {AT_MOST:,}")
+        number = reading.one_line(f"{length:,}", 40)  # of 255 dimensions, it has thousands of digits
+        raise BadFileError(f"would have {number} bytes by its shape, expected at most {AT_MOST:,}")
 
     content = stream.read(length + 1)
     if len(content) != length:
