@@ -392,7 +392,7 @@ def _own(name: str) -> Reader:
         return _own_idx(folder) / name
 
     def read(path: Path) -> Any:
-        splits = own_idx.load(str(path.parent), config.FolderConfig())
+        splits = own_idx.load(str(path.parent), FolderConfig())
         for split in splits:
             assert split.images.dtype == split.labels.dtype == np.uint8
             assert split.images.shape[0] == len(split.labels)
