@@ -18,7 +18,7 @@ from ddpm_shared.errors import UserError, choice
 from ddpm_torch.config import DiffusionConfig
 from ddpm_torch.engine import make_schedule
 
-SIGMA_MIN, SIGMA_MAX = 0.01, 50.0  # of ve; no two images of Fashion-MNIST are more than 41 apart
+SIGMA_MIN, SIGMA_MAX = 0.01, 50.0  # of ve; no two images of Fashion-MNIST are more than 45 apart
 
 
 def ddpm(config: DiffusionConfig, t: Tensor) -> tuple[Tensor, Tensor]:

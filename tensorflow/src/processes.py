@@ -17,7 +17,7 @@ from ddpm_shared.errors import UserError, choice
 from ddpm_tf.config import DiffusionConfig
 from ddpm_tf.engine import make_schedule
 
-SIGMA_MIN, SIGMA_MAX = 0.01, 50.0  # of ve; no two images of Fashion-MNIST are more than 41 apart
+SIGMA_MIN, SIGMA_MAX = 0.01, 50.0  # of ve; no two images of Fashion-MNIST are more than 45 apart
 
 
 def ddpm(config: DiffusionConfig, t: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
