@@ -120,17 +120,15 @@ OWN[3] = ((_noise(5, 6, 6, 3), OWN[1][0][1]), (_noise(2, 6, 6, 3), OWN[1][1][1])
 def _write_idx(channels: int, folder: Path) -> None:
     for name, (images, labels) in zip(("train", "t10k"), OWN[channels], strict=True):
         shape = images.shape if channels == 3 else images.shape[:3]
-        header = bytes([0, 0, 8, len(shape)]) + struct.pack(f">{len(shape)}I", *shape)
+        header = struct.pack(f">4B{len(shape)}I", 0, 0, 8, len(shape), *shape)
         (folder / f"{name}-images-idx{len(shape)}-ubyte").write_bytes(header + images.tobytes())
-        (folder / f"{name}-labels-idx1-ubyte").write_bytes(
-            bytes([0, 0, 8, 1]) + struct.pack(">I", len(labels)) + bytes(labels)
-        )
+        header = struct.pack(">4BI", 0, 0, 8, 1, len(labels))
+        (folder / f"{name}-labels-idx1-ubyte").write_bytes(header + bytes(labels))
 
 
 # --- A folder of pictures -----------------------------------------------------------------------------------
 
-SIZE, SIDE = 8, 16  # of the images, and of the middle squares of the pictures
-TEST_SHARE = 0.3
+SIZE, SIDE, TEST_SHARE = 8, 16, 0.3  # of the images, and of the middle squares of the pictures
 RGB, PALETTE, GREY, RGBA = 2, 3, 0, 6  # PNG's colour types
 QUADRANTS = ((200, 40, 10), (30, 180, 64), (20, 50, 220), (251, 220, 40))  # top left, top right, below the same
 GREYS = ((10, 10, 10), (90, 90, 90), (170, 170, 170), (250, 250, 250))
@@ -144,9 +142,8 @@ def _png(colour_type: int, pixels: NDArray[np.integer], depth: int = 8, **chunks
     header = struct.pack(">2I5B", pixels.shape[1], pixels.shape[0], depth, colour_type, 0, 0, 0)
     parts = [(b"IHDR", header), *((name.encode(), data) for name, data in chunks.items())]
     parts += [(b"IDAT", zlib.compress(raw)), (b"IEND", b"")]
-    chunked = (
-        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in parts
-    )
+    of_4 = struct.Struct(">I").pack
+    chunked = (of_4(len(data)) + name + data + of_4(zlib.crc32(name + data)) for name, data in parts)
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunked)
 
 
@@ -194,7 +191,7 @@ def _cmyk() -> bytes:
 
 def _files() -> dict[str, tuple[bytes, tuple[tuple[int, ...], ...]]]:
     """Path -> the file, and the colours of the quarters of its image."""
-    index = np.arange(4).reshape(2, 2).repeat(SIDE // 2, axis=0).repeat(SIDE // 2, axis=1)[..., None]
+    index = _quarters(((0,), (1,), (2,), (3,)), SIDE)
     palette = bytes(value for colour in QUADRANTS for value in colour)
     return {
         "cats/grain.png": (_png(RGB, _grain()), QUADRANTS),
@@ -262,10 +259,6 @@ KINDS = [
 ]
 
 
-def _config(count: int) -> Config:
-    return Config(seed=SEED, data=DataConfig(horizontal_flip=True), training=TrainingConfig(batch_size=count))
-
-
 def _loaded(kind: Kind) -> tuple[Split, Split]:
     """The splits of its files, which are written anew, so that nothing of them is cached."""
     with (
@@ -292,8 +285,10 @@ def _batches(side: Side, kind: Kind) -> Arrays:
                 arrays |= {f"{name} {step}: x_0": x_0, f"{name} {step}: labels": np.array([labels[i] for i in order])}
         return arrays
     for name, split in zip(("train", "test"), _loaded(kind), strict=True):
+        training = TrainingConfig(batch_size=len(split.images))
+        config = Config(seed=SEED, data=DataConfig(horizontal_flip=True), training=training)
         for step in (0, 1):
-            batch = batches.training_batch(split, _config(len(split.images)), step)
+            batch = batches.training_batch(split, config, step)
             x_0, _, _ = side.batch(batch.arrays)
             arrays[f"{name} {step}: x_0"] = side.array(x_0)
             arrays[f"{name} {step}: labels"] = side.array(side.labels(batch.labels))
