@@ -30,6 +30,7 @@ RANDOM_SHA256 = "a81f35f09ad705033bd2a91075bbcc751b88c1c0e369990fbbfcde3e076e1d2
 IN_THE_PACKAGE = {SHIPPED: SHIPPED_SHA256, RANDOM: RANDOM_SHA256}
 AT_MOST = 512 * reading.MIB  # of such a file
 DIMENSIONS, CLASSES = 128, 10  # features of every network here; classes of Fashion-MNIST
+OTHER = "give another --extractor, or judge by --features random"
 BATCH, PIXELS = 250, 250 * 32 * 32  # images at a time, of large images fewer: so many pixels
 
 
@@ -116,12 +117,11 @@ class Extractor:
         open_ends = [size if isinstance(size, int) else known for size, known in zip(self.shape, shape, strict=True)]
         if open_ends != shape and not (self.shape[2] == 3 and open_ends[:2] == shape[:2]):
             raise UserError(
-                f"{name_of(self.path)} knows images of the shape {self.shape}, and {split.name} has {shape}: "
-                f"{self.way_out}"
+                f"{name_of(self.path)} knows images of the shape {self.shape}, and {split.name} has {shape}: {OTHER}"
             )
         if self.num_classes not in (0, classes):
             raise UserError(
-                f"{name_of(self.path)} knows {self.num_classes} classes, and {split.name} has {classes}: {self.way_out}"
+                f"{name_of(self.path)} knows {self.num_classes} classes, and {split.name} has {classes}: {OTHER}"
             )
 
     def _refusal(self, reason: str) -> UserError:
