@@ -364,7 +364,7 @@ def test_one_class_is_the_whole_estimate():
 def test_data_of_other_classes(tree, written, tmp_path, monkeypatch):
     """Otherwise class 3 of the data is taken for class 3 of a network that learned other classes."""
     other = dataclasses.replace(TEST, class_names=("a", "b"))
-    monkeypatch.setattr(datasets, "load", lambda name, folder: (TRAIN, other))
+    monkeypatch.setattr(datasets, "load", lambda name, data_dir, folder: (TRAIN, other))
     for module, argv in ((tree.bits, ["--stride", "10"]), (tree.inversion, ["--steps", "2"])):
         with pytest.raises(UserError, match="has 2 classes, and the network 10: take the data set that it was trained"):
             module.main(["--checkpoint", str(written), "--num-images", "10", "--out", str(tmp_path / "out"), *argv])

@@ -96,6 +96,7 @@ def test_what_is_in_the_package_is_checked_by_the_hash_in_the_source(
         (checkpoint, "BOXED", lambda path: checkpoint.load(path), "is damaged (its SHA-256 is "),
         (checkpoint, "BOXED_CONDITIONAL", lambda path: checkpoint.load(path), "is damaged (its SHA-256 is "),
         (extractor, "SHIPPED", lambda path: extractor.Extractor(), "has SHA-256 "),
+        (extractor, "RANDOM", lambda path: extractor.Extractor(path), "has SHA-256 "),
     ):
         data = bytearray(getattr(module, name).read_bytes())
         data[len(data) // 2] ^= 16

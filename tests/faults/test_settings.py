@@ -389,7 +389,7 @@ def text_files(path: Path) -> Iterator[tuple[int, bool]]:
         name = ast.unparse(node.func).rpartition(".")[2]
         binary = any(f"'{mode}'" in call for mode in ("rb", "wb", "ab", "xb"))
         if name in ("read_text", "write_text") or (
-            name == "open" and not binary and not call.startswith(("Image.", "archive."))
+            name == "open" and not binary and not call.startswith(("Image.", "archive.", "gzip.", "lzma.", "tarfile."))
         ):
             yield node.lineno, "'utf-8'" in call or call.startswith("os.open")
 

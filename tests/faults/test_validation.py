@@ -110,12 +110,13 @@ CALLS = {
     "json.loads": {"validation.py", "config/__init__.py"},  # schemas of the package; what json.dumps just made
     "json.load": set(),
     "np.load": set(),
-    "zipfile.ZipFile": {"npz.py"},
+    "zipfile.ZipFile": {"npz.py", "datasets/archives.py"},
+    "tarfile.open": {"datasets/archives.py"},
     "Image.open": {"pictures.py", "datasets/picture.py", "demo/page.py"},  # the page shows what pictures.read_gif read
     "safetensors.safe_open": set(),
     "safetensors.deserialize": {"records/tensor_file.py"},
     "safetensors.numpy.load_file": set(),
-    "gzip.open": set(),
+    "gzip.open": {"datasets/archives.py", "datasets/idx.py"},
     "pickle.load": set(),
 }
 

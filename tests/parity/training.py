@@ -54,7 +54,7 @@ IN_COLOUR = dataclasses.replace(
     class_conditional=False,
     data=DataConfig(dataset="emoji", horizontal_flip=True),
     model=COLOUR,
-    training=dataclasses.replace(LABELLED.training, epochs=20, max_steps=20),
+    training=dataclasses.replace(LABELLED.training, epochs=20, max_steps=20, max_grad_norm=0.2),  # most are clipped
 )
 
 

@@ -27,7 +27,6 @@ SHIPPED = Path(__file__).with_name("classifier.onnx")
 SHIPPED_SHA256 = "7e3f2edfa6c2261169f6792daca07ccc70bea580c11ae6fff8c6d6d2e2e23d7b"  # of that file
 RANDOM = Path(__file__).with_name("random_features.onnx")
 RANDOM_SHA256 = "a81f35f09ad705033bd2a91075bbcc751b88c1c0e369990fbbfcde3e076e1d25"  # of that file
-IN_THE_PACKAGE = {SHIPPED: SHIPPED_SHA256, RANDOM: RANDOM_SHA256}
 AT_MOST = 512 * reading.MIB  # of such a file
 DIMENSIONS, CLASSES = 128, 10  # features of every network here; classes of Fashion-MNIST
 OTHER = "give another --extractor, or judge by --features random"
@@ -74,14 +73,15 @@ class Extractor:
 
     def __init__(self, path: Path | None = None, name: str = "", way_out: str = "name another file") -> None:
         path = path or SHIPPED
-        if path in IN_THE_PACKAGE:
+        in_the_package = {SHIPPED: SHIPPED_SHA256, RANDOM: RANDOM_SHA256}
+        if path in in_the_package:
             way_out = "the installed package is damaged, install ddpm-duet again"
         self.path, self.way_out = path, way_out
         self.name = name or (FASHION_FEATURES if path == SHIPPED else f"the extractor {one_line(path.name, 80)}")
         data = reading.read_bytes(path, f"it should be the feature extractor, {way_out}", AT_MOST)
         self.file_sha256 = hashlib.sha256(data).hexdigest()
-        if self.file_sha256 != IN_THE_PACKAGE.get(path, self.file_sha256):
-            raise UserError(f"{name_of(path)} has SHA-256 {self.file_sha256}, not {IN_THE_PACKAGE[path]}: {way_out}")
+        if self.file_sha256 != in_the_package.get(path, self.file_sha256):
+            raise UserError(f"{name_of(path)} has SHA-256 {self.file_sha256}, not {in_the_package[path]}: {way_out}")
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4  # what it would print of a bad file is in the exception as well
         try:
