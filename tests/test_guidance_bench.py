@@ -68,6 +68,7 @@ def measured(guidance, runs, tmp_path_factory):
     return out
 
 
+@pytest.mark.slow
 def test_every_way_of_drawing_has_its_numbers(measured):
     """Otherwise a row of the table is another scale's, or compares sets of images that were not drawn alike."""
     report = json.loads((measured / "guidance.json").read_text())
@@ -87,6 +88,7 @@ def test_every_way_of_drawing_has_its_numbers(measured):
         assert levels <= 1
 
 
+@pytest.mark.slow
 def test_the_accuracy_is_of_the_class_asked_for(measured, guidance):
     """Otherwise guidance seems to draw what was asked for, or not to."""
     judge = guidance.Judge(*datasets.load("fashion-mnist-10k"))
@@ -104,6 +106,7 @@ def test_the_accuracy_is_of_the_class_asked_for(measured, guidance):
     assert found["accuracy"] == pytest.approx(right.mean())
 
 
+@pytest.mark.slow
 def test_the_rows_are_counted_as_they_were_trained(measured, guidance, runs):
     """Otherwise the null label is said to have learned from images that it never had."""
     run = checkpoint.load(folder.latest_checkpoint(runs["checkpoint"]), ("ema",))
@@ -117,6 +120,7 @@ def test_the_rows_are_counted_as_they_were_trained(measured, guidance, runs):
     assert all(way > 0 for way, images in zip(audit["way"], audit["images"], strict=True) if images)
 
 
+@pytest.mark.slow
 def test_the_tables_and_pictures_show_all(measured):
     """Otherwise the measurement ends with nothing to look at, or a framework is missing."""
     text = (measured / "guidance.md").read_text()
@@ -129,6 +133,7 @@ def test_the_tables_and_pictures_show_all(measured):
             assert len(picture.convert("L").getcolors()) > 20  # something is drawn
 
 
+@pytest.mark.slow
 def test_what_is_finished_is_not_drawn_again(measured, guidance, runs, both, monkeypatch):
     """Otherwise an interruption costs hours, or one more scale costs a run of all."""
     drawn = []
@@ -142,6 +147,7 @@ def test_what_is_finished_is_not_drawn_again(measured, guidance, runs, both, mon
     assert argv[-4:] == ["--labels", "all", "--guidance", "2"]
 
 
+@pytest.mark.slow
 def test_other_settings_are_refused(measured, guidance, runs, guarded):
     """Otherwise distances of 128 and of 129 images, or of two checkpoints, stand in one table."""
     code, said = guarded(lambda: guidance.run(options(guidance, runs, measured, stages=("draw",), images=129)))

@@ -36,7 +36,9 @@ def _few_images():
         yield
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize(
+    "objective", [pytest.param(name, marks=[pytest.mark.slow] * (number > 1)) for number, name in enumerate(OBJECTIVES)]
+)
 def test_both_frameworks_learn_draw_and_bound_the_same(both, tmp_path, objective):
     """Otherwise an option works in one framework, or in training and not where its checkpoint is used."""
     losses, drawn, bits = [], [], []

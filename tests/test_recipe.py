@@ -34,6 +34,7 @@ def test_a_recipe_changes_one_thing(recipe):
         assert {key.rpartition(".")[2] for key in differences} == set(changes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tree", ["torch"], indirect=True)
 def test_recipes_are_trained_drawn_judged_and_kept(tree, recipe, tmp_path, monkeypatch):
     """Otherwise the table holds images of another run, or an interruption costs hours."""
