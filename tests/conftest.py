@@ -97,6 +97,15 @@ def suite(both):
 
 
 @pytest.fixture(scope="module")
+def cache_of_file(tmp_path_factory):
+    """A cache folder that only the tests of one file share, so that they look at the real images once."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("cache")
+        patch.setenv("DDPM_DUET_CACHE", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="module")
 def few_images(tmp_path_factory):
     """The only data there are, (training, test): 300 images each, and a cache of their own."""
     splits = [

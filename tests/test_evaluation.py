@@ -18,17 +18,10 @@ from ddpm_shared.evaluation import command, corruptions, inception, metrics, sam
 from ddpm_shared.evaluation.extractor import DIMENSIONS, SHIPPED, Extractor
 from ddpm_shared.evaluation.judge import Judge, class_notes
 
+pytestmark = pytest.mark.usefixtures("cache_of_file")
+
 SPLITS = {split.split: split for split in datasets.load(datasets.EMBEDDED)}
 DATA = ["--dataset", datasets.EMBEDDED]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory):
-    """A cache folder of our own, shared by the tests of this file so that the real images are looked at once."""
-    with pytest.MonkeyPatch.context() as patch:
-        folder = tmp_path_factory.mktemp("cache")
-        patch.setenv("DDPM_DUET_CACHE", str(folder))
-        yield folder
 
 
 @pytest.fixture(scope="module")

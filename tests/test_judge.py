@@ -17,6 +17,8 @@ from ddpm_shared.evaluation.extractor import RANDOM, SHIPPED, Extractor
 from ddpm_shared.evaluation.judge import Judge
 from ddpm_shared.records.history import best_evaluation
 
+pytestmark = pytest.mark.usefixtures("cache_of_file")
+
 SIZE, NAMES = 12, ("top", "left", "corner")
 
 
@@ -42,15 +44,6 @@ def blocks():
 def plain():
     """The same in grey, without classes."""
     return split("train", 300, 1, ()), split("test", 260, 1, ())
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory):
-    """A cache folder of our own."""
-    with pytest.MonkeyPatch.context() as patch:
-        folder = tmp_path_factory.mktemp("cache")
-        patch.setenv("DDPM_DUET_CACHE", str(folder))
-        yield folder
 
 
 @pytest.fixture

@@ -15,8 +15,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
-
 from ddpm_shared import claims, command_line, datasets, files, frameworks
 from ddpm_shared.config import RealImages
 from ddpm_shared.config.checks import LARGEST_SEED, whole
@@ -25,6 +23,7 @@ from ddpm_shared.datasets import Split
 from ddpm_shared.errors import UserError
 from ddpm_shared.evaluation import spaces
 from ddpm_shared.evaluation.extractor import Extractor
+from ddpm_shared.evaluation.judge import accuracy
 
 NEEDED = ("torch", "onnx", "onnxscript")
 EPOCHS, FEWEST_STEPS = 10, 1000  # by default: so many epochs, and of a small data set more
@@ -70,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         files.write_atomically(out, data)
     seconds = time.perf_counter() - began
     extracted = Extractor(out)(test.images, "test images")
-    right = np.mean(extracted.classes == test.labels)
+    right = accuracy(extracted, test.labels)
     print(f"{out}: {len(data):,} bytes, sha256 {hashlib.sha256(data).hexdigest()}, trained in {seconds:,.0f} s")
     print(f"accuracy: {right:.2%} of the {len(test.images):,} test images of {test.name}")
     return 0

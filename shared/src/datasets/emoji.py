@@ -7,11 +7,12 @@ draws them from the font and says what is taken.
 Source: Noto Color Emoji 2.042 (Google), and the groups of Unicode's emoji-test.txt 15.0.
 """
 
-from collections.abc import Sequence
+from functools import partial
 
 from ddpm_shared.datasets import packaged
 from ddpm_shared.datasets.idx import IdxFile
-from ddpm_shared.datasets.source import Facts, Source, Split
+from ddpm_shared.datasets.mnist import splits
+from ddpm_shared.datasets.source import Facts, Source
 from ddpm_shared.datasets.verified import Verified
 
 EMOJI = "emoji"
@@ -39,14 +40,6 @@ def _fetch(data_dir: str | None) -> list[Verified]:
     return packaged.fetch(EMOJI, FILES, "embedded", EMOJI)
 
 
-def _splits(verified: Sequence[Verified]) -> tuple[Split, Split]:
-    train_images, train_labels, test_images, test_labels = (each.array for each in verified)
-    return (
-        Split(EMOJI, "train", train_images, train_labels, verified[0].file.sha256, CLASS_NAMES),
-        Split(EMOJI, "test", test_images, test_labels, verified[2].file.sha256, CLASS_NAMES),
-    )
-
-
 SOURCE = Source(
     name=EMOJI,
     facts=Facts(
@@ -60,5 +53,5 @@ SOURCE = Source(
     shape=SHAPE,
     class_names=CLASS_NAMES,
     fetch=_fetch,
-    splits=_splits,
+    splits=partial(splits, EMOJI, CLASS_NAMES),
 )

@@ -84,11 +84,14 @@ def _distance(pixels: Pixels, pair: tuple[int, int]) -> float:
     return math.sqrt(int(((one - two) ** 2).sum())) / 127.5
 
 
+def digests(pixels: Pixels) -> list[bytes]:
+    """A hash of each of N images, equal for exact copies, which takes less room than the image."""
+    return [hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in pixels]
+
+
 def duplicates(train: Pixels, test: Pixels) -> tuple[int, int, int]:
     """Exact copies: training images of an earlier one, test images of an earlier one, test of training images."""
-    in_train, in_test = (
-        [hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in pixels] for pixels in (train, test)
-    )
+    in_train, in_test = digests(train), digests(test)
     distinct = set(in_train)
     across = sum(digest in distinct for digest in in_test)
     return len(in_train) - len(distinct), len(in_test) - len(set(in_test)), across

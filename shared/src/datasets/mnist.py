@@ -28,12 +28,13 @@ def four_files(num_train: int, num_test: int, *hashes: str, packed: bool = False
 
 
 def splits(name: str, class_names: tuple[str, ...], verified: Sequence[Verified]) -> tuple[Split, Split]:
-    """(train, test) of a data set's four verified files."""
+    """(train, test) of a data set's four verified files, whose images are [N, H, W], or [N, H, W, C]."""
     train_images, train_labels, test_images, test_labels = (each.array for each in verified)
+    train_images, test_images = (images.reshape(*images.shape[:3], -1) for images in (train_images, test_images))
     train_sha256, test_sha256 = map(_payload_sha256, (verified[0], verified[2]))
     return (
-        Split(name, "train", train_images[..., None], train_labels, train_sha256, class_names),
-        Split(name, "test", test_images[..., None], test_labels, test_sha256, class_names),
+        Split(name, "train", train_images, train_labels, train_sha256, class_names),
+        Split(name, "test", test_images, test_labels, test_sha256, class_names),
     )
 
 

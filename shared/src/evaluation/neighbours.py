@@ -1,11 +1,11 @@
 """Has the model drawn, or has it remembered? Every sample's nearest training image, and exact copies."""
 
-import hashlib
 from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ddpm_shared.datasets.measures import digests
 from ddpm_shared.errors import UserError
 from ddpm_shared.images import Pixels
 
@@ -99,15 +99,6 @@ class _Points:
         return index, np.take_along_axis(similarities, index[:, None], axis=1)[:, 0]
 
 
-def distinct(images: Pixels) -> set[bytes]:
-    """What sets images [N, H, W, C] apart: a hash of each, so that many large ones take no room."""
-    return {_digest(image) for image in images}
-
-
-def _digest(image: Pixels) -> bytes:
-    return hashlib.sha256(image.tobytes()).digest()
-
-
 def copies(images: Pixels, training: Pixels) -> NDArray[np.bool_]:
     """Which of images [N, H, W, C] uint8 occur in `training`, byte for byte, [N] bool.
 
@@ -115,5 +106,5 @@ def copies(images: Pixels, training: Pixels) -> NDArray[np.bool_]:
         UserError: images of another shape than the training images.
     """
     _same_shape(images, training)
-    known = distinct(training)
-    return np.array([_digest(image) in known for image in images], bool)
+    known = set(digests(training))
+    return np.array([digest in known for digest in digests(images)], bool)
