@@ -1,12 +1,16 @@
 """A diffusion process as two functions of time, x_t = alpha(t) x_0 + sigma(t) eps, and the levels a sampler visits.
 
-engine.py is the discrete process of Ho et al. in their own terms. Here it is one of five, and all samplers run on any.
+engine.py is the discrete process of Ho et al. in their own terms. Here it is one of seven. Each follows a linear SDE,
+
+    dx = f(t) x dt + g(t) dw,   f = alpha' / alpha,   g^2 = 2 sigma sigma' - 2 f sigma^2
+
+with the derivatives alpha' and sigma' by t, which paths.py writes by hand. What two processes have in common is the
+log-SNR, log(alpha^2 / sigma^2): where it is the same, x differs by a factor alone.
 
 Mirror: ddpm_tf.processes.
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,105 +20,51 @@ from torch import Tensor
 
 from ddpm_shared.errors import UserError, choice
 from ddpm_torch.config import DiffusionConfig
-from ddpm_torch.engine import make_schedule
+from ddpm_torch.paths import PROCESSES, RATES, TIMES
 
-SIGMA_MIN, SIGMA_MAX = 0.01, 50.0  # of ve; no two images of Fashion-MNIST are more than 45 apart
+SNR_LAST = 0.999  # the last t of a grid in log-SNR of flow, which has none at t = 1
 
 
-def ddpm(config: DiffusionConfig, t: Tensor) -> tuple[Tensor, Tensor]:
-    """The discrete process of the schedule, alpha = sqrt(alphas_cumprod[t]), sigma = sqrt(1 - alphas_cumprod[t]).
+def log_snr(config: DiffusionConfig, t: Tensor, process: str) -> Tensor:
+    """log(alpha^2 / sigma^2) at the times t [N] of a process.
 
-    Args:
-        config: of the schedule.
-        t: [N] the integers 0 .. T - 1, of any type.
-
-    Returns:
-        alpha and sigma, [N] float64.
-
-    Source: Ho et al. 2020 (arXiv:2006.11239), eq. 4.
-    Mirror: ddpm_tf.processes.ddpm.
+    Source: Kingma et al. 2021 (arXiv:2107.00630), eq. 1.
+    Mirror: ddpm_tf.processes.log_snr.
     """
-    schedule = make_schedule(config, torch.float64)
-    index = t.long()
-    return schedule.sqrt_alphas_cumprod[index], schedule.sqrt_one_minus_alphas_cumprod[index]
+    alpha, sigma = PROCESSES[process](config, t)
+    return 2.0 * (torch.log(alpha) - torch.log(sigma))
 
 
-def vp(config: DiffusionConfig, t: Tensor) -> tuple[Tensor, Tensor]:
-    """The variance-preserving SDE: the limit of the linear schedule for ever more steps.
+def drift(config: DiffusionConfig, t: Tensor, process: str) -> Tensor:
+    """f(t) = alpha' / alpha of the SDE dx = f x dt + g dw, [N].
 
-    log alpha = -(beta_max - beta_min) t^2 / 4 - beta_min t / 2,  sigma = sqrt(1 - alpha^2)
-
-    Args:
-        config: beta_min and beta_max are beta_start and beta_end times T.
-        t: [N] float64, 0 .. 1.
-
-    Returns:
-        alpha and sigma, [N] float64.
-
-    Source: Song et al. 2021 (arXiv:2011.13456), eq. 33.
-    Mirror: ddpm_tf.processes.vp.
+    Source: Kingma et al. 2021 (arXiv:2107.00630), appendix B.
+    Mirror: ddpm_tf.processes.drift.
     """
-    beta_min, beta_max = (config.timesteps * beta for beta in config.beta_range)
-    log_alpha = -(beta_max - beta_min) * t**2 / 4.0 - beta_min * t / 2.0
-    return torch.exp(log_alpha), torch.sqrt(-torch.expm1(2.0 * log_alpha))
+    return RATES[process](config, t)[0] / PROCESSES[process](config, t)[0]
 
 
-def ve(config: DiffusionConfig, t: Tensor) -> tuple[Tensor, Tensor]:
-    """The variance-exploding SDE: alpha = 1, sigma = sigma_min (sigma_max / sigma_min)^t.
+def squared_diffusion(config: DiffusionConfig, t: Tensor, process: str) -> Tensor:
+    """g(t)^2 = 2 sigma sigma' - 2 f sigma^2 of the SDE dx = f x dt + g dw, [N].
 
-    Args:
-        config: not used.
-        t: [N] float64, 0 .. 1.
-
-    Returns:
-        alpha and sigma, [N] float64.
-
-    Source: Song et al. 2021 (arXiv:2011.13456), eq. 30.
-    Mirror: ddpm_tf.processes.ve.
+    Source: Kingma et al. 2021 (arXiv:2107.00630), appendix B.
+    Mirror: ddpm_tf.processes.squared_diffusion.
     """
-    return torch.ones_like(t), SIGMA_MIN * torch.exp(math.log(SIGMA_MAX / SIGMA_MIN) * t)
+    _, sigma = PROCESSES[process](config, t)
+    _, sigma_rate = RATES[process](config, t)
+    return 2.0 * sigma * (sigma_rate - drift(config, t, process) * sigma)
 
 
-def edm(config: DiffusionConfig, t: Tensor) -> tuple[Tensor, Tensor]:
-    """Time is the deviation of the noise: alpha = 1, sigma = t.
+def prior_scale(config: DiffusionConfig, process: str) -> float:
+    """The standard deviation of x_T: 1 where x_T is as large as an image, else sigma at the last t.
 
-    Args:
-        config: not used.
-        t: [N] float64, above 0.
-
-    Returns:
-        alpha and sigma, [N] float64.
-
-    Source: Karras et al. 2022 (arXiv:2206.00364), table 1.
-    Mirror: ddpm_tf.processes.edm.
+    Source: Song et al. 2021 (arXiv:2011.13456), appendix C; Karras et al. 2022 (arXiv:2206.00364), algorithm 1.
+    Mirror: ddpm_tf.processes.prior_scale.
     """
-    return torch.ones_like(t), t
-
-
-def flow(config: DiffusionConfig, t: Tensor) -> tuple[Tensor, Tensor]:
-    """A straight line from the image, t = 0, to the noise, t = 1: alpha = 1 - t, sigma = t.
-
-    Args:
-        config: not used.
-        t: [N] float64, 0 .. 1.
-
-    Returns:
-        alpha and sigma, [N] float64.
-
-    Source: Liu et al. 2023 (arXiv:2209.03003), eq. 1; Lipman et al. 2023 (arXiv:2210.02747), with their time reversed.
-    Mirror: ddpm_tf.processes.flow.
-    """
-    return 1.0 - t, t
-
-
-# (config, t) -> (alpha, sigma)
-PROCESSES: dict[str, Callable[[DiffusionConfig, Tensor], tuple[Tensor, Tensor]]] = {
-    "ddpm": ddpm,
-    "vp": vp,
-    "ve": ve,
-    "edm": edm,
-    "flow": flow,
-}
+    if process not in ("ve", "ve_exponential", "edm"):
+        return 1.0
+    last = torch.tensor([config.sigma_max if process == "edm" else 1.0], dtype=torch.float64)
+    return float(PROCESSES[process](config, last)[1][0])
 
 
 @dataclass(frozen=True)
@@ -127,6 +77,8 @@ class Levels:
         alpha: [N], the sizes of the signal, 0 or more.
         sigma: [N], the deviations of the noise, above 0.
         times: [N], the times of the process (default: 0 .. N - 1).
+        alpha_rate: [N], the derivatives of alpha by t, for the samplers that integrate over t (default: none).
+        sigma_rate: [N], those of sigma.
 
     Raises:
         UserError: no level, not one sigma and time for each alpha, or levels that do not ascend in noise.
@@ -137,6 +89,8 @@ class Levels:
     alpha: NDArray[np.float64]
     sigma: NDArray[np.float64]
     times: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    alpha_rate: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    sigma_rate: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
 
     def __post_init__(self) -> None:
         alpha, sigma = (np.array(values, np.float64) for values in (self.alpha, self.sigma))
@@ -146,11 +100,22 @@ class Levels:
             raise UserError(f"levels need one alpha, one sigma and one time each, not arrays of the shapes {shapes}")
         if not ((sigma > 0).all() and (alpha >= 0).all() and (sigma[1:] * alpha[:-1] > sigma[:-1] * alpha[1:]).all()):
             raise UserError("levels must ascend in noise: sort them so that sigma / alpha grows, with sigma above 0")
-        for name, values in (("alpha", alpha), ("sigma", sigma), ("times", times)):
+        rates = (("alpha_rate", self.alpha_rate), ("sigma_rate", self.sigma_rate))
+        for name, values in (("alpha", alpha), ("sigma", sigma), ("times", times), *rates):
             object.__setattr__(self, name, values)
 
     def __len__(self) -> int:
         return len(self.alpha)
+
+    def rates(self, i: int) -> tuple[float, float]:
+        """The derivatives of alpha and sigma by t at level i, 0 .. N - 1. Raises UserError for levels without them."""
+        if not len(self.alpha_rate) == len(self.sigma_rate) == len(self):
+            raise UserError("these levels have no derivatives by t: take those of make_levels, of another process")
+        return float(self.alpha_rate[i]), float(self.sigma_rate[i])
+
+    def time(self, i: int) -> float:
+        """The time of level i, -1 .. N - 1; that of the clean image is 0."""
+        return 0.0 if i < 0 else float(self.times[i])
 
     def level(self, i: int) -> tuple[float, float]:
         """The sizes alpha and sigma at level i, -1 .. N - 1."""
@@ -170,20 +135,64 @@ class Levels:
         return -math.log(decay) if decay > 0.0 else math.inf
 
 
-def make_levels(config: DiffusionConfig, times: ArrayLike, process: str = "ddpm") -> Levels:
+def make_levels(config: DiffusionConfig, times: ArrayLike, process: str | None = None) -> Levels:
     """The levels of a process at some of its times.
 
     Args:
         config: of the process.
         times: [N], ascending.
-        process: one of PROCESSES.
+        process: one of PROCESSES (default: that of config).
 
     Raises:
         UserError: an unknown process, or times that do not ascend.
 
     Mirror: ddpm_tf.processes.make_levels.
     """
+    process = process or config.process
     choice("process", process, tuple(PROCESSES))
     t = np.array(times, np.float64)
-    alpha, sigma = PROCESSES[process](config, torch.from_numpy(t))
-    return Levels(alpha.numpy(), sigma.numpy(), t)
+    pairs = [table[process](config, torch.from_numpy(t)) for table in (PROCESSES, RATES) if process in table]
+    (alpha, sigma), *rates = ([value.numpy() for value in pair] for pair in pairs)
+    return Levels(alpha, sigma, t, *(rates[0] if rates else ()))
+
+
+def make_grid(
+    config: DiffusionConfig, steps: int, grid: str, process: str, rho: float = 7.0, shift: float = 1.0
+) -> NDArray[np.float64]:
+    """The times that the steps of a sampler visit, of a process whose time is continuous.
+
+    uniform:  evenly from the first t to the last
+    log_snr:  evenly in log(alpha^2 / sigma^2)
+    karras:   evenly in (sigma / alpha)^(1 / rho)
+    shifted:  t = s u / (1 + (s - 1) u),  u = 1/N, 2/N .. 1
+
+    Args:
+        config: of the process.
+        steps: N.
+        grid: "uniform", "log_snr", "karras" or "shifted".
+        process: one of RATES; for "shifted" not edm.
+        rho: of karras.
+        shift: s of shifted; 1 leaves u as it is.
+
+    Returns:
+        [N], ascending; a single one is the last.
+
+    Source: Karras et al. 2022 (arXiv:2206.00364), eq. 5; Esser et al. 2024 (arXiv:2403.03206), eq. 23, for the shift.
+    Mirror: ddpm_tf.processes.make_grid.
+    """
+    first, last = config.sampling_span(process)
+    if grid == "shifted":
+        u = np.arange(1, steps + 1) / steps
+        return shift * u / (1.0 + (shift - 1.0) * u)
+    if process == "flow" and grid != "uniform":
+        last = SNR_LAST
+    part = np.linspace(0.0, 1.0, steps) if steps > 1 else np.ones(1)
+    if grid == "uniform":
+        return first + (last - first) * part
+    begin, end = log_snr(config, torch.tensor([first, last], dtype=torch.float64), process).tolist()
+    if grid == "log_snr":
+        between = begin + (end - begin) * part
+    else:
+        root_begin, root_end = (math.exp(-each / (2.0 * rho)) for each in (begin, end))
+        between = -2.0 * rho * np.log(root_begin + (root_end - root_begin) * part)
+    return TIMES[process](config, torch.from_numpy(between)).numpy()

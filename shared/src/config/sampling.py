@@ -7,15 +7,30 @@ import numpy as np
 import tyro
 from numpy.typing import NDArray
 
-from ddpm_shared.config.checks import is_real, require, whole
-from ddpm_shared.config.diffusion import TIMESTEPS
+from ddpm_shared.config.checks import flag, is_real, positive, require, whole
+from ddpm_shared.config.diffusion import LARGEST_SIGMA, TIMESTEPS, DiffusionConfig
 from ddpm_shared.config.help import default_is
+from ddpm_shared.config.processes import PROCESS_FACTS, ProcessName
 from ddpm_shared.errors import UserError, choice
 
-SamplerName = Literal["ancestral", "ddim", "plms", "dpmpp_2m", "dpmpp_2m_sde", "heun"]
+SamplerName = Literal[
+    "ancestral",
+    "ddim",
+    "plms",
+    "dpmpp_2m",
+    "dpmpp_2m_sde",
+    "heun",
+    "euler",
+    "heun_t",
+    "rk4",
+    "euler_maruyama",
+    "pc",
+]
 Spacing = Literal["linspace", "leading", "trailing"]
+Grid = Literal["uniform", "log_snr", "karras", "shifted"]
 
 GUIDANCE = 1000.0  # images are noise long before
+CORRECTOR_STEPS = 1000
 
 
 @dataclass(frozen=True)
@@ -25,17 +40,29 @@ class SamplerFacts:
     title: str
     steps: int | None  # the default; None: as many as the model was trained with
     order: int  # of convergence in the size of a step; in distribution where it draws noise
-    noisy: bool  # whether it draws noise on the way (ddim: with eta above 0)
+    noisy: bool  # whether it draws noise on the way (ddim: with eta above 0; heun: with churn)
     evaluations: int = 1  # of the network per step
+    over: str = "levels"  # what it integrates over
+    processes: tuple[ProcessName, ...] = tuple(PROCESS_FACTS)  # those that it takes
 
+
+CONTINUOUS: tuple[ProcessName, ...] = ("vp", "sub_vp", "ve", "ve_exponential", "edm", "flow")
+SDES: tuple[ProcessName, ...] = ("vp", "sub_vp", "ve", "ve_exponential", "edm")  # g of flow is infinite at t = 1
 
 SAMPLER_FACTS: dict[SamplerName, SamplerFacts] = {
-    "ancestral": SamplerFacts("Ancestral (DDPM)", None, 1, noisy=True),
-    "ddim": SamplerFacts("DDIM", 50, 1, noisy=False),
-    "plms": SamplerFacts("PLMS (PNDM)", 50, 2, noisy=False),
-    "dpmpp_2m": SamplerFacts("DPM-Solver++(2M)", 20, 2, noisy=False),
-    "dpmpp_2m_sde": SamplerFacts("SDE-DPM-Solver++(2M)", 20, 2, noisy=True),
-    "heun": SamplerFacts("Heun", 20, 2, noisy=False, evaluations=2),
+    "ancestral": SamplerFacts("Ancestral (DDPM)", None, 1, noisy=True, over="the posterior of each step"),
+    "ddim": SamplerFacts("DDIM", 50, 1, noisy=False, over="sigma / alpha"),
+    "plms": SamplerFacts("PLMS (PNDM)", 50, 2, noisy=False, over="sigma / alpha"),
+    "dpmpp_2m": SamplerFacts("DPM-Solver++(2M)", 20, 2, noisy=False, over="log(alpha / sigma)"),
+    "dpmpp_2m_sde": SamplerFacts("SDE-DPM-Solver++(2M)", 20, 2, noisy=True, over="log(alpha / sigma)"),
+    "heun": SamplerFacts("Heun", 20, 2, noisy=False, evaluations=2, over="sigma / alpha"),
+    "euler": SamplerFacts("Euler in t", 50, 1, noisy=False, over="t", processes=CONTINUOUS),
+    "heun_t": SamplerFacts("Heun in t", 20, 2, noisy=False, evaluations=2, over="t", processes=CONTINUOUS),
+    "rk4": SamplerFacts("Runge-Kutta 4 in t", 10, 4, noisy=False, evaluations=4, over="t", processes=CONTINUOUS),
+    "euler_maruyama": SamplerFacts("Euler-Maruyama", 250, 1, noisy=True, over="t, the reverse SDE", processes=SDES),
+    "pc": SamplerFacts(
+        "Predictor-corrector", 250, 1, noisy=True, evaluations=2, over="t, the reverse SDE", processes=SDES
+    ),
 }
 
 
@@ -64,6 +91,16 @@ SpacingFlag = Annotated[
 ]
 
 
+GridFlag = Annotated[
+    Grid | None,
+    tyro.conf.arg(
+        help="Times that the steps visit, where time is continuous: evenly in t (uniform), in log-SNR (log_snr), in "
+        "(sigma / alpha)^(1/rho) (karras), or evenly in t and then shifted to noise (shifted).",
+        help_behavior_hint="(default: that of the process)",
+    ),
+]
+
+
 @dataclass(frozen=True)
 class Sampling:
     """Settings of the sampling: how images are drawn from noise."""
@@ -74,6 +111,25 @@ class Sampling:
     eta: float = 0.0
     """Noise of ddim, 0 to 1: 0 is deterministic, 1 is ancestral sampling."""
     spacing: SpacingFlag = "trailing"
+    process: Annotated[ProcessName | None, default_is("that of the network")] = None
+    """Process to draw in. In another than its own, the network is evaluated at the t with the same log-SNR."""
+    grid: GridFlag = None
+    rho: float = 7.0
+    """Exponent of the karras grid: more of the steps are at little noise."""
+    shift: float = 1.0
+    """Shift of the shifted grid, s: t = s u / (1 + (s - 1) u), u = 1/N, 2/N .. 1."""
+    churn: float = 0.0
+    """Noise that heun adds and takes away again, S_churn of EDM: 0 is deterministic."""
+    churn_from: float = 0.0
+    """Smallest sigma / alpha at which it does so, S_tmin."""
+    churn_to: Annotated[float | None, default_is("no limit")] = None
+    """Largest sigma / alpha at which it does so, S_tmax."""
+    churn_noise: float = 1.0
+    """Standard deviation of that noise, S_noise."""
+    corrector_steps: int = 1
+    """Steps of the corrector of pc at each level."""
+    corrector_snr: float = 0.16
+    """Ratio of signal to noise in a step of the corrector, r."""
     clip_x_0: bool = True
     """Clip the predicted x_0 to [-1, 1] at every step."""
     dynamic_threshold: Annotated[float | None, default_is("off")] = None
@@ -93,6 +149,7 @@ class Sampling:
         require(
             self.eta == 0 or self.sampler == "ddim", "--eta", self.eta, f"is an option of ddim, not of {self.sampler}"
         )
+        self._check_continuous()
         threshold = self.dynamic_threshold
         require(threshold is None or 0 < threshold <= 1, "--dynamic-threshold", threshold, "must be in (0, 1]")
         require(
@@ -115,10 +172,32 @@ class Sampling:
             "must be the first and the last t of an interval",
         )
 
+    def _check_continuous(self) -> None:
+        if self.process is not None:
+            choice("process", self.process, get_args(ProcessName))
+        if self.grid is not None:
+            choice("grid", self.grid, get_args(Grid))
+        positive(self, "rho", "shift", "churn_to", "churn_noise", "corrector_snr", most=LARGEST_SIGMA)
+        whole(self, "corrector_steps", most=CORRECTOR_STEPS)
+        for name in ("churn", "churn_from"):
+            value = getattr(self, name)
+            require(is_real(value) and 0 <= value <= LARGEST_SIGMA, flag(name), value, "must be 0 or more and finite")
+        only = {"churn": "heun", "churn_from": "heun", "churn_to": "heun", "churn_noise": "heun"}
+        only |= {"corrector_steps": "pc", "corrector_snr": "pc"}
+        for name, sampler in only.items():
+            value = getattr(self, name)
+            default = type(self).__dataclass_fields__[name].default
+            require(
+                value == default or self.sampler == sampler,
+                flag(name),
+                value,
+                f"is an option of {sampler}, not of {self.sampler}",
+            )
+
     @property
     def noisy(self) -> bool:
         """Whether x_T alone does not decide the image."""
-        return SAMPLER_FACTS[self.sampler].noisy or self.eta > 0
+        return SAMPLER_FACTS[self.sampler].noisy or self.eta > 0 or self.churn > 0
 
     @property
     def guided(self) -> bool:
@@ -149,6 +228,73 @@ class Sampling:
         )
         return replace(self, steps=steps)
 
+    def resolved_for(self, diffusion: DiffusionConfig) -> "Sampling":
+        """The same with all that the network's process decides filled in: process, grid and steps.
+
+        Args:
+            diffusion: the process that the network was trained on.
+
+        Raises:
+            UserError: a sampler, a grid or an option that does not go with the process.
+        """
+        process = self.process or diffusion.process
+        facts = SAMPLER_FACTS[self.sampler]
+        require(
+            process in facts.processes,
+            f"--sampler {self.sampler} with --process",
+            process,
+            f"it integrates over {facts.over}, and takes {', '.join(facts.processes)}",
+        )
+        require(
+            self.churn == 0 or process != "ddpm",
+            f"--churn {self.churn:g} with --process",
+            process,
+            "its levels stand between those that the steps visit, and the time of ddpm is a whole number; draw in "
+            "another process",
+        )
+        if diffusion.process == "ddpm":
+            require(
+                self.grid is None,
+                "--grid",
+                self.grid,
+                "the network was trained at whole times, which --spacing chooses: leave it out",
+            )
+            require(
+                facts.evaluations < 4,
+                "--sampler",
+                self.sampler,
+                "it evaluates the network halfway between two times, and this one was trained at whole times",
+            )
+            require(
+                self.churn == 0,
+                "--churn",
+                self.churn,
+                "it evaluates the network between the times of the steps, and this one was trained at whole times",
+            )
+            return replace(self.resolved(diffusion.timesteps), process=process)
+        require(process != "ddpm", "--process", process, f"the network was trained in {diffusion.process}")
+        require(
+            self.spacing == "trailing",
+            "--spacing",
+            self.spacing,
+            f"is for the whole times of ddpm; with {process} take --grid",
+        )
+        require(
+            self.guidance_from == 0 and self.guidance_to is None,
+            "--guidance-from, --guidance-to",
+            (self.guidance_from, self.guidance_to),
+            f"are whole times of ddpm, and the network was trained in {diffusion.process}",
+        )
+        grid = self.grid or PROCESS_SAMPLING[process][1]
+        require(
+            grid != "shifted" or process != "edm",
+            "--grid shifted with --process",
+            process,
+            "it is for times from 0 to 1, and t of edm is a deviation",
+        )
+        steps = self.steps or facts.steps or PROCESS_SAMPLING[process][2]
+        return replace(self, process=process, grid=grid, steps=steps)
+
     def times(self, timesteps: int) -> list[int]:
         """The times that the steps visit, ascending; see `times` below."""
         return times(timesteps, self.resolved(timesteps).steps or 0, self.spacing)
@@ -167,6 +313,23 @@ class Draw:
 
 
 QUICK = Sampling("dpmpp_2m_sde")  # the best images of few steps: docs/samplers.md
+
+# What --process brings to sampling: the sampler, the grid, and the steps of ancestral.
+PROCESS_SAMPLING: dict[ProcessName, tuple[SamplerName, Grid, int]] = {
+    "ddpm": ("ancestral", "uniform", 1000),
+    "vp": ("dpmpp_2m_sde", "log_snr", 1000),
+    "sub_vp": ("heun", "log_snr", 1000),
+    "ve": ("heun", "karras", 1000),
+    "ve_exponential": ("euler_maruyama", "uniform", 1000),
+    "edm": ("heun", "karras", 1000),
+    "flow": ("euler", "shifted", 1000),
+}
+
+
+def quick(diffusion: DiffusionConfig) -> Sampling:
+    """How a training run draws its pictures: as the process of its network is drawn by default, in few steps."""
+    sampling = QUICK if diffusion.process == "ddpm" else Sampling(PROCESS_SAMPLING[diffusion.process][0])
+    return sampling.resolved_for(diffusion)
 
 
 def times(timesteps: int, steps: int, spacing: Spacing) -> list[int]:
