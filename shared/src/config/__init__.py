@@ -24,7 +24,7 @@ from ddpm_shared.config.diffusion import (
     Variance,
 )
 from ddpm_shared.config.help import default_is
-from ddpm_shared.config.model import PRESETS, ModelConfig, Preset
+from ddpm_shared.config.model import PRESETS, ModelConfig, NetworkName, Preset
 from ddpm_shared.config.schema import schema
 from ddpm_shared.config.training import LearningRateDecay, TrainingConfig
 from ddpm_shared.errors import UserError, choice
@@ -87,6 +87,9 @@ CHANGEABLE = {
 LATER = {
     "class_conditional": False,
     "data.folder": dataclasses.asdict(FolderConfig()),
+    "model.context_tokens": 1,
+    "model.fourier_scale": 30.0,
+    "model.network": "unet",
     "model.num_classes": 0,
     "training.label_drop": 0.1,
 }
@@ -177,6 +180,7 @@ def _checked(name: str, kind: Any) -> Callable[[object], object]:
 
 _CHOICES = {
     "preset": Preset,
+    "network": NetworkName,
     "precision": Precision,
     "device": Device,
     "dataset": Dataset,
