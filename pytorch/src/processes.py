@@ -55,6 +55,32 @@ def squared_diffusion(config: DiffusionConfig, t: Tensor, process: str) -> Tenso
     return 2.0 * sigma * (sigma_rate - drift(config, t, process) * sigma)
 
 
+def matched(config: DiffusionConfig, times: NDArray[np.float64], process: str, other: str) -> NDArray[np.float64]:
+    """The times of another process with the same log-SNR.
+
+    Args:
+        config: of both processes.
+        times: [N], of `process`.
+        process: any of PROCESSES.
+        other: one whose time is continuous.
+
+    Returns:
+        [N].
+
+    Source: Kingma et al. 2021 (arXiv:2107.00630), section 5.1.
+    Mirror: ddpm_tf.processes.matched.
+    """
+    return TIMES[other](config, log_snr(config, torch.from_numpy(times), process)).numpy()
+
+
+def times_at_ratio(config: DiffusionConfig, ratios: NDArray[np.float64], process: str) -> NDArray[np.float64]:
+    """The times with sigma / alpha = `ratios` [N], of a process whose time is continuous.
+
+    Mirror: ddpm_tf.processes.times_at_ratio.
+    """
+    return TIMES[process](config, torch.from_numpy(-2.0 * np.log(ratios))).numpy()
+
+
 def prior_scale(config: DiffusionConfig, process: str) -> float:
     """The standard deviation of x_T: 1 where x_T is as large as an image, else sigma at the last t.
 
