@@ -40,7 +40,7 @@ DIFFUSION_CHOICES = {
 
 @dataclass(frozen=True)
 class DiffusionConfig:
-    """The forward process, and what the network predicts. The schedule is that of ddpm, and its betas times T are vp's."""
+    """The forward process, and what the network predicts. The schedule is ddpm's; its betas times T are vp's."""
 
     process: ProcessName = "ddpm"
     """Forward process. It brings its own prediction, preconditioning, weighting, density of t, grid and sampler."""
