@@ -11,7 +11,7 @@ Mirror: ddpm_tf.processes.
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -105,9 +105,10 @@ class Levels:
         times: [N], the times of the process (default: 0 .. N - 1).
         alpha_rate: [N], the derivatives of alpha by t, for the samplers that integrate over t (default: none).
         sigma_rate: [N], those of sigma.
+        ordered: whether they must ascend in noise, as those that a sampler visits one after the other.
 
     Raises:
-        UserError: no level, not one sigma and time for each alpha, or levels that do not ascend in noise.
+        UserError: no level, not one sigma and time for each alpha, or levels that do not ascend in noise but should.
 
     Mirror: ddpm_tf.processes.Levels.
     """
@@ -117,6 +118,7 @@ class Levels:
     times: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     alpha_rate: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     sigma_rate: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    ordered: bool = True
 
     def __post_init__(self) -> None:
         alpha, sigma = (np.array(values, np.float64) for values in (self.alpha, self.sigma))
@@ -124,7 +126,8 @@ class Levels:
         if not (alpha.ndim == 1 and len(alpha) > 0 and alpha.shape == sigma.shape == times.shape):
             shapes = ", ".join(str(values.shape) for values in (alpha, sigma, times))
             raise UserError(f"levels need one alpha, one sigma and one time each, not arrays of the shapes {shapes}")
-        if not ((sigma > 0).all() and (alpha >= 0).all() and (sigma[1:] * alpha[:-1] > sigma[:-1] * alpha[1:]).all()):
+        ascending = not self.ordered or (sigma[1:] * alpha[:-1] > sigma[:-1] * alpha[1:]).all()
+        if not ((sigma > 0).all() and (alpha >= 0).all() and ascending):
             raise UserError("levels must ascend in noise: sort them so that sigma / alpha grows, with sigma above 0")
         rates = (("alpha_rate", self.alpha_rate), ("sigma_rate", self.sigma_rate))
         for name, values in (("alpha", alpha), ("sigma", sigma), ("times", times), *rates):
@@ -146,6 +149,13 @@ class Levels:
     def level(self, i: int) -> tuple[float, float]:
         """The sizes alpha and sigma at level i, -1 .. N - 1."""
         return (1.0, 0.0) if i < 0 else (float(self.alpha[i]), float(self.sigma[i]))
+
+    def raised(self, i: int, alpha: float, sigma: float) -> "Levels":
+        """The same levels, but for alpha and sigma of level i, 0 .. N - 1: where step i begins in more noise."""
+        here = np.arange(len(self)) == i
+        return replace(
+            self, alpha=np.where(here, alpha, self.alpha), sigma=np.where(here, sigma, self.sigma), ordered=False
+        )
 
     def decay(self, i: int) -> float:
         """exp(-h) of step i, h = lambda_prev - lambda the way in lambda = log(alpha / sigma).
