@@ -1,6 +1,7 @@
 """Noise in, pixels out, by a trained network and any sampler. Mirror: ddpm_torch.sampling."""
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -116,18 +117,17 @@ class Sampler:
     def _options(self, draw: Draw, labels: tf.Tensor | None) -> dict[str, Any]:
         """The arguments of the sampler that others lack."""
         sampling, levels = self.sampling, self.levels
-        times = None
-        if sampling.sampler == "rk4":
-            times = (levels.times + np.concatenate([np.zeros(1), levels.times[:-1]])) / 2.0
-        if sampling.sampler == "heun" and sampling.churn > 0:
-            ratios = churned(levels, sampling.churn, sampling.churn_from, sampling.churn_to)
-            times = times_at_ratio(self.config.diffusion, ratios, self.process)
         options = sampling.options
-        if times is not None:
+
+        def waypoints(times: NDArray[np.float64]) -> Waypoints:
             stations = self._stations(times, ordered=False)
-            denoise = functools.partial(self._denoise_at, stations, labels=labels)
-            name = "middle" if sampling.sampler == "rk4" else "raised"
-            options[name] = Waypoints(stations.levels, denoise)
+            return Waypoints(stations.levels, functools.partial(self._denoise_at, stations, labels=labels))
+
+        if sampling.sampler == "rk4":
+            options["middle"] = waypoints((levels.times + np.append(0.0, levels.times[:-1])) / 2.0)
+        if sampling.churn > 0:
+            ratios = churned(levels, sampling.churn, sampling.churn_from, sampling.churn_to or math.inf)
+            options["raised"] = waypoints(times_at_ratio(self.config.diffusion, ratios, self.process))
         if sampling.sampler == "pc":
             options["corrector_z_at"] = lambda i, k: self._noise_of(
                 draw, streams.SAMPLE_CORRECTOR, i * sampling.corrector_steps + k
