@@ -1,4 +1,4 @@
-"""What a network may predict, eps, x_0, v or the posterior's mean, and how each follows from the others.
+"""What a network may predict: eps, x_0, v, the posterior's mean, the score, flow's velocity or EDM's F.
 
 A prediction is a direction: output = a x_0 + b eps, with a and b that depend on t alone. With x_t = alpha x_0 + sigma
 eps these are two equations for x_0 and eps, and with d = alpha b - sigma a their solution is, whatever is predicted,
@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ddpm_torch.config import DiffusionConfig, Prediction
 from ddpm_torch.engine import Schedule, at
+from ddpm_torch.paths import PROCESSES
 
 # (x_t, t) -> the output of the network; with a learned variance, 2C channels
 Network = Callable[[Tensor, Tensor], Tensor]
@@ -37,6 +38,7 @@ class Level(NamedTuple):
     # The mean of q(x_prev | x_t, x_0) is c_0 x_0 + c_t x_t: for the prediction of the mean, which ddpm alone has.
     c_0: Factor = 0.0
     c_t: Factor = 0.0
+    sigma_data: Factor = 1.0  # the deviation of the data: for the prediction of F
 
 
 class Predicted(NamedTuple):
@@ -57,6 +59,33 @@ def level_of(schedule: Schedule, t: Tensor) -> Level:
     )
 
 
+def level_at(config: DiffusionConfig, t: Tensor, dtype: torch.dtype) -> Level:
+    """The level of each image in a process whose time is continuous, computed in float64 and rounded once.
+
+    Args:
+        config: of the process.
+        t: [B] float64.
+        dtype: of the result.
+
+    Returns:
+        Factors [B, 1, 1, 1].
+
+    Mirror: ddpm_tf.prediction.level_at.
+    """
+    pair = PROCESSES[config.process](config, t)
+    alpha, sigma = (value.to(dtype)[:, None, None, None] for value in pair)
+    return Level(alpha, sigma, sigma_data=config.sigma_data or 1.0)
+
+
+def data_scale(level: Level) -> Tensor:
+    """The deviation of a pixel of x_t about its mean, sqrt(sigma^2 + alpha^2 sigma_data^2).
+
+    Source: Karras et al. 2022 (arXiv:2206.00364), appendix B.6, for any alpha.
+    Mirror: ddpm_tf.prediction.data_scale.
+    """
+    return torch.sqrt(level.sigma**2 + (level.alpha * level.sigma_data) ** 2)
+
+
 class Direction(NamedTuple):
     """A prediction, output = a x_0 + b eps. All broadcast to images. Mirror: ddpm_tf.prediction.Direction."""
 
@@ -72,22 +101,34 @@ DIRECTIONS: dict[Prediction, Callable[[Level], Direction]] = {
     "mean": lambda level: Direction(
         level.c_0 + level.c_t * level.alpha, level.c_t * level.sigma, -level.sigma * level.c_0
     ),
+    "score": lambda level: Direction(0.0, -1.0 / level.sigma, -level.alpha / level.sigma),
+    "velocity": lambda level: Direction(-1.0, 1.0, level.alpha + level.sigma),
+    "F": lambda level: Direction(
+        level.sigma / (level.sigma_data * data_scale(level)),
+        -level.alpha * level.sigma_data / data_scale(level),
+        -data_scale(level) / level.sigma_data,
+    ),
 }
 
 
 def direction(prediction: Prediction, level: Level) -> Direction:
     """What a prediction is made of: output = a x_0 + b eps, and d = alpha b - sigma a.
 
-    eps: (0, 1),  x_0: (1, 0),  v: (-sigma, alpha),  mean: (c_0 + c_t alpha, c_t sigma)
+    eps: (0, 1),  x_0: (1, 0),  v: (-sigma, alpha),  mean: (c_0 + c_t alpha, c_t sigma),  score: (0, -1 / sigma),
+    velocity: (-1, 1),  F: (sigma / s, -alpha s) / sqrt(sigma^2 + alpha^2 s^2) with s = sigma_data
+
+    The velocity is dx/dt of a flow whose t = 1 is noise, eps - x_0.
 
     Args:
-        prediction: "eps", "x_0", "v" or "mean".
+        prediction: one of DIRECTIONS.
         level: of x_t.
 
     Returns:
         a, b and d.
 
-    Source: Ho et al. 2020, eq. 7 and section 3.2; Salimans and Ho 2022 (arXiv:2202.00512), section 4.
+    Source: Ho et al. 2020, eq. 7 and section 3.2; Salimans and Ho 2022 (arXiv:2202.00512), section 4; Song et al. 2021
+        (arXiv:2011.13456), section 3.3; Liu et al. 2023 (arXiv:2209.03003), eq. 1; Karras et al. 2022
+        (arXiv:2206.00364), eq. 8.
     Mirror: ddpm_tf.prediction.direction.
     """
     return DIRECTIONS[prediction](level)
@@ -100,7 +141,7 @@ def to_x_0(level: Level, prediction: Prediction, x_t: Tensor, output: Tensor) ->
 
     Args:
         level: of x_t.
-        prediction: what `output` is: "eps", "x_0", "v" or "mean".
+        prediction: what `output` is: one of DIRECTIONS.
         x_t: [B, C, H, W] noisy images.
         output: [B, C, H, W].
 
@@ -121,7 +162,7 @@ def to_eps(level: Level, prediction: Prediction, x_t: Tensor, output: Tensor) ->
 
     Args:
         level: of x_t.
-        prediction: what `output` is: "eps", "x_0", "v" or "mean".
+        prediction: what `output` is: one of DIRECTIONS.
         x_t: [B, C, H, W] noisy images.
         output: [B, C, H, W].
 
@@ -142,7 +183,7 @@ def target(level: Level, prediction: Prediction, x_0: Tensor, eps: Tensor) -> Te
 
     Args:
         level: of x_t.
-        prediction: "eps", "x_0", "v" or "mean".
+        prediction: one of DIRECTIONS.
         x_0: [B, C, H, W] images.
         eps: [B, C, H, W], the noise in x_t.
 
@@ -211,7 +252,7 @@ def denoise(
 
     Args:
         level: of x_t, in the process that the network was trained on.
-        network: (x_t, t) -> output.
+        network: (x_t, t) -> output, preconditioned where `config` says so.
         config: says what the output is: `prediction` and `variance`.
         x_t: [B, C, H, W] noisy images.
         t: [B] times.

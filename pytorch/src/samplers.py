@@ -16,17 +16,25 @@ Mirror: ddpm_tf.samplers. Letters as in engine.py.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from ddpm_torch.prediction import Predicted
 from ddpm_torch.processes import Levels
-
-Denoiser = Callable[[Tensor, int], Predicted]  # (x, i) -> what the network predicts of x at level i: .x_0 and .eps
-Noise = Callable[[int], Tensor]  # i -> z of that step, [B, C, H, W]
-Chain = Iterator[tuple[int, Tensor]]  # (i, x_prev)
+from ddpm_torch.solvers import (
+    Chain,
+    Denoiser,
+    Noise,
+    Waypoints,
+    euler,
+    euler_maruyama,
+    heun_t,
+    pc,
+    raise_noise,
+    rk4,
+)
 
 # The weights of the newest eps and those before it in PLMS: those of the Adams-Bashforth methods.
 ADAMS_BASHFORTH = {
@@ -184,17 +192,39 @@ def heun_step(levels: Levels, denoise: Denoiser, x: Tensor, i: int, predicted: P
     return transfer(levels, x, i, 0.5 * (predicted.eps + denoise(trial, i - 1).eps))
 
 
-def heun(levels: Levels, denoise: Denoiser, x_T: Tensor, z_at: Noise) -> Chain:  # noqa: N803
+def heun(
+    levels: Levels,
+    denoise: Denoiser,
+    x_T: Tensor,  # noqa: N803
+    z_at: Noise,
+    raised: Waypoints | None = None,
+    churn_noise: float = 1.0,
+) -> Chain:
     """The probability-flow ODE by Heun's method: two evaluations a step, one in the last.
 
     d(x / alpha) / d(sigma / alpha) = eps
 
-    Source: Karras et al. 2022 (arXiv:2206.00364), algorithm 1, on the given levels.
+    With raised levels it is EDM's stochastic sampler: before step i, noise is added up to raised level i, and the step
+    goes from there to level i - 1.
+
+    Args:
+        levels: N of them.
+        denoise: evaluates the network.
+        x_T: [B, C, H, W].
+        z_at: the noise of step i; called where raised level i is another than level i.
+        raised: levels of more noise, one for each step, as of `churned` (default: nothing is added).
+        churn_noise: S_noise, the deviation of the noise that is added.
+
+    Source: Karras et al. 2022 (arXiv:2206.00364), algorithms 1 and 2, on the given levels.
     Mirror: ddpm_tf.samplers.heun.
     """
     x = x_T
     for i in reversed(range(len(levels))):
-        x = heun_step(levels, denoise, x, i, denoise(x, i))
+        if raised is None or raised.levels.level(i) == levels.level(i):
+            x = heun_step(levels, denoise, x, i, denoise(x, i))
+        else:
+            x = raise_noise(levels, raised.levels, i, x, churn_noise * z_at(i))
+            x = heun_step(levels.raised(i, *raised.levels.level(i)), denoise, x, i, raised.denoise(x, i))
         yield i, x
 
 
@@ -262,6 +292,11 @@ SAMPLERS: dict[str, Callable[..., Chain]] = {
     "dpmpp_2m": dpmpp_2m,
     "dpmpp_2m_sde": dpmpp_2m_sde,
     "heun": heun,
+    "euler": euler,
+    "heun_t": heun_t,
+    "rk4": rk4,
+    "euler_maruyama": euler_maruyama,
+    "pc": pc,
 }
 
 

@@ -12,7 +12,9 @@ from ddpm_shared.config import Config
 from ddpm_shared.datasets import Split
 from ddpm_shared.images import Pixels
 
-Arrays = tuple[Pixels, NDArray[np.int32], NDArray[np.float64]]
+# int32, 0 .. T - 1; of a process whose time is continuous, float64, uniform between 0 and 1: each tree makes t of them.
+Times = NDArray[np.int32] | NDArray[np.float64]
+Arrays = tuple[Pixels, Times, NDArray[np.float64]]
 Share = tuple[int, int]  # (rank, count): the part of every batch that is one worker's
 WHOLE: Share = (0, 1)
 
@@ -22,7 +24,7 @@ class Batch(NamedTuple):
 
     pixels: Pixels  # [B, H, W, C] uint8
     labels: NDArray[np.int64]  # [B], classes; in a class-conditional run, num_classes where the label was dropped
-    t: NDArray[np.int32]  # [B], 0 .. T - 1
+    t: Times  # [B]
     eps: NDArray[np.float64]  # [B, H, W, C], standard normal
 
     @property
@@ -36,7 +38,7 @@ def training_batch(split: Split, config: Config, step: int, share: Share = WHOLE
 
     Args:
         split: the training images and their labels.
-        config: its seed, batch size, flip, label drop and T are used.
+        config: its seed, batch size, flip, label drop and process are used.
         step: 0, 1, ...
         share: (rank, count), 0 <= rank < count. The rows are rank * B // count up to (rank + 1) * B // count of the
             whole batch, for whose other rows no noise is drawn.
@@ -56,9 +58,17 @@ def training_batch(split: Split, config: Config, step: int, share: Share = WHOLE
     if config.class_conditional:
         dropped = streams.drops(config.seed, step, size, config.training.label_drop)[rows]
         labels[dropped] = config.model.num_classes
-    t = streams.timesteps(config.seed, streams.TRAIN_T, step, size, config.diffusion.timesteps)[rows]
+    t = _times(config, streams.TRAIN_T, streams.TRAIN_U, step, size)
+    if config.diffusion.stratified:
+        t = streams.stratified(t.astype(np.float64))
     eps = streams.normal(config.seed, streams.TRAIN_EPS, step, pixels.shape, rows.start)
-    return Batch(pixels, labels, t, eps)
+    return Batch(pixels, labels, t[rows], eps)
+
+
+def _times(config: Config, whole: str, continuous: str, step: int, count: int) -> Times:
+    if config.diffusion.process == "ddpm":
+        return streams.timesteps(config.seed, whole, step, count, config.diffusion.timesteps)
+    return streams.uniform(config.seed, continuous, step, count)
 
 
 class Prefetcher:
@@ -102,6 +112,6 @@ def validation_batches(split: Split, config: Config) -> Iterator[Batch]:
     for first in range(0, number, config.training.batch_size):
         last = min(first + config.training.batch_size, number)
         pixels, labels = split.images[first:last], split.labels[first:last]
-        t = streams.timesteps(config.seed, streams.VALIDATION_T, 0, last, config.diffusion.timesteps)[first:]
+        t = _times(config, streams.VALIDATION_T, streams.VALIDATION_U, 0, last)[first:]
         eps = streams.normal(config.seed, streams.VALIDATION_EPS, 0, pixels.shape, first)
         yield Batch(pixels, labels.astype(np.int64), t, eps)

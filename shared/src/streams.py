@@ -24,13 +24,19 @@ TRAIN_T = "train/t"
 TRAIN_EPS = "train/eps"
 VALIDATION_T = "validation/t"
 VALIDATION_EPS = "validation/eps"
+TRAIN_U = "train/u"  # of which a process of continuous time makes t
+VALIDATION_U = "validation/u"
 SAMPLE_X_T = "sample/x_T"  # step = 0
 SAMPLE_Z = "sample/z"  # step = t
+SAMPLE_STEP = "sample/step"  # step = i, where t is no whole number
+SAMPLE_CORRECTOR = "sample/corrector"  # step = i * steps of the corrector + k
 BOUND_EPS = "bound/eps"  # step = t
 EVALUATION_SUBSET = "evaluation/subset"  # of the real images
 EVALUATION_KID = "evaluation/kid"  # step = subset
 EVALUATION_CORRUPTION = "evaluation/corruption"
 PARAMETERS = "parameters/"  # followed by the parameter's name
+
+UNIFORM = 2**52  # so many numbers, and half a step to either end: float64 holds all of them
 
 
 @functools.lru_cache(maxsize=1024)
@@ -71,6 +77,16 @@ def normal(seed: int, stream: str, step: int, shape: tuple[int, ...], first: int
 def timesteps(seed: int, stream: str, step: int, count: int, num_timesteps: int) -> NDArray[np.int32]:
     """0-based diffusion times, uniform on 0 .. num_timesteps - 1, [count] int32."""
     return generator(seed, stream, step).integers(0, num_timesteps, size=count, dtype=np.int32)
+
+
+def uniform(seed: int, stream: str, step: int, count: int) -> NDArray[np.float64]:
+    """Uniform numbers above 0 and below 1, [count]: never one of the ends, whose quantiles may be infinite."""
+    return (generator(seed, stream, step).integers(0, UNIFORM, size=count) + 0.5) / UNIFORM
+
+
+def stratified(u: NDArray[np.float64]) -> NDArray[np.float64]:
+    """One number in each of B equal parts of 0 .. 1, from uniform numbers [B]; above 0 and below 1."""
+    return np.minimum((np.arange(len(u)) + u) / len(u), np.nextafter(1.0, 0.0))
 
 
 def flips(seed: int, step: int, count: int) -> NDArray[np.bool_]:

@@ -11,7 +11,7 @@ Mirror: ddpm_torch.processes.
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import tensorflow as tf
@@ -54,6 +54,32 @@ def squared_diffusion(config: DiffusionConfig, t: tf.Tensor, process: str) -> tf
     return 2.0 * sigma * (sigma_rate - drift(config, t, process) * sigma)
 
 
+def matched(config: DiffusionConfig, times: NDArray[np.float64], process: str, other: str) -> NDArray[np.float64]:
+    """The times of another process with the same log-SNR.
+
+    Args:
+        config: of both processes.
+        times: [N], of `process`.
+        process: any of PROCESSES.
+        other: one whose time is continuous.
+
+    Returns:
+        [N].
+
+    Source: Kingma et al. 2021 (arXiv:2107.00630), section 5.1.
+    Mirror: ddpm_torch.processes.matched.
+    """
+    return TIMES[other](config, log_snr(config, tf.constant(times), process)).numpy()
+
+
+def times_at_ratio(config: DiffusionConfig, ratios: NDArray[np.float64], process: str) -> NDArray[np.float64]:
+    """The times with sigma / alpha = `ratios` [N], of a process whose time is continuous.
+
+    Mirror: ddpm_torch.processes.times_at_ratio.
+    """
+    return TIMES[process](config, tf.constant(-2.0 * np.log(ratios))).numpy()
+
+
 def prior_scale(config: DiffusionConfig, process: str) -> float:
     """The standard deviation of x_T: 1 where x_T is as large as an image, else sigma at the last t.
 
@@ -78,9 +104,10 @@ class Levels:
         times: [N], the times of the process (default: 0 .. N - 1).
         alpha_rate: [N], the derivatives of alpha by t, for the samplers that integrate over t (default: none).
         sigma_rate: [N], those of sigma.
+        ordered: whether they must ascend in noise, as those that a sampler visits one after the other.
 
     Raises:
-        UserError: no level, not one sigma and time for each alpha, or levels that do not ascend in noise.
+        UserError: no level, not one sigma and time for each alpha, or levels that do not ascend in noise but should.
 
     Mirror: ddpm_torch.processes.Levels.
     """
@@ -90,6 +117,7 @@ class Levels:
     times: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     alpha_rate: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     sigma_rate: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    ordered: bool = True
 
     def __post_init__(self) -> None:
         alpha, sigma = (np.array(values, np.float64) for values in (self.alpha, self.sigma))
@@ -97,7 +125,8 @@ class Levels:
         if not (alpha.ndim == 1 and len(alpha) > 0 and alpha.shape == sigma.shape == times.shape):
             shapes = ", ".join(str(values.shape) for values in (alpha, sigma, times))
             raise UserError(f"levels need one alpha, one sigma and one time each, not arrays of the shapes {shapes}")
-        if not ((sigma > 0).all() and (alpha >= 0).all() and (sigma[1:] * alpha[:-1] > sigma[:-1] * alpha[1:]).all()):
+        ascending = not self.ordered or (sigma[1:] * alpha[:-1] > sigma[:-1] * alpha[1:]).all()
+        if not ((sigma > 0).all() and (alpha >= 0).all() and ascending):
             raise UserError("levels must ascend in noise: sort them so that sigma / alpha grows, with sigma above 0")
         rates = (("alpha_rate", self.alpha_rate), ("sigma_rate", self.sigma_rate))
         for name, values in (("alpha", alpha), ("sigma", sigma), ("times", times), *rates):
@@ -120,6 +149,13 @@ class Levels:
         """The sizes alpha and sigma at level i, -1 .. N - 1."""
         return (1.0, 0.0) if i < 0 else (float(self.alpha[i]), float(self.sigma[i]))
 
+    def raised(self, i: int, alpha: float, sigma: float) -> "Levels":
+        """The same levels, but for alpha and sigma of level i, 0 .. N - 1: where step i begins in more noise."""
+        here = np.arange(len(self)) == i
+        return replace(
+            self, alpha=np.where(here, alpha, self.alpha), sigma=np.where(here, sigma, self.sigma), ordered=False
+        )
+
     def decay(self, i: int) -> float:
         """exp(-h) of step i, h = lambda_prev - lambda the way in lambda = log(alpha / sigma).
 
@@ -134,13 +170,14 @@ class Levels:
         return -math.log(decay) if decay > 0.0 else math.inf
 
 
-def make_levels(config: DiffusionConfig, times: ArrayLike, process: str | None = None) -> Levels:
+def make_levels(config: DiffusionConfig, times: ArrayLike, process: str | None = None, ordered: bool = True) -> Levels:
     """The levels of a process at some of its times.
 
     Args:
         config: of the process.
         times: [N], ascending.
         process: one of PROCESSES (default: that of config).
+        ordered: as for Levels.
 
     Raises:
         UserError: an unknown process, or times that do not ascend.
@@ -152,7 +189,8 @@ def make_levels(config: DiffusionConfig, times: ArrayLike, process: str | None =
     t = np.array(times, np.float64)
     pairs = [table[process](config, tf.constant(t)) for table in (PROCESSES, RATES) if process in table]
     (alpha, sigma), *rates = ([value.numpy() for value in pair] for pair in pairs)
-    return Levels(alpha, sigma, t, *(rates[0] if rates else ()))
+    alpha_rate, sigma_rate = rates[0] if rates else (np.empty(0), np.empty(0))
+    return Levels(alpha, sigma, t, alpha_rate, sigma_rate, ordered)
 
 
 def make_grid(

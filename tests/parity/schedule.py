@@ -15,14 +15,14 @@ CONFIGS = {
 }
 # The whole family, (config, the times that are visited): by every formula, zero at the end, and in fewer steps.
 FAMILY = {
-    **{name: (DiffusionConfig(name), None) for name in get_args(ScheduleName)},
+    **{name: (DiffusionConfig(schedule=name), None) for name in get_args(ScheduleName)},
     **{
-        f"{name}, zero terminal SNR": (DiffusionConfig(name, prediction="v", zero_terminal_snr=True), None)
+        f"{name}, zero terminal SNR": (DiffusionConfig(schedule=name, prediction="v", zero_terminal_snr=True), None)
         for name in get_args(ScheduleName)
     },
     "250 rescaled steps": (DiffusionConfig(timesteps=250, rescale_betas=True), None),
     **{f"35 steps, {spacing}": (DiffusionConfig(), times(1000, 35, spacing)) for spacing in get_args(Spacing)},
-    "7 cosine steps": (DiffusionConfig("cosine"), times(1000, 7, "trailing")),
+    "7 cosine steps": (DiffusionConfig(schedule="cosine"), times(1000, 7, "trailing")),
     "1 step": (DiffusionConfig(), times(1000, 1, "trailing")),
 }
 FIELDS = (

@@ -215,7 +215,12 @@ class Sampling:
     @property
     def options(self) -> dict[str, Any]:
         """The arguments of this sampler that others lack."""
-        return {"eta": self.eta} if self.sampler == "ddim" else {}
+        names = {
+            "ddim": ("eta",),
+            "heun": ("churn_noise",),
+            "pc": ("corrector_steps", "corrector_snr"),
+        }
+        return {name: getattr(self, name) for name in names.get(self.sampler, ())}
 
     def resolved(self, timesteps: int) -> "Sampling":
         """The same with `steps` filled in, for a process of `timesteps` steps. Raises UserError for more than these."""
