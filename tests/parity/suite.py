@@ -16,6 +16,7 @@ from ddpm_parity import (
     sampling,
     schedule,
     training,
+    transformer,
 )
 from ddpm_parity.quantities import Arrays, Quantity, Verdict, judge
 from ddpm_parity.sides import Oracle, Side
@@ -37,6 +38,7 @@ QUANTITIES: list[Quantity] = [
         layers,
         network,
         labels,
+        transformer,
         data,
         pictures,
         optimizer,
