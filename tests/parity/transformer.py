@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ddpm_parity.data import labels_of
 from ddpm_parity.layers import Layer, output_and_gradients
 from ddpm_parity.quantities import Arrays, Measure, Quantity, absolute, elementwise, of_the_gradient, of_the_largest
 from ddpm_parity.sides import Array, Oracle, Side, draw, random_parameters
@@ -21,8 +22,11 @@ from ddpm_parity.tolerances import (
     TRANSFORMER_LAYERS,
     Tolerance,
 )
-from ddpm_shared import streams
-from ddpm_shared.config import PRESETS, ModelConfig
+from ddpm_shared import batches, streams
+from ddpm_shared.config import PRESETS, Config, DiffusionConfig, ModelConfig, TrainingConfig
+from ddpm_shared.datasets import Split
+from ddpm_shared.oracle import bound as oracle_bound
+from ddpm_shared.oracle import guidance as oracle_guidance
 from ddpm_shared.oracle.transformer_unet import TransformerNetwork, fourier_features, loss_and_gradients
 from ddpm_shared.parameters import initial_value
 
@@ -208,6 +212,49 @@ def _outputs(side: Side, commands: bool) -> Arrays:
     return {name: side.array(output) for name, output in outputs.items()}
 
 
+# Training and validation: ten images of the three classes, in batches of four. In the first, two labels are dropped.
+TRAINED = Config(
+    seed=6,
+    device="cpu",
+    class_conditional=True,
+    model=LABELLED,
+    diffusion=DiffusionConfig(timesteps=40, beta_end=0.3),
+    training=TrainingConfig(batch_size=4, label_drop=0.5),
+)
+SPLIT = Split(
+    "noise",
+    "train",
+    np.random.default_rng(1).integers(0, 256, size=(10, 10, 10, 2), dtype=np.uint8),
+    np.arange(10, dtype=np.uint8) % CLASSES,
+    "",
+)
+
+
+def _losses(side: Side) -> Arrays:
+    """The loss of a training step and of the validation: the averaged weights are others, their buffer is the same."""
+    batch = batches.training_batch(SPLIT, TRAINED, 0)
+    if isinstance(side, Oracle):
+        parameters, own = _made(side, "two tokens").parameters, frequencies(LABELLED, TRAINED.seed)
+
+        def loss(factor: float, batch: batches.Batch, labels: Array) -> float:
+            scaled = {name: factor * value for name, value in parameters.items()}
+            network = oracle_guidance.condition(TransformerNetwork(scaled, LABELLED, own), labels)
+            schedule = side.schedule(TRAINED.diffusion)
+            return oracle_bound.training_loss(schedule, network, *side.batch(batch.arrays), TRAINED.diffusion)
+
+        pairs = zip(batches.validation_batches(SPLIT, TRAINED), np.split(SPLIT.labels, [4, 8]), strict=True)
+        return {
+            "training": np.array(loss(1.0, batch, labels_of(SPLIT.labels, TRAINED, 0))),
+            "validation": np.array([loss(0.9, validation, labels) for validation, labels in pairs]),
+        }
+    learner = side.learner.Learner(side.configured(TRAINED), 10)
+    values = random_parameters(side.shapes(learner.model))
+    side.assign(learner.model, values)
+    side.assign(learner.ema_model, {name: 0.9 * value for name, value in values.items()})
+    validation = [value for _, value in learner.validation_losses(batches.validation_batches(SPLIT, TRAINED))]
+    return {"training": np.array(learner.train_step(batch, 0)[0]), "validation": np.array(validation)}
+
+
 def _of_network(network: str, name: str, part: str, tolerance: Tolerance, measure: Measure) -> Quantity:
     compute = partial(_part, name=network, part=part)
     return Quantity("transformer", f"{network}: {name}", compute, tolerance, measure, slow=network in SLOW)
@@ -233,4 +280,5 @@ QUANTITIES = [
         Quantity("transformer", name, partial(_outputs, commands=commands), FORWARD, of_the_largest)
         for name, commands in (("output, however given", False), ("output as commands call it", True))
     ),
+    Quantity("transformer", "losses of training and validation", _losses, LOSS, elementwise),
 ]
