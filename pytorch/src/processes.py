@@ -145,16 +145,17 @@ class Levels:
         return -math.log(decay) if decay > 0.0 else math.inf
 
 
-def make_levels(config: DiffusionConfig, times: ArrayLike, process: str | None = None) -> Levels:
+def make_levels(config: DiffusionConfig, times: ArrayLike, process: str | None = None, ordered: bool = True) -> Levels:
     """The levels of a process at some of its times.
 
     Args:
         config: of the process.
         times: [N], ascending.
         process: one of PROCESSES (default: that of config).
+        ordered: whether times that do not ascend are refused.
 
     Raises:
-        UserError: an unknown process, or times that do not ascend.
+        UserError: an unknown process, or times that do not ascend but should.
 
     Mirror: ddpm_tf.processes.make_levels.
     """
@@ -163,7 +164,8 @@ def make_levels(config: DiffusionConfig, times: ArrayLike, process: str | None =
     t = np.array(times, np.float64)
     pairs = [table[process](config, torch.from_numpy(t)) for table in (PROCESSES, RATES) if process in table]
     (alpha, sigma), *rates = ([value.numpy() for value in pair] for pair in pairs)
-    return Levels(alpha, sigma, t, *(rates[0] if rates else ()))
+    alpha_rate, sigma_rate = rates[0] if rates else (np.empty(0), np.empty(0))
+    return Levels(alpha, sigma, t, alpha_rate, sigma_rate, ordered)
 
 
 def make_grid(
