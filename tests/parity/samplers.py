@@ -16,7 +16,8 @@ from ddpm_parity.tolerances import ARITHMETIC, LEVELS, TRAJECTORIES, TRAJECTORIE
 from ddpm_shared.config import DiffusionConfig, Variance
 from ddpm_shared.config.sampling import SAMPLER_FACTS, Spacing, times
 
-ON_LEVELS = [name for name, facts in SAMPLER_FACTS.items() if "ddpm" in facts.processes]
+# Those that need no derivatives by t, and so take the discrete process too.
+ON_DDPM = [name for name, facts in SAMPLER_FACTS.items() if "ddpm" in facts.processes]
 ETAS = (0.0, 0.6, 1.0)
 
 
@@ -42,7 +43,7 @@ def _processes(side: Side) -> Arrays:
     result: dict[str, Array] = {}
     for process, visited in VISITED.items():
         levels = side.processes.make_levels(config_of_process(process), visited, process)
-        for name in ON_LEVELS:
+        for name in ON_DDPM:
             steps = steps_of(side, name, levels, guess(levels))
             result |= {f"{process}, {name}: {i}": x for i, x in steps.items()}
     return result
@@ -105,7 +106,7 @@ QUANTITIES = [
             TRAJECTORIES_OF_EPS if name in ("plms", "heun") else TRAJECTORIES,
             of_the_largest,
         )
-        for name in ON_LEVELS
+        for name in ON_DDPM
     ),
     Quantity("samplers", "levels of every process", _levels, LEVELS, elementwise),
     Quantity("samplers", "every sampler on every process", _processes, TRAJECTORIES_OF_PROCESSES, of_the_largest),
