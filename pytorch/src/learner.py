@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ddpm_shared.batches import Batch
-from ddpm_shared.config.sampling import QUICK, Draw
+from ddpm_shared.config.sampling import Draw, quick
 from ddpm_shared.records import checkpoint
 from ddpm_shared.records.checkpoint import Checkpoint, Tensors
 from ddpm_torch import utils
@@ -63,7 +63,7 @@ class Learner:
         self.adam = Adam(self.parameters)
         self.network = compiled(self.model, config.compile)
         self.ema_network = compiled(self.ema_model, config.compile)
-        self.sampler = Sampler(self.ema_network, config, QUICK)
+        self.sampler = Sampler(self.ema_network, config, quick(config.diffusion))
         self.begun = self.ended = 0  # steps that began to change the state, and those that ended
 
         self.device_name, self.threads = utils.device_name(self.device), utils.threads()

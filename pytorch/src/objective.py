@@ -33,7 +33,8 @@ def times_of(config: DiffusionConfig, u: Tensor) -> Tensor:
     Returns:
         t, [B] float64.
 
-    Source: Karras et al. 2022 (arXiv:2206.00364), table 1; Esser et al. 2024 (arXiv:2403.03206), section 3.1 and eq. 23.
+    Source: Karras et al. 2022 (arXiv:2206.00364), table 1; Esser et al. 2024 (arXiv:2403.03206), section 3.1
+        and eq. 23.
     Mirror: ddpm_tf.objective.times_of.
     """
     first, last = config.training_span
@@ -76,7 +77,7 @@ def error_weight(level: Level, config: DiffusionConfig, t: Tensor) -> Tensor:
     velocity, and alpha / (sigma d) times in the score. So the weights are
 
     simple: 1    noise: (alpha / d)^2    flow: ((alpha + sigma) / d)^2    min_snr: min(SNR, gamma) (sigma / d)^2
-    edm: (sigma^2 + alpha^2 s^2) / (sigma s)^2 (sigma / d)^2,  s = sigma_data    likelihood: g(t)^2 (alpha / (sigma d))^2
+    edm: (sigma^2 + alpha^2 s^2) / (s d)^2, s = sigma_data    likelihood: g(t)^2 (alpha / (sigma d))^2
 
     Args:
         level: of x_t.

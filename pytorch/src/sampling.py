@@ -1,7 +1,9 @@
 """Noise in, pixels out, by a trained network and any sampler. Mirror: ddpm_tf.sampling."""
 
 import functools
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,9 +17,30 @@ from ddpm_torch import data, utils
 from ddpm_torch.config import Config
 from ddpm_torch.engine import make_schedule
 from ddpm_torch.guidance import LabelledNetwork, condition
-from ddpm_torch.prediction import Predicted, denoise, level_of, make_clipping
-from ddpm_torch.processes import make_levels
+from ddpm_torch.preconditioning import precondition
+from ddpm_torch.prediction import Predicted, denoise, level_at, level_of, make_clipping
+from ddpm_torch.processes import (
+    SNR_LAST,
+    Levels,
+    make_grid,
+    make_levels,
+    matched,
+    prior_scale,
+    times_at_ratio,
+)
 from ddpm_torch.samplers import SAMPLERS, ddim, ddim_invert, last, slerp
+from ddpm_torch.solvers import Waypoints, churned
+
+
+class Stations(NamedTuple):
+    """Levels of the process that is drawn in, and where the network is evaluated there.
+
+    Mirror: ddpm_tf.sampling.Stations.
+    """
+
+    levels: Levels
+    times: Sequence[float]  # of the network's process: whole numbers for ddpm
+    scales: NDArray[np.float64] | None  # of x in the network's process to x in this one; None: they are the same
 
 
 class Sampler:
@@ -35,20 +58,82 @@ class Sampler:
     """
 
     def __init__(self, network: LabelledNetwork, config: Config, sampling: Sampling) -> None:
-        self.network, self.config, self.sampling, self.codec = network, config, sampling, data.PIXELS
+        self.network, self.config, self.codec = network, config, data.PIXELS
         self.dtype, self.device = utils.dtype(config.precision), utils.select_device(config.device)
         self.device_name, self.threads = utils.device_name(self.device), utils.threads()
-        self.times = sampling.times(config.diffusion.timesteps)
-        self.levels = make_levels(config.diffusion, self.times)
+        self.sampling = sampling.resolved_for(config.diffusion)
+        self.discrete = config.diffusion.process == "ddpm"
+        self.process = self.sampling.process or config.diffusion.process
+        self.stations = self._stations(self._times())
+        self.levels, self.times = self.stations.levels, self.stations.times
         # The network was trained on the whole process, whatever levels the sampler visits.
         self.schedule = make_schedule(config.diffusion, self.dtype, self.device)
+        # x_T of the network's process, in units of the one that is drawn in.
+        scale = 1.0 if self.stations.scales is None else float(self.stations.scales[-1])
+        self.prior_scale = prior_scale(config.diffusion, config.diffusion.process) / scale
         self.clipping = make_clipping(sampling.clip_x_0, sampling.dynamic_threshold, self.codec.limits)
 
     def denoise(self, x: Tensor, i: int, labels: Tensor | None = None) -> Predicted:
         """What the network predicts of x [B, C, H, W] at level i, guided towards labels [B], if there are any."""
-        t = torch.full((len(x),), self.times[i], dtype=torch.int32, device=self.device)
-        network = condition(self.network, labels, self.sampling.guidance_at(self.times[i]))
-        return denoise(level_of(self.schedule, t), network, self.config.diffusion, x, t, self.clipping)
+        return self._denoise_at(self.stations, x, i, labels)
+
+    def _denoise_at(self, stations: Stations, x: Tensor, i: int, labels: Tensor | None) -> Predicted:
+        diffusion, time = self.config.diffusion, stations.times[i]
+        scale = 1.0 if stations.scales is None else float(stations.scales[i])
+        x_t = x if scale == 1.0 else scale * x
+        network = condition(self.network, labels, self.sampling.guidance_at(time))
+        if self.discrete:
+            t = torch.full((len(x),), time, dtype=torch.int32, device=self.device)
+            return denoise(level_of(self.schedule, t), network, diffusion, x_t, t, self.clipping)
+        t = torch.full((len(x),), time, dtype=torch.float64, device=self.device)
+        level = level_at(diffusion, t, self.dtype)
+        return denoise(level, precondition(network, diffusion), diffusion, x_t, t, self.clipping)
+
+    def _times(self) -> NDArray[np.float64]:
+        """The times of the levels, in the process that is drawn in."""
+        diffusion, sampling = self.config.diffusion, self.sampling
+        if self.discrete:
+            whole = np.array(sampling.times(diffusion.timesteps), np.float64)
+            return whole if self.process == "ddpm" else matched(diffusion, whole, "ddpm", self.process)
+        assert sampling.grid is not None
+        assert sampling.steps is not None
+        times = make_grid(diffusion, sampling.steps, sampling.grid, self.process, sampling.rho, sampling.shift)
+        # Pure noise has no log-SNR, by which the times of two processes are matched.
+        return times if self.process != "flow" or diffusion.process == "flow" else np.minimum(times, SNR_LAST)
+
+    def _stations(self, times: NDArray[np.float64], ordered: bool = True) -> Stations:
+        """The levels at some times of the process that is drawn in, and those of the network's own process."""
+        diffusion = self.config.diffusion
+        levels = make_levels(diffusion, times, self.process, ordered)
+        if self.process == diffusion.process:
+            return Stations(levels, [int(t) for t in times] if self.discrete else list(map(float, times)), None)
+        if self.discrete:
+            own = np.array(self.sampling.times(diffusion.timesteps), np.float64)
+        else:
+            own = matched(diffusion, times, self.process, diffusion.process)
+        network = make_levels(diffusion, own, diffusion.process, ordered)
+        scales = np.hypot(network.alpha, network.sigma) / np.hypot(levels.alpha, levels.sigma)
+        return Stations(levels, [int(t) for t in own] if self.discrete else list(map(float, own)), scales)
+
+    def _options(self, draw: Draw, labels: Tensor | None) -> dict[str, Any]:
+        """The arguments of the sampler that others lack."""
+        sampling, levels = self.sampling, self.levels
+        options = sampling.options
+
+        def waypoints(times: NDArray[np.float64]) -> Waypoints:
+            stations = self._stations(times, ordered=False)
+            return Waypoints(stations.levels, functools.partial(self._denoise_at, stations, labels=labels))
+
+        if sampling.sampler == "rk4":
+            options["middle"] = waypoints((levels.times + np.append(0.0, levels.times[:-1])) / 2.0)
+        if sampling.churn > 0:
+            ratios = churned(levels, sampling.churn, sampling.churn_from, sampling.churn_to or math.inf)
+            options["raised"] = waypoints(times_at_ratio(self.config.diffusion, ratios, self.process))
+        if sampling.sampler == "pc":
+            options["corrector_z_at"] = lambda i, k: self._noise_of(
+                draw, streams.SAMPLE_CORRECTOR, i * sampling.corrector_steps + k
+            )
+        return options
 
     @torch.no_grad()
     def draw(self, draw: Draw, on_step: Callable[[int, Tensor], None] = lambda i, x: None) -> NDArray[np.uint8]:
@@ -65,13 +150,15 @@ class Sampler:
             UserError: images that are not finite.
         """
         sampler = SAMPLERS[self.sampling.sampler]
-        x_T = self._first_noise(draw)  # noqa: N806 (the paper's capital T)
+        x_T = self.prior_scale * self._first_noise(draw)  # noqa: N806 (the paper's capital T)
+        labels = self._labels(draw.labels)
+        stream = streams.SAMPLE_Z if self.discrete else streams.SAMPLE_STEP
         chain = sampler(
             self.levels,
-            functools.partial(self.denoise, labels=self._labels(draw.labels)),
+            functools.partial(self.denoise, labels=labels),
             x_T,
-            lambda i: self._noise_of(draw, streams.SAMPLE_Z, self.times[i]),
-            **self.sampling.options,
+            lambda i: self._noise_of(draw, stream, int(self.times[i]) if self.discrete else i),
+            **self._options(draw, labels),
         )
         x_0 = last(chain, on_step)
         if not bool(torch.isfinite(x_0).all()):
@@ -155,4 +242,4 @@ class Inverter(Sampler):
         denoise = functools.partial(self.denoise, labels=self._labels(labels))
         noise = last(ddim_invert(self.levels, denoise, x_0, self.iterations), lambda i, x: on_step())
         back = last(ddim(self.levels, denoise, noise, lambda i: noise), lambda i, x: on_step())
-        return data.to_array(noise), data.to_array(back)
+        return data.to_array(noise) / self.prior_scale, data.to_array(back)

@@ -10,7 +10,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from ddpm_shared.batches import Batch
-from ddpm_shared.config.sampling import QUICK, Draw
+from ddpm_shared.config.sampling import Draw, quick
 from ddpm_shared.records import checkpoint
 from ddpm_shared.records.checkpoint import Checkpoint, Tensors
 from ddpm_tf import utils
@@ -71,7 +71,7 @@ class Learner:
         self.adam = Adam(self.parameters)
         self.update = tf.function(self._update, autograph=False, jit_compile=config.compile)
         self.ema_network = compiled(self.ema_model, config.compile)
-        self.sampler = Sampler(self.ema_network, config, QUICK)
+        self.sampler = Sampler(self.ema_network, config, quick(config.diffusion))
         # Steps that began to change the state, and those that ended.
         self.begun, self.ended = tf.Variable(0.0, dtype=tf.float64, trainable=False), 0
 

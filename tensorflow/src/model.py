@@ -101,7 +101,7 @@ def compiled(network: UNet, compile: bool = False) -> Callable[..., tf.Tensor]:
     """
     size, channels = network.config.image_size, network.config.image_channels
     images = tf.TensorSpec([None, size, size, channels], network.variable_dtype)
-    times = tf.TensorSpec([None], tf.int32)
+    times = tf.TensorSpec([None], tf.float64)  # whole or not
     classes = network.config.num_classes
 
     def graph(*signature: tf.TensorSpec) -> Callable[..., tf.Tensor]:
@@ -109,14 +109,13 @@ def compiled(network: UNet, compile: bool = False) -> Callable[..., tf.Tensor]:
         return tf.function(network, input_signature=signature, autograph=False, jit_compile=compile)
 
     unlabelled = graph(images, times)
-    if not classes:
-        return unlabelled
     labelled = graph(images, times, tf.TensorSpec([None, classes + 1], network.variable_dtype))
 
     def call(x_t: tf.Tensor, t: tf.Tensor, labels: tf.Tensor | None = None) -> tf.Tensor:
+        t = tf.cast(t, tf.float64)
         if labels is None:
             return unlabelled(x_t, t)
-        return labelled(x_t, t, one_hot(labels, classes, x_t.dtype))
+        return labelled(x_t, t, one_hot(labels, classes, x_t.dtype)) if classes else network(x_t, t, labels)
 
     return call
 

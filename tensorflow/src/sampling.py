@@ -1,7 +1,9 @@
 """Noise in, pixels out, by a trained network and any sampler. Mirror: ddpm_torch.sampling."""
 
 import functools
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -14,9 +16,30 @@ from ddpm_tf import data, utils
 from ddpm_tf.config import Config
 from ddpm_tf.engine import make_schedule
 from ddpm_tf.guidance import LabelledNetwork, condition
-from ddpm_tf.prediction import Predicted, denoise, level_of, make_clipping
-from ddpm_tf.processes import make_levels
+from ddpm_tf.preconditioning import precondition
+from ddpm_tf.prediction import Predicted, denoise, level_at, level_of, make_clipping
+from ddpm_tf.processes import (
+    SNR_LAST,
+    Levels,
+    make_grid,
+    make_levels,
+    matched,
+    prior_scale,
+    times_at_ratio,
+)
 from ddpm_tf.samplers import SAMPLERS, ddim, ddim_invert, last, slerp
+from ddpm_tf.solvers import Waypoints, churned
+
+
+class Stations(NamedTuple):
+    """Levels of the process that is drawn in, and where the network is evaluated there.
+
+    Mirror: ddpm_torch.sampling.Stations.
+    """
+
+    levels: Levels
+    times: Sequence[float]  # of the network's process: whole numbers for ddpm
+    scales: NDArray[np.float64] | None  # of x in the network's process to x in this one; None: they are the same
 
 
 class Sampler:
@@ -34,20 +57,82 @@ class Sampler:
     """
 
     def __init__(self, network: LabelledNetwork, config: Config, sampling: Sampling) -> None:
-        self.network, self.config, self.sampling, self.codec = network, config, sampling, data.PIXELS
+        self.network, self.config, self.codec = network, config, data.PIXELS
         self.dtype, self.device = utils.dtype(config.precision), utils.select_device(config.device)
         self.device_name, self.threads = utils.device_name(self.device), utils.threads()
-        self.times = sampling.times(config.diffusion.timesteps)
-        self.levels = make_levels(config.diffusion, self.times)
+        self.sampling = sampling.resolved_for(config.diffusion)
+        self.discrete = config.diffusion.process == "ddpm"
+        self.process = self.sampling.process or config.diffusion.process
+        self.stations = self._stations(self._times())
+        self.levels, self.times = self.stations.levels, self.stations.times
         # The network was trained on the whole process, whatever levels the sampler visits.
         self.schedule = make_schedule(config.diffusion, self.dtype)
+        # x_T of the network's process, in units of the one that is drawn in.
+        scale = 1.0 if self.stations.scales is None else float(self.stations.scales[-1])
+        self.prior_scale = prior_scale(config.diffusion, config.diffusion.process) / scale
         self.clipping = make_clipping(sampling.clip_x_0, sampling.dynamic_threshold, self.codec.limits)
 
     def denoise(self, x: tf.Tensor, i: int, labels: tf.Tensor | None = None) -> Predicted:
         """What the network predicts of x [B, H, W, C] at level i, guided towards labels [B], if there are any."""
-        t = tf.fill([len(x)], tf.constant(self.times[i], tf.int32))
-        network = condition(self.network, labels, self.sampling.guidance_at(self.times[i]))
-        return denoise(level_of(self.schedule, t), network, self.config.diffusion, x, t, self.clipping)
+        return self._denoise_at(self.stations, x, i, labels)
+
+    def _denoise_at(self, stations: Stations, x: tf.Tensor, i: int, labels: tf.Tensor | None) -> Predicted:
+        diffusion, time = self.config.diffusion, stations.times[i]
+        scale = 1.0 if stations.scales is None else float(stations.scales[i])
+        x_t = x if scale == 1.0 else scale * x
+        network = condition(self.network, labels, self.sampling.guidance_at(time))
+        if self.discrete:
+            t = tf.fill([len(x)], tf.constant(time, tf.int32))
+            return denoise(level_of(self.schedule, t), network, diffusion, x_t, t, self.clipping)
+        t = tf.fill([len(x)], tf.constant(time, tf.float64))
+        level = level_at(diffusion, t, self.dtype)
+        return denoise(level, precondition(network, diffusion), diffusion, x_t, t, self.clipping)
+
+    def _times(self) -> NDArray[np.float64]:
+        """The times of the levels, in the process that is drawn in."""
+        diffusion, sampling = self.config.diffusion, self.sampling
+        if self.discrete:
+            whole = np.array(sampling.times(diffusion.timesteps), np.float64)
+            return whole if self.process == "ddpm" else matched(diffusion, whole, "ddpm", self.process)
+        assert sampling.grid is not None
+        assert sampling.steps is not None
+        times = make_grid(diffusion, sampling.steps, sampling.grid, self.process, sampling.rho, sampling.shift)
+        # Pure noise has no log-SNR, by which the times of two processes are matched.
+        return times if self.process != "flow" or diffusion.process == "flow" else np.minimum(times, SNR_LAST)
+
+    def _stations(self, times: NDArray[np.float64], ordered: bool = True) -> Stations:
+        """The levels at some times of the process that is drawn in, and those of the network's own process."""
+        diffusion = self.config.diffusion
+        levels = make_levels(diffusion, times, self.process, ordered)
+        if self.process == diffusion.process:
+            return Stations(levels, [int(t) for t in times] if self.discrete else list(map(float, times)), None)
+        if self.discrete:
+            own = np.array(self.sampling.times(diffusion.timesteps), np.float64)
+        else:
+            own = matched(diffusion, times, self.process, diffusion.process)
+        network = make_levels(diffusion, own, diffusion.process, ordered)
+        scales = np.hypot(network.alpha, network.sigma) / np.hypot(levels.alpha, levels.sigma)
+        return Stations(levels, [int(t) for t in own] if self.discrete else list(map(float, own)), scales)
+
+    def _options(self, draw: Draw, labels: tf.Tensor | None) -> dict[str, Any]:
+        """The arguments of the sampler that others lack."""
+        sampling, levels = self.sampling, self.levels
+        options = sampling.options
+
+        def waypoints(times: NDArray[np.float64]) -> Waypoints:
+            stations = self._stations(times, ordered=False)
+            return Waypoints(stations.levels, functools.partial(self._denoise_at, stations, labels=labels))
+
+        if sampling.sampler == "rk4":
+            options["middle"] = waypoints((levels.times + np.append(0.0, levels.times[:-1])) / 2.0)
+        if sampling.churn > 0:
+            ratios = churned(levels, sampling.churn, sampling.churn_from, sampling.churn_to or math.inf)
+            options["raised"] = waypoints(times_at_ratio(self.config.diffusion, ratios, self.process))
+        if sampling.sampler == "pc":
+            options["corrector_z_at"] = lambda i, k: self._noise_of(
+                draw, streams.SAMPLE_CORRECTOR, i * sampling.corrector_steps + k
+            )
+        return options
 
     def draw(self, draw: Draw, on_step: Callable[[int, tf.Tensor], None] = lambda i, x: None) -> NDArray[np.uint8]:
         """Draw a batch of images.
@@ -63,13 +148,15 @@ class Sampler:
             UserError: images that are not finite.
         """
         sampler = SAMPLERS[self.sampling.sampler]
-        x_T = self._first_noise(draw)  # noqa: N806 (the paper's capital T)
+        x_T = self.prior_scale * self._first_noise(draw)  # noqa: N806 (the paper's capital T)
+        labels = self._labels(draw.labels)
+        stream = streams.SAMPLE_Z if self.discrete else streams.SAMPLE_STEP
         chain = sampler(
             self.levels,
-            functools.partial(self.denoise, labels=self._labels(draw.labels)),
+            functools.partial(self.denoise, labels=labels),
             x_T,
-            lambda i: self._noise_of(draw, streams.SAMPLE_Z, self.times[i]),
-            **self.sampling.options,
+            lambda i: self._noise_of(draw, stream, int(self.times[i]) if self.discrete else i),
+            **self._options(draw, labels),
         )
         x_0 = last(chain, on_step)
         if not bool(tf.reduce_all(tf.math.is_finite(x_0))):
@@ -152,4 +239,4 @@ class Inverter(Sampler):
         denoise = functools.partial(self.denoise, labels=self._labels(labels))
         noise = last(ddim_invert(self.levels, denoise, x_0, self.iterations), lambda i, x: on_step())
         back = last(ddim(self.levels, denoise, noise, lambda i: noise), lambda i, x: on_step())
-        return data.to_array(noise), data.to_array(back)
+        return data.to_array(noise) / self.prior_scale, data.to_array(back)

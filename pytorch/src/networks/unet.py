@@ -97,7 +97,7 @@ class UNet(nn.Module):
 
         Args:
             x_t: [B, C, H, W] noisy images.
-            t: [B] integer, 0 .. T - 1.
+            t: [B], times 0 .. T - 1, whole or not.
             labels: [B] integer, 0 .. K - 1, or K for none; or [B, K + 1], weights that mix them. Without labels every
                 image has none.
 
@@ -112,7 +112,9 @@ class UNet(nn.Module):
         emb = timestep_embedding(t, self.config.base_channels).to(x_t.dtype)  # [B] -> [B, base]
         emb = self.time_2(F.silu(self.time_1(emb)))  # [B, base] -> [B, D]
         if self.label is not None:
-            emb = emb + self.label(labels if labels is not None else torch.full_like(t, self.label.num_classes))
+            emb = emb + self.label(
+                labels if labels is not None else torch.full(t.shape, self.label.num_classes, device=t.device)
+            )
         emb = F.silu(emb)
 
         h = self.conv_in(x_t)

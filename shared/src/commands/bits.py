@@ -80,6 +80,13 @@ def parse(framework: str, argv: Sequence[str] | None) -> BitsPlan:
     require(number % stride == 0, "--num-images", number, f"must be a multiple of --stride {stride}")
     loaded, config, prefix = load_network(framework, command)
     timesteps = config.diffusion.timesteps
+    require(
+        config.diffusion.process == "ddpm",
+        "--checkpoint",
+        loaded.path,
+        f"was trained in {config.diffusion.process}, and this bound is a sum over the steps of ddpm: compute its "
+        "likelihood, by make likelihood-torch or likelihood-tf",
+    )
     require(stride <= timesteps, "--stride", stride, f"{loaded.path} was trained with {timesteps} steps only")
     terms = 2 * 8 * number * -(-timesteps // stride)  # in float64, and their copy with the last batch
     memory.require_room_to_draw(config, command.batch_size, number, terms)

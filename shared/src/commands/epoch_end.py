@@ -12,7 +12,7 @@ from ddpm_shared.batches import validation_batches
 from ddpm_shared.commands.labels import Labels
 from ddpm_shared.commands.learner import Learner, finite_state, require_finite
 from ddpm_shared.config import Config
-from ddpm_shared.config.sampling import QUICK
+from ddpm_shared.config.sampling import quick
 from ddpm_shared.datasets import Split
 from ddpm_shared.images import Pixels
 from ddpm_shared.records.history import best_evaluation
@@ -145,7 +145,7 @@ class EpochEnd:
 
     def _draw(self, count: int, name: str) -> Pixels:
         drawn = []
-        total = count * len(QUICK.times(self.config.diffusion.timesteps))
+        total = count * (quick(self.config.diffusion).steps or 0)
         with tqdm(total=total, desc=name, unit="step", unit_scale=True, leave=False) as bar:
             for first in range(0, count, DRAWN_AT_ONCE):
                 number = min(DRAWN_AT_ONCE, count - first)

@@ -79,12 +79,13 @@ def parse(framework: str, argv: Sequence[str] | None) -> InversionPlan:
     """
     command = parse_flags(InversionCommand, argv, f"{FRAMEWORKS[framework].tree}.inversion")
     loaded, config, prefix = load_network(framework, command)
-    command.sampling.resolved(config.diffusion.timesteps)
+    command.sampling.resolved_for(config.diffusion)
     require(
-        not config.diffusion.zero_terminal_snr,
+        not config.diffusion.zero_terminal_snr and config.diffusion.process != "flow",
         "--checkpoint",
         loaded.path,
-        "its process ends in pure noise, and that step has no inverse; take one trained without --zero-terminal-snr",
+        "its process ends in pure noise, and that step has no inverse; take one trained without --zero-terminal-snr, "
+        "and not in flow",
     )
     _, test = load_data(command, config)
     labels = true_labels(test, config, command.num_images)

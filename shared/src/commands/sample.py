@@ -1,6 +1,7 @@
 """Drawing images: the flags, the plan, and the loop over batches, with progress and interruption."""
 
 import dataclasses
+import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -25,7 +26,7 @@ from ddpm_shared.commands.labels import ALL, Labels, asked_for, names_of
 from ddpm_shared.config import require
 from ddpm_shared.config.checks import whole
 from ddpm_shared.config.help import default_is
-from ddpm_shared.config.sampling import SAMPLER_FACTS, Draw, Sampling, deterministic
+from ddpm_shared.config.sampling import PROCESS_SAMPLING, SAMPLER_FACTS, Draw, Sampling, deterministic
 from ddpm_shared.errors import UserError
 from ddpm_shared.frameworks import FRAMEWORKS
 from ddpm_shared.images import Pixels
@@ -147,7 +148,11 @@ def parse(framework: str, argv: Sequence[str] | None) -> SamplePlan:
     """
     command = parse_flags(SampleCommand, argv, f"{FRAMEWORKS[framework].tree}.inference")
     loaded, config, prefix = load_network(framework, command)
-    command = dataclasses.replace(command, sampling=command.sampling.resolved(config.diffusion.timesteps))
+    sampling = command.sampling
+    given = any(re.match("--sampler(=|$)", each) for each in (sys.argv[1:] if argv is None else argv))
+    if config.diffusion.process != "ddpm" and not given:
+        sampling = dataclasses.replace(sampling, sampler=PROCESS_SAMPLING[config.diffusion.process][0])
+    command = dataclasses.replace(command, sampling=sampling.resolved_for(config.diffusion))
     class_names, classes = _classes(command, loaded)
     out = results_folder(framework, command, "samples", LAST)
     return SamplePlan(framework, command, loaded, config, prefix, out, class_names, classes)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 from tqdm import tqdm
 
 from ddpm_shared import claims, datasets, files, machine, memory
@@ -25,7 +26,7 @@ from ddpm_shared.config import CHANGEABLE, Config, require
 from ddpm_shared.config.checks import positive
 from ddpm_shared.config.data import LARGEST_IMAGE, SMALLEST_IMAGE
 from ddpm_shared.config.help import default_is
-from ddpm_shared.datasets import Split
+from ddpm_shared.datasets import Split, measures
 from ddpm_shared.errors import UserError
 from ddpm_shared.frameworks import FRAMEWORKS
 from ddpm_shared.records import checkpoint, picture_list
@@ -39,7 +40,10 @@ YEAR = 365 * 24 * 60  # minutes
 
 @dataclass(frozen=True)
 class TrainCommand:
-    """Train a DDPM. A flag wins over --preset, --preset over --config, and --config over the defaults."""
+    """Train a DDPM, or a diffusion model of another process.
+
+    A flag wins over --process, --process over --preset, --preset over --config, and --config over the defaults.
+    """
 
     config: Annotated[str | None, default_is("none")] = None
     """JSON file of settings, in the form of a run's config.json."""
@@ -85,6 +89,7 @@ def parse(framework: str, argv: Sequence[str] | None) -> TrainPlan:
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     # nargs="?": that a value is missing, parse_flags will say.
     first.add_argument("--preset", nargs="?")
+    first.add_argument("--process", nargs="?")
     first.add_argument("--config", nargs="?")
     first.add_argument("--dataset", nargs="?")
     first.add_argument("--image-size", "--image_size", nargs="?")
@@ -105,6 +110,9 @@ def parse(framework: str, argv: Sequence[str] | None) -> TrainPlan:
     settings = resumed.config if resumed else _settings(source, known.config)
     if known.preset and not (source and known.preset == settings.preset):
         settings = configs.with_preset(settings, known.preset)
+    if known.process in configs.PROCESS_FACTS and known.process != settings.diffusion.process:
+        diffusion = configs.with_process(settings.diffusion, known.process)
+        settings = dataclasses.replace(settings, diffusion=diffusion)
     if not source:
         settings = _of_dataset(settings, known.dataset, known.image_size, flips=not known.config)
     module = f"{FRAMEWORKS[framework].tree}.train"
@@ -206,7 +214,8 @@ def run(plan: TrainPlan, make_learner: Callable[[Config, int], Learner]) -> int:
 def _train(plan: TrainPlan, make_learner: Callable[[Config, int], Learner]) -> int:
     framework, config = plan.framework, plan.config
     train_split, test_split = datasets.load(config.data.dataset, config.data.data_dir, config.data.folder)
-    config = configs.fitted(config, train_split.images.shape[1:], len(train_split.class_names))
+    sigma_data = measures.moments(measures.level_counts(train_split.images).sum(axis=0).astype(np.float64))[1]
+    config = configs.fitted(config, train_split.images.shape[1:], len(train_split.class_names), sigma_data)
     _require_same_data(plan.resumed, train_split, test_split)
     require(
         config.training.batch_size <= len(train_split.images),

@@ -16,15 +16,18 @@ from ddpm_shared import reading, validation
 from ddpm_shared.config.checks import LARGEST_SEED, MOST_THREADS, flag, require, whole
 from ddpm_shared.config.data import Channels, DataConfig, Dataset, FolderConfig, RealImages
 from ddpm_shared.config.diffusion import (
+    CONTINUOUS_SETTINGS,
     DIFFUSION_CHOICES,
     DiffusionConfig,
     LossWeighting,
     Prediction,
     ScheduleName,
     Variance,
+    with_process,
 )
 from ddpm_shared.config.help import default_is
 from ddpm_shared.config.model import PRESETS, ModelConfig, Preset
+from ddpm_shared.config.processes import PROCESS_FACTS, ProcessName
 from ddpm_shared.config.schema import schema
 from ddpm_shared.config.training import LearningRateDecay, TrainingConfig
 from ddpm_shared.errors import UserError, choice
@@ -34,6 +37,8 @@ __all__ = [
     "DIFFUSION_CHOICES",
     "LATER",
     "PRESETS",
+    "PROCESS_FACTS",
+    "RECIPES",
     "Config",
     "DataConfig",
     "Dataset",
@@ -46,6 +51,7 @@ __all__ = [
     "Precision",
     "Prediction",
     "Preset",
+    "ProcessName",
     "RealImages",
     "ScheduleName",
     "TrainingConfig",
@@ -58,6 +64,7 @@ __all__ = [
     "require",
     "to_dict",
     "with_preset",
+    "with_process",
 ]
 
 Precision = Literal["fp32", "bf16", "fp64"]
@@ -87,6 +94,7 @@ CHANGEABLE = {
 LATER = {
     "class_conditional": False,
     "data.folder": dataclasses.asdict(FolderConfig()),
+    **{f"diffusion.{name}": getattr(DiffusionConfig(), name) for name in CONTINUOUS_SETTINGS},
     "model.num_classes": 0,
     "training.label_drop": 0.1,
 }
@@ -128,19 +136,38 @@ class Config:
         return self.model.image_channels * (2 if self.diffusion.variance == "learned_range" else 1)
 
 
+# Presets that bring more than a network: a process with its settings, and whether the network is given classes.
+RECIPES: dict[str, dict[str, Any]] = {
+    "score-transformer": {"class_conditional": True, "process": "ve_exponential", "settings": {"time_scale": 1.0}},
+}
+
+
 def with_preset(config: Config, preset: str) -> Config:
-    """`config` with the network of `preset`. Raises UserError for an unknown one."""
+    """`config` with the network of `preset`, and the process of one that brings its own.
+
+    Raises UserError for an unknown one.
+    """
     choice("preset", preset, tuple(PRESETS))
+    if recipe := RECIPES.get(preset):
+        diffusion = with_process(config.diffusion, recipe["process"])
+        config = dataclasses.replace(
+            config,
+            class_conditional=recipe["class_conditional"],
+            diffusion=dataclasses.replace(diffusion, **recipe["settings"]),
+        )
     return dataclasses.replace(config, preset=preset, model=PRESETS[preset])  # type: ignore[arg-type]
 
 
-def fitted(config: Config, image_shape: tuple[int, ...], num_classes: int = 0) -> Config:
+def fitted(
+    config: Config, image_shape: tuple[int, ...], num_classes: int = 0, sigma_data: float | None = None
+) -> Config:
     """`config` for the images of a data set: their shape and classes come from the data, never from the user.
 
     Args:
         config: the user's.
         image_shape: height, width, channels.
         num_classes: classes of the data set; 0 if its images have no labels.
+        sigma_data: deviation of its pixels in [-1, 1], where the user does not state one.
 
     Raises:
         UserError: images that are not square; a class-conditional network for images without classes.
@@ -158,7 +185,10 @@ def fitted(config: Config, image_shape: tuple[int, ...], num_classes: int = 0) -
         image_channels=channels,
         num_classes=num_classes if config.class_conditional else 0,
     )
-    return dataclasses.replace(config, model=model)
+    diffusion = config.diffusion
+    if diffusion.needs_sigma_data and diffusion.sigma_data is None:
+        diffusion = dataclasses.replace(diffusion, sigma_data=sigma_data)
+    return dataclasses.replace(config, model=model, diffusion=diffusion)
 
 
 def to_dict(config: Config) -> dict[str, Any]:
@@ -198,6 +228,10 @@ def from_dict(values: Any, source: str) -> Config:
         if values.get("preset") in tuple(PRESETS):  # its network is what a partial "model" starts from
             preset = dataclasses.asdict(PRESETS[values["preset"]])
             values = {**values, "model": {**preset, **values.get("model", {})}}
+        process = values.get("diffusion", {}).get("process", "ddpm")
+        if process in tuple(PROCESS_FACTS) and process != "ddpm":  # so are its settings
+            own = dataclasses.asdict(with_process(DiffusionConfig(), process))
+            values = {**values, "diffusion": {**own, **values["diffusion"]}}
         return dacite.from_dict(Config, values, dacite.Config(strict=True, cast=[tuple], type_hooks=_HOOKS))
     except (dacite.DaciteError, TypeError, ValueError, OverflowError) as error:
         raise UserError(f"{reading.name_of(source)}: {reading.one_line(error)}") from None

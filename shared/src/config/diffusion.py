@@ -6,7 +6,7 @@ from typing import Annotated, Literal, get_args
 
 import numpy as np
 
-from ddpm_shared.config.checks import is_real, positive, require, whole
+from ddpm_shared.config.checks import flag, is_real, positive, require, whole
 from ddpm_shared.config.help import default_is
 from ddpm_shared.config.processes import PROCESS_FACTS, TRAINING_FIRST, ProcessName
 from ddpm_shared.errors import choice
@@ -42,8 +42,6 @@ DIFFUSION_CHOICES = {
 class DiffusionConfig:
     """The forward process, and what the network predicts. The schedule is ddpm's; its betas times T are vp's."""
 
-    process: ProcessName = "ddpm"
-    """Forward process. It brings its own prediction, preconditioning, weighting, density of t, grid and sampler."""
     schedule: ScheduleName = "linear"
     """Growth of beta with t. scaled_linear (of latent diffusion) and quadratic are the same: sqrt(beta) is linear."""
     timesteps: int = 1000
@@ -67,6 +65,8 @@ class DiffusionConfig:
     g^2 for that of the score."""
     min_snr_gamma: float = 5.0
     """Largest weight of min_snr, gamma."""
+    process: ProcessName = "ddpm"
+    """Forward process. It brings its own prediction, preconditioning, weighting, density of t, grid and sampler."""
     preconditioning: PreconditioningName = "none"
     """Scaling of the network's input and output: none, the output divided by sigma (score_sde), or EDM's."""
     sigma_data: Annotated[float | None, default_is("measured")] = None
@@ -145,11 +145,11 @@ class DiffusionConfig:
             "is s of ve_exponential, whose noise grows as s^t: it must be above 1",
         )
         # What only the discrete process has.
-        for name in ("schedule", "rescale_betas", "zero_terminal_snr", "variance"):
+        for name in OF_DDPM:
             value = getattr(self, name)
             require(
-                discrete or value == DISCRETE[name],
-                f"{process} with --{name.replace('_', '-')}",
+                discrete or value == DEFAULTS[name],
+                f"{process} with {flag(name)}",
                 value,
                 "is an option of --process ddpm",
             )
@@ -160,14 +160,20 @@ class DiffusionConfig:
             "the mean of x_prev is of a chain of steps, which --process ddpm alone has",
         )
         # What only the continuous ones have.
-        for name, value in DISCRETE.items():
-            if name in CONTINUOUS:
-                require(
-                    not discrete or getattr(self, name) == value,
-                    f"{process} with --{name.replace('_', '-')}",
-                    getattr(self, name),
-                    "is an option of the other processes, whose time is continuous",
-                )
+        for name in OF_CONTINUOUS:
+            value = getattr(self, name)
+            require(
+                not discrete or value == DEFAULTS[name] or (name == "sigma_data" and self.prediction == "F"),
+                f"{process} with {flag(name)}",
+                value,
+                "is an option of the other processes, whose time is continuous",
+            )
+        require(
+            not discrete or self.loss_weighting not in ("likelihood", "edm"),
+            f"{process} with --loss-weighting",
+            self.loss_weighting,
+            "is an option of the other processes, whose time is continuous",
+        )
         require(
             self.process != "flow" or self.prediction not in ("eps", "score"),
             f"{process} with --prediction",
@@ -243,9 +249,18 @@ class DiffusionConfig:
         return DIVIDED_BY_SQUARE if squared else DIVIDED_BY
 
 
-# The defaults of what the discrete process or the continuous ones alone have.
-CONTINUOUS = {"preconditioning", "sigma_data", "time_density", "stratified", "time_scale"}
-DISCRETE = {field.name: field.default for field in fields(DiffusionConfig)}
+DEFAULTS = {field.name: field.default for field in fields(DiffusionConfig)}
+OF_DDPM = ("schedule", "rescale_betas", "zero_terminal_snr", "variance")  # and of no other process
+OF_CONTINUOUS = ("preconditioning", "sigma_data", "time_density", "stratified", "time_scale")  # and not of ddpm
+CONTINUOUS_SETTINGS = (
+    "process",
+    *OF_CONTINUOUS,
+    "sigma_min",
+    "sigma_max",
+    "density_mean",
+    "density_deviation",
+    "density_shift",
+)
 
 
 def with_process(config: DiffusionConfig, process: ProcessName) -> DiffusionConfig:
@@ -259,5 +274,5 @@ def with_process(config: DiffusionConfig, process: ProcessName) -> DiffusionConf
         UserError: an unknown process, or settings that do not go with it.
     """
     choice("process", process, tuple(PROCESS_FACTS))
-    own = {name: DISCRETE[name] for facts in PROCESS_FACTS.values() for name, _ in facts.settings}
+    own = {name: DEFAULTS[name] for facts in PROCESS_FACTS.values() for name, _ in facts.settings}
     return replace(config, **{**own, "process": process, **dict(PROCESS_FACTS[process].settings)})

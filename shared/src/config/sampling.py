@@ -204,7 +204,7 @@ class Sampling:
         """Whether the prediction is another than the conditional one, at any t."""
         return self.guidance != 1.0
 
-    def guidance_at(self, t: int) -> float:
+    def guidance_at(self, t: float) -> float:
         """The scale of guidance at time t: 1, the conditional prediction, outside of the interval.
 
         Source: Kynkaanniemi et al. 2024 (arXiv:2404.07724), section 3.
@@ -215,7 +215,12 @@ class Sampling:
     @property
     def options(self) -> dict[str, Any]:
         """The arguments of this sampler that others lack."""
-        return {"eta": self.eta} if self.sampler == "ddim" else {}
+        names = {
+            "ddim": ("eta",),
+            "heun": ("churn_noise",),
+            "pc": ("corrector_steps", "corrector_snr"),
+        }
+        return {name: getattr(self, name) for name in names.get(self.sampler, ())}
 
     def resolved(self, timesteps: int) -> "Sampling":
         """The same with `steps` filled in, for a process of `timesteps` steps. Raises UserError for more than these."""

@@ -27,7 +27,7 @@ def timestep_embedding(t: tf.Tensor, dim: int) -> tf.Tensor:
     emb[i] = sin(t * w_i), emb[half + i] = cos(t * w_i), w_i = 10000 ** (-i / (half - 1)), half = dim / 2
 
     Args:
-        t: [B] integer, 0 .. T - 1.
+        t: [B], times 0 .. T - 1, whole or not.
         dim: even, 4 or more.
 
     Returns:

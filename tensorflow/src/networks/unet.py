@@ -103,7 +103,7 @@ class UNet(keras.Model):
 
         Args:
             x_t: [B, H, W, C] noisy images.
-            t: [B] integer, 0 .. T - 1.
+            t: [B], times 0 .. T - 1, whole or not.
             labels: [B] integer, 0 .. K - 1, or K for none; or [B, K + 1], weights that mix them. Without labels every
                 image has none.
 
@@ -118,7 +118,8 @@ class UNet(keras.Model):
         emb = tf.cast(timestep_embedding(t, self.config.base_channels), x_t.dtype)  # [B] -> [B, base]
         emb = self.time_2(silu(self.time_1(emb)))  # [B, base] -> [B, D]
         if self.label is not None:
-            emb = emb + self.label(labels if labels is not None else tf.fill(tf.shape(t), self.label.num_classes))
+            nothing = tf.fill(tf.shape(t), self.label.num_classes)
+            emb = emb + self.label(nothing if labels is None else labels)
         emb = silu(emb)
 
         h = self.conv_in(x_t)
