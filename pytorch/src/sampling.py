@@ -84,7 +84,7 @@ class Sampler:
         network = condition(self.network, labels, self.sampling.guidance_at(time))
         if self.discrete:
             t = torch.full((len(x),), time, dtype=torch.int32, device=self.device)
-            return denoise(level_of(self.schedule, t), network, diffusion, x_t, t, self.clipping)
+            return denoise(level_of(self.schedule, t, diffusion.sigma_data), network, diffusion, x_t, t, self.clipping)
         t = torch.full((len(x),), time, dtype=torch.float64, device=self.device)
         level = level_at(diffusion, t, self.dtype)
         return denoise(level, precondition(network, diffusion), diffusion, x_t, t, self.clipping)

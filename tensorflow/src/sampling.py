@@ -83,7 +83,7 @@ class Sampler:
         network = condition(self.network, labels, self.sampling.guidance_at(time))
         if self.discrete:
             t = tf.fill([len(x)], tf.constant(time, tf.int32))
-            return denoise(level_of(self.schedule, t), network, diffusion, x_t, t, self.clipping)
+            return denoise(level_of(self.schedule, t, diffusion.sigma_data), network, diffusion, x_t, t, self.clipping)
         t = tf.fill([len(x)], tf.constant(time, tf.float64))
         level = level_at(diffusion, t, self.dtype)
         return denoise(level, precondition(network, diffusion), diffusion, x_t, t, self.clipping)
