@@ -131,7 +131,7 @@ class SamplePlan(NetworkPlan):
 
     def origin(self, **more: Any) -> str:
         """As for every plan, with the sampler, and what is asked for of a class-conditional network."""
-        settings = dataclasses.asdict(self.command.sampling)
+        settings = self.command.sampling.stated(self.config.diffusion)
         if self.classes is None:
             settings = {key: value for key, value in settings.items() if not key.startswith("guidance")}
         else:

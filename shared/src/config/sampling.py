@@ -1,6 +1,6 @@
 """Settings of sampling: the samplers by name, and the times that they visit. The equations: samplers.py of a tree."""
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
@@ -300,9 +300,32 @@ class Sampling:
         steps = self.steps or facts.steps or PROCESS_SAMPLING[process][2]
         return replace(self, process=process, grid=grid, steps=steps)
 
+    def stated(self, diffusion: DiffusionConfig) -> dict[str, Any]:
+        """The settings by name, without those that later versions brought and that change nothing here."""
+        default = Sampling().resolved_for(diffusion)
+        return {
+            name: value
+            for name, value in asdict(self).items()
+            if name not in LATER_OF_SAMPLING or value != getattr(default, name)
+        }
+
     def times(self, timesteps: int) -> list[int]:
         """The times that the steps visit, ascending; see `times` below."""
         return times(timesteps, self.resolved(timesteps).steps or 0, self.spacing)
+
+
+LATER_OF_SAMPLING = {
+    "process",
+    "grid",
+    "rho",
+    "shift",
+    "churn",
+    "churn_from",
+    "churn_to",
+    "churn_noise",
+    "corrector_steps",
+    "corrector_snr",
+}
 
 
 @dataclass(frozen=True, eq=False)

@@ -153,6 +153,32 @@ def training_loss(network: Network, x_0: Array, u: Array, eps: Array, config: Di
     return math.fsum(weights_of(config, t) * squares) / len(t)
 
 
+class Regression(NamedTuple):
+    """What the network inside its preconditioning is trained on: weights (aim - network(x, time))^2."""
+
+    x: Array  # [B, ..., C]
+    time: Array  # [B]
+    aim: Array  # like x
+    weights: Array  # [B, 1, ...]
+
+
+def regression(x_0: Array, u: Array, eps: Array, config: DiffusionConfig) -> Regression:
+    """The loss as one of the network inside: what it is given, what it should predict, and how much each image counts.
+
+    Arguments as of `training_loss`, whose value is the mean of these errors.
+
+    Source: Karras et al. 2022 (arXiv:2206.00364), eq. 8.
+    """
+    t = times_of(config, u)
+    schedule, index = levels_of(config, t)
+    x_t = q_sample(schedule, x_0, index, eps)
+    aim = prediction.target(schedule, config.prediction, x_0, x_t, index, eps, config.sigma_data or 1.0)
+    factors = preconditioning(config, t)
+    of_images = (-1, *[1] * (x_0.ndim - 1))
+    skip, out, scale, weights = (each.reshape(of_images) for each in (*factors[:3], weights_of(config, t)))
+    return Regression(scale * x_t, factors.time, (aim - skip * x_t) / out, weights * out**2)
+
+
 def denoise(
     network: Network,
     config: DiffusionConfig,
