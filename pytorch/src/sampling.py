@@ -63,7 +63,7 @@ class Sampler:
         network = precondition(condition(self.network, labels, self.sampling.guidance_at(time)), diffusion)
         if diffusion.process == "ddpm":
             t = torch.full((len(x),), time, dtype=torch.int32, device=self.device)
-            level = level_of(self.schedule, t)
+            level = level_of(self.schedule, t, diffusion.sigma_data)
         else:
             t = torch.full((len(x),), time, dtype=torch.float64, device=self.device)
             level = level_at(diffusion, t, self.dtype)

@@ -62,7 +62,7 @@ class Sampler:
         network = precondition(condition(self.network, labels, self.sampling.guidance_at(time)), diffusion)
         if diffusion.process == "ddpm":
             t = tf.fill([len(x)], tf.constant(time, tf.int32))
-            level = level_of(self.schedule, t)
+            level = level_of(self.schedule, t, diffusion.sigma_data)
         else:
             t = tf.fill([len(x)], tf.constant(time, tf.float64))
             level = level_at(diffusion, t, self.dtype)
