@@ -168,7 +168,7 @@ def matched(config: DiffusionConfig, times: Array, process: str, other: str) -> 
 
 def times_at_ratio(config: DiffusionConfig, ratios: Array, process: str) -> Array:
     """The times [N] of a continuous process at which sigma / alpha is `ratios` [N]."""
-    return time_of(config, 2 * np.log(1 / ratios), process)
+    return time_of(config, -2 * np.log(ratios), process)
 
 
 def prior_scale(config: DiffusionConfig, process: str) -> float:
