@@ -18,13 +18,14 @@ from ddpm_shared.oracle import bound as oracle_bound
 from ddpm_shared.oracle import diffusion
 from ddpm_shared.oracle import prediction as oracle_prediction
 from ddpm_shared.oracle import samplers as oracle_samplers
+from ddpm_shared.oracle import weights as oracle_weights
 from ddpm_shared.oracle.prediction import Predicted
 from ddpm_shared.oracle.processes import PROCESSES, Levels, make_levels
 
 T = 1000
 ON_DDPM = [name for name, facts in SAMPLER_FACTS.items() if "ddpm" in facts.processes]
 NAMES = ("linear", "scaled_linear", "quadratic", "cosine", "sigmoid")
-PREDICTIONS = ("eps", "x_0", "v", "mean")
+PREDICTIONS = ("eps", "x_0", "v", "mean", "score", "velocity", "F")
 DETERMINISTIC = ("ddim", "plms", "dpmpp_2m", "heun")
 HO = diffusion.make_schedule(DiffusionConfig())
 NO_SIGNAL = DiffusionConfig(zero_terminal_snr=True, prediction="v")
@@ -284,7 +285,7 @@ def test_loss_weights_by_hand():
         "mean": least / HO["posterior_mean_coef_x_0"][t] ** 2,
     }
     for prediction, weight in expected.items():
-        assert_allclose(oracle_prediction.loss_weight(HO, prediction, t, 5.0), weight, rtol=1e-12)
+        assert_allclose(oracle_weights.loss_weight(HO, prediction, t, 5.0), weight, rtol=1e-12)
 
 
 @pytest.mark.parametrize("prediction", PREDICTIONS)
@@ -303,7 +304,7 @@ def test_weighted_losses_are_one_loss(prediction):
 @pytest.mark.parametrize(("prediction", "weight"), [("eps", 1.0), ("x_0", 0.0), ("v", 0.0), ("mean", 0.0)])
 def test_weights_without_signal(prediction, weight):
     """Otherwise the loss of a schedule that ends in noise is NaN once every thousand images."""
-    assert_array_equal(oracle_prediction.loss_weight(LIN, prediction, np.array([999]), 5.0), [weight])
+    assert_array_equal(oracle_weights.loss_weight(LIN, prediction, np.array([999]), 5.0), [weight])
 
 
 def test_the_simple_loss_is_ho_s():
