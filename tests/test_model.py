@@ -219,7 +219,7 @@ def test_every_variable_of_keras_needs_a_canonical_name(both):
 
     assert set(tf.model.named_parameters(network())) == {"conv.weight", "conv.bias"}
     for kind, layer in {
-        "layer_normalization": keras.layers.LayerNormalization(),
+        "group_normalization": keras.layers.GroupNormalization(2),
         "embedding": keras.layers.Embedding(10, 8),
         "p_re_lu": keras.layers.PReLU(),
     }.items():

@@ -10,15 +10,18 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from ddpm_shared.parameters import initial_value
+from ddpm_shared.parameters import fourier_frequencies, initial_value
 from ddpm_shared.records import checkpoint
 from ddpm_shared.records.checkpoint import Checkpoint
 from ddpm_torch import utils
 from ddpm_torch.config import Config
+from ddpm_torch.networks.transformer_unet import TransformerUNet
 from ddpm_torch.networks.unet import UNet
 
+Network = UNet | TransformerUNet
 
-def make_network(config: Config, seed: int | None = None) -> UNet:
+
+def make_network(config: Config, seed: int | None = None) -> Network:
     """The network that `config` describes, on its device and in its precision.
 
     In "bf16" the parameters are float32, and most of the arithmetic inside is bfloat16.
@@ -33,7 +36,8 @@ def make_network(config: Config, seed: int | None = None) -> UNet:
     Mirror: ddpm_tf.model.make_network.
     """
     device, dtype = utils.select_device(config.device), utils.dtype(config.precision)
-    network = UNet(config.model, config.out_channels)
+    kind: type[Network] = TransformerUNet if config.model.network == "transformer_unet" else UNet
+    network = kind(config.model, config.out_channels)
     # Channels innermost: the layout in which convolutions are fastest, on a CPU as on a GPU's tensor cores.
     network.to(device, dtype, memory_format=torch.channels_last)  # type: ignore[call-overload] # unknown to it
     if config.precision == "bf16":  # a method, so that a copy of the network calls its own
@@ -49,19 +53,23 @@ def _forward_in_bfloat16(network: nn.Module, x_t: Tensor, *others: Tensor) -> Te
 
 
 @torch.no_grad()
-def initialise(network: UNet, seed: int) -> None:
-    """Set every parameter to its initial value, a function of seed, name and shape.
+def initialise(network: Network, seed: int) -> None:
+    """Set every parameter, and every buffer that is drawn, to its initial value, a function of seed, name and shape.
 
     Args:
-        network: its `zero_at_start` names the weights that begin at zero, by the ends of their names.
+        network: its `zero_at_start` names the weights that begin at zero, by the ends of their names; its
+            `normal_at_start` names the buffers that are drawn, with their standard deviations.
         seed: 0 or more.
 
-    Source: ddpm_shared.parameters.initial_value.
+    Source: ddpm_shared.parameters.
     Mirror: ddpm_tf.model.initialise.
     """
     for name, parameter in named_parameters(network).items():
         value = initial_value(seed, name, tuple(parameter.shape), network.zero_at_start)
         parameter.copy_(torch.from_numpy(value))
+    buffers = named_buffers(network)
+    for name, scale in network.normal_at_start.items():
+        buffers[name].copy_(torch.from_numpy(fourier_frequencies(seed, name, len(buffers[name]), scale)))
 
 
 @torch.no_grad()
@@ -87,7 +95,7 @@ def load(loaded: Checkpoint, prefix: str, config: Config) -> Callable[..., Tenso
     return compiled(network, config.compile)
 
 
-def compiled(network: UNet, compile: bool = False) -> Callable[..., Tensor]:
+def compiled(network: Network, compile: bool = False) -> Callable[..., Tensor]:
     """`network`, made ready to be called many times.
 
     PyTorch runs it as it is, TensorFlow as one graph for every batch size: called directly, Keras would run it layer by
@@ -124,7 +132,7 @@ def named_parameters(network: nn.Module) -> dict[str, Tensor]:
 
 
 def named_buffers(network: nn.Module) -> dict[str, Tensor]:
-    """What a network holds beside its parameters, by canonical name: none in the U-Net.
+    """What a network holds beside its parameters, by canonical name: none in UNet.
 
     A checkpoint holds them; they are copied to the averaged network, not averaged.
 

@@ -38,3 +38,24 @@ def initial_value(
     fan_average = (shape[0] + shape[1]) * receptive_field / 2
     limit = math.sqrt(3 / fan_average)
     return streams.generator(seed, streams.PARAMETERS + name).uniform(-limit, limit, size=shape)
+
+
+def fourier_frequencies(seed: int, name: str, count: int, scale: float) -> NDArray[np.float64]:
+    """The frequencies of random Fourier features, w_i ~ N(0, scale^2).
+
+    They are rounded to float32, so that a network has the same ones in every precision: the sine of an angle of some
+    hundreds would show the difference.
+
+    Args:
+        seed: the run's seed.
+        name: canonical name of the buffer, e.g. "fourier.frequencies".
+        count: how many.
+        scale: their standard deviation, in periods per unit of time.
+
+    Returns:
+        [count] float64 with the digits of float32.
+
+    Source: Tancik et al. 2020 (arXiv:2006.10739), section 6.
+    """
+    drawn = streams.generator(seed, streams.PARAMETERS + name).standard_normal(count)
+    return (scale * drawn).astype(np.float32).astype(np.float64)

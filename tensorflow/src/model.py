@@ -12,16 +12,19 @@ import tensorflow as tf
 from keras import layers
 from numpy.typing import NDArray
 
-from ddpm_shared.parameters import initial_value
+from ddpm_shared.parameters import fourier_frequencies, initial_value
 from ddpm_shared.records import checkpoint
 from ddpm_shared.records.checkpoint import Checkpoint
 from ddpm_tf import utils
 from ddpm_tf.config import Config
 from ddpm_tf.networks.layers import GroupNorm, LabelEmbedding, one_hot
+from ddpm_tf.networks.transformer_unet import FourierFeatures, TransformerUNet
 from ddpm_tf.networks.unet import UNet
 
+Network = UNet | TransformerUNet
 
-def make_network(config: Config, seed: int | None = None) -> UNet:
+
+def make_network(config: Config, seed: int | None = None) -> Network:
     """The network that `config` describes, on its device and in its precision.
 
     In "bf16" the parameters are float32, and most of the arithmetic inside is bfloat16.
@@ -37,7 +40,8 @@ def make_network(config: Config, seed: int | None = None) -> UNet:
     """
     utils.select_device(config.device)
     policy = {"fp32": "float32", "fp64": "float64", "bf16": "mixed_bfloat16"}[config.precision]
-    network = UNet(config.model, config.out_channels, policy)
+    kind: type[Network] = TransformerUNet if config.model.network == "transformer_unet" else UNet
+    network = kind(config.model, config.out_channels, policy)
     # Keras makes the weights at the first call.
     shape = [1, config.model.image_size, config.model.image_size, config.model.image_channels]
     network(tf.zeros(shape, utils.dtype(config.precision)), tf.zeros([1], tf.int32))
@@ -46,14 +50,15 @@ def make_network(config: Config, seed: int | None = None) -> UNet:
     return network
 
 
-def initialise(network: UNet, seed: int) -> None:
-    """Set every parameter to its initial value, a function of seed, name and shape.
+def initialise(network: Network, seed: int) -> None:
+    """Set every parameter, and every buffer that is drawn, to its initial value, a function of seed, name and shape.
 
     Args:
-        network: its `zero_at_start` names the weights that begin at zero, by the ends of their names.
+        network: its `zero_at_start` names the weights that begin at zero, by the ends of their names; its
+            `normal_at_start` names the buffers that are drawn, with their standard deviations.
         seed: 0 or more.
 
-    Source: ddpm_shared.parameters.initial_value.
+    Source: ddpm_shared.parameters.
     Mirror: ddpm_torch.model.initialise.
     """
     layout_of = layouts(network)
@@ -61,6 +66,9 @@ def initialise(network: UNet, seed: int) -> None:
         layout = layout_of[name]
         value = initial_value(seed, name, canonical_shape(parameter, layout), network.zero_at_start)
         parameter.assign(from_canonical(value, layout))
+    buffers = named_buffers(network)
+    for name, scale in network.normal_at_start.items():
+        buffers[name].assign(fourier_frequencies(seed, name, buffers[name].shape[0], scale))
 
 
 def load(loaded: Checkpoint, prefix: str, config: Config) -> Callable[..., tf.Tensor]:
@@ -87,7 +95,7 @@ def load(loaded: Checkpoint, prefix: str, config: Config) -> Callable[..., tf.Te
     return compiled(network, config.compile)
 
 
-def compiled(network: UNet, compile: bool = False) -> Callable[..., tf.Tensor]:
+def compiled(network: Network, compile: bool = False) -> Callable[..., tf.Tensor]:
     """`network`, made ready to be called many times.
 
     PyTorch runs it as it is, TensorFlow as one graph for every batch size: called directly, Keras would run it layer by
@@ -126,7 +134,7 @@ def named_parameters(network: layers.Layer) -> dict[str, keras.Variable]:
 
 
 def named_buffers(network: layers.Layer) -> dict[str, keras.Variable]:
-    """What a network holds beside its parameters, by canonical name: none in the U-Net.
+    """What a network holds beside its parameters, by canonical name: none in UNet.
 
     A checkpoint holds them; they are copied to the averaged network, not averaged.
 
@@ -142,9 +150,12 @@ Layout = tuple[int, ...]  # the axes of a variable in canonical order
 # What has variables: each kind of layer with Keras' name of a variable -> (canonical name, layout).
 LEAVES: dict[type[layers.Layer], dict[str, tuple[str, Layout]]] = {
     layers.Conv2D: {"kernel": ("weight", (3, 2, 0, 1)), "bias": ("bias", (0,))},  # HWIO -> OIHW
+    layers.Conv2DTranspose: {"kernel": ("weight", (3, 2, 0, 1)), "bias": ("bias", (0,))},  # [H, W, out, in] -> IOHW
     layers.Dense: {"kernel": ("weight", (1, 0)), "bias": ("bias", (0,))},  # [in, out] -> [out, in]
     GroupNorm: {"gamma": ("weight", (0,)), "beta": ("bias", (0,))},
+    layers.LayerNormalization: {"gamma": ("weight", (0,)), "beta": ("bias", (0,))},
     LabelEmbedding: {"weight": ("weight", (0, 1))},
+    FourierFeatures: {"frequencies": ("frequencies", (0,))},
 }
 
 

@@ -1,4 +1,5 @@
 """The networks, each a function of x_t, t and labels; ddpm_torch.model builds them. Mirror: ddpm_tf.networks."""
 
 from ddpm_torch.networks import layers as layers
+from ddpm_torch.networks import transformer_unet as transformer_unet
 from ddpm_torch.networks import unet as unet

@@ -36,6 +36,23 @@ def timestep_embedding(t: Tensor, dim: int) -> Tensor:
     return torch.cat([torch.sin(angles), torch.cos(angles)], dim=1)
 
 
+def gelu(x: Tensor) -> Tensor:
+    """Each x times the probability that a standard normal number is below it: x (1 + erf(x / sqrt(2))) / 2.
+
+    This is GELU itself. Its approximation by tanh, which some libraries take by default, is off by up to 4.7e-4.
+
+    Args:
+        x: of any shape.
+
+    Returns:
+        The shape of x.
+
+    Source: Hendrycks & Gimpel 2016 (arXiv:1606.08415), section 2.
+    Mirror: ddpm_tf.networks.layers.gelu.
+    """
+    return F.gelu(x, approximate="none")
+
+
 def one_hot(labels: Tensor, num_classes: int, dtype: torch.dtype) -> Tensor:
     """The weights of labels in the table of LabelEmbedding.
 
@@ -134,14 +151,21 @@ class AttentionBlock(nn.Module):
 
 
 class Downsample(nn.Module):
-    """Half the size, odd sizes rounded up, by a strided convolution. Mirror: ddpm_tf.networks.layers.Downsample."""
+    """Half the size, odd sizes rounded up, by a strided convolution.
 
-    def __init__(self, channels: int) -> None:
+    Args:
+        channels: C of the input.
+        out_channels: C of the output (default: those of the input).
+
+    Mirror: ddpm_tf.networks.layers.Downsample.
+    """
+
+    def __init__(self, channels: int, out_channels: int | None = None) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
+        self.conv = nn.Conv2d(channels, out_channels or channels, 3, stride=2, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, C, H, W] -> [B, C, ceil(H/2), ceil(W/2)]."""
+        """[B, C_in, H, W] -> [B, C_out, ceil(H/2), ceil(W/2)]."""
         return self.conv(x)
 
 

@@ -1,5 +1,7 @@
 """Ho et al.'s U-Net, sized by ModelConfig. Mirror: ddpm_tf.networks.unet. Letters as in layers.py."""
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 (the field's name for it)
@@ -44,6 +46,7 @@ class UNet(nn.Module):
 
     # Ho et al. start the last map of every residual branch, and of the network, at zero: each block is the identity.
     zero_at_start = ("conv_2.weight", "project.weight", "conv_out.weight")
+    normal_at_start: ClassVar[dict[str, float]] = {}  # it has no buffers
 
     def __init__(self, config: ModelConfig, out_channels: int | None = None) -> None:
         super().__init__()

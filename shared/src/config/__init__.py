@@ -26,7 +26,7 @@ from ddpm_shared.config.diffusion import (
     with_process,
 )
 from ddpm_shared.config.help import default_is
-from ddpm_shared.config.model import PRESETS, ModelConfig, Preset
+from ddpm_shared.config.model import PRESETS, ModelConfig, NetworkName, Preset
 from ddpm_shared.config.processes import PROCESS_FACTS, ProcessName
 from ddpm_shared.config.schema import schema
 from ddpm_shared.config.training import LearningRateDecay, TrainingConfig
@@ -95,6 +95,9 @@ LATER = {
     "class_conditional": False,
     "data.folder": dataclasses.asdict(FolderConfig()),
     **{f"diffusion.{name}": getattr(DiffusionConfig(), name) for name in CONTINUOUS_SETTINGS},
+    "model.context_tokens": 1,
+    "model.fourier_scale": 30.0,
+    "model.network": "unet",
     "model.num_classes": 0,
     "training.label_drop": 0.1,
 }
@@ -207,6 +210,7 @@ def _checked(name: str, kind: Any) -> Callable[[object], object]:
 
 _CHOICES = {
     "preset": Preset,
+    "network": NetworkName,
     "precision": Precision,
     "device": Device,
     "dataset": Dataset,

@@ -297,7 +297,7 @@ class Sampling:
             process,
             "it is for times from 0 to 1, and t of edm is a deviation",
         )
-        steps = self.steps or facts.steps or PROCESS_SAMPLING[process][2]
+        steps = self.steps or facts.steps or diffusion.timesteps
         return replace(self, process=process, grid=grid, steps=steps)
 
     def stated(self, diffusion: DiffusionConfig) -> dict[str, Any]:
@@ -342,15 +342,15 @@ class Draw:
 
 QUICK = Sampling("dpmpp_2m_sde")  # the best images of few steps: docs/samplers.md
 
-# What --process brings to sampling: the sampler, the grid, and the steps of ancestral.
-PROCESS_SAMPLING: dict[ProcessName, tuple[SamplerName, Grid, int]] = {
-    "ddpm": ("ancestral", "uniform", 1000),
-    "vp": ("dpmpp_2m_sde", "log_snr", 1000),
-    "sub_vp": ("heun", "log_snr", 1000),
-    "ve": ("heun", "karras", 1000),
-    "ve_exponential": ("euler_maruyama", "uniform", 1000),
-    "edm": ("heun", "karras", 1000),
-    "flow": ("euler", "shifted", 1000),
+# What a process brings to sampling: the sampler and the grid.
+PROCESS_SAMPLING: dict[ProcessName, tuple[SamplerName, Grid]] = {
+    "ddpm": ("ancestral", "uniform"),
+    "vp": ("dpmpp_2m_sde", "log_snr"),
+    "sub_vp": ("heun", "log_snr"),
+    "ve": ("heun", "karras"),
+    "ve_exponential": ("euler_maruyama", "uniform"),
+    "edm": ("heun", "karras"),
+    "flow": ("euler", "shifted"),
 }
 
 

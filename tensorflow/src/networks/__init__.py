@@ -1,4 +1,5 @@
 """The networks, each a function of x_t, t and labels; ddpm_tf.model builds them. Mirror: ddpm_torch.networks."""
 
 from ddpm_tf.networks import layers as layers
+from ddpm_tf.networks import transformer_unet as transformer_unet
 from ddpm_tf.networks import unet as unet

@@ -60,6 +60,36 @@ def _accurate(dtype: tf.DType) -> tf.DType:
     return tf.float64 if dtype == tf.float64 else tf.float32
 
 
+@tf.custom_gradient
+def gelu(x: tf.Tensor) -> Any:
+    """Each x times the probability that a standard normal number is below it: x (1 + erf(x / sqrt(2))) / 2.
+
+    This is GELU itself. Its approximation by tanh, which some libraries take by default, is off by up to 4.7e-4.
+
+    Args:
+        x: of any shape.
+
+    Returns:
+        The shape of x.
+
+    Source: Hendrycks & Gimpel 2016 (arXiv:1606.08415), section 2.
+    Mirror: ddpm_torch.networks.layers.gelu.
+    """
+    # tf.nn.gelu rounds sqrt(2) to float32, even for x in float64.
+    return x * _normal_cdf(x), lambda dy: _gelu_gradient(x, dy)
+
+
+def _normal_cdf(x: tf.Tensor) -> tf.Tensor:
+    return 0.5 * (1.0 + tf.math.erf(math.sqrt(0.5) * x))
+
+
+@tf.function(jit_compile=True, reduce_retracing=True, autograph=False)
+def _gelu_gradient(x: tf.Tensor, dy: tf.Tensor) -> tf.Tensor:  # as that of silu
+    z, dz = (tf.cast(y, _accurate(x.dtype)) for y in (x, dy))
+    density = tf.exp(-0.5 * z * z) / math.sqrt(2.0 * math.pi)
+    return tf.cast(dz * (_normal_cdf(z) + z * density), x.dtype)
+
+
 class GroupNorm(layers.Layer):
     """y = (x - mean) / sqrt(variance + epsilon) * gamma + beta, with the moments of each image's group of channels.
 
@@ -233,16 +263,24 @@ class AttentionBlock(Block):
 
 
 class Downsample(Block):
-    """Half the size, odd sizes rounded up, by a strided convolution. Mirror: ddpm_torch.networks.layers.Downsample."""
+    """Half the size, odd sizes rounded up, by a strided convolution.
 
-    def __init__(self, channels: int, dtype: str) -> None:
+    Args:
+        channels: C of the input.
+        out_channels: C of the output (default: those of the input).
+        dtype: a Keras dtype policy.
+
+    Mirror: ddpm_torch.networks.layers.Downsample.
+    """
+
+    def __init__(self, channels: int, dtype: str, out_channels: int | None = None) -> None:
         super().__init__(dtype=dtype)
         # padding="same" would pad even sizes at the bottom and right only, where PyTorch pads all four sides.
         self.pad = layers.ZeroPadding2D(1, data_format=_NHWC, dtype=dtype)
-        self.conv = Conv2D(channels, 3, strides=2, padding="valid", dtype=dtype)
+        self.conv = Conv2D(out_channels or channels, 3, strides=2, padding="valid", dtype=dtype)
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
-        """[B, H, W, C] -> [B, ceil(H/2), ceil(W/2), C]."""
+        """[B, H, W, C_in] -> [B, ceil(H/2), ceil(W/2), C_out]."""
         return self.conv(self.pad(x))
 
 

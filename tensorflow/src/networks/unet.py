@@ -1,5 +1,7 @@
 """Ho et al.'s U-Net, sized by ModelConfig. Mirror: ddpm_torch.networks.unet. Letters as in layers.py."""
 
+from typing import ClassVar
+
 import keras
 import tensorflow as tf
 
@@ -48,6 +50,7 @@ class UNet(keras.Model):
 
     # Ho et al. start the last map of every residual branch, and of the network, at zero: each block is the identity.
     zero_at_start = ("conv_2.weight", "project.weight", "conv_out.weight")
+    normal_at_start: ClassVar[dict[str, float]] = {}  # it has no buffers
 
     def __init__(self, config: ModelConfig, out_channels: int | None = None, dtype: str = "float32") -> None:
         super().__init__(dtype=dtype, autocast=False)  # x_t keeps its precision up to conv_in
