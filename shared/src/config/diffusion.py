@@ -42,8 +42,6 @@ DIFFUSION_CHOICES = {
 class DiffusionConfig:
     """The forward process, and what the network predicts. The schedule is ddpm's; its betas times T are vp's."""
 
-    process: ProcessName = "ddpm"
-    """Forward process. It brings its own prediction, preconditioning, weighting, density of t, grid and sampler."""
     schedule: ScheduleName = "linear"
     """Growth of beta with t. scaled_linear (of latent diffusion) and quadratic are the same: sqrt(beta) is linear."""
     timesteps: int = 1000
@@ -67,6 +65,8 @@ class DiffusionConfig:
     g^2 for that of the score."""
     min_snr_gamma: float = 5.0
     """Largest weight of min_snr, gamma."""
+    process: ProcessName = "ddpm"
+    """Forward process. It brings its own prediction, preconditioning, weighting, density of t, grid and sampler."""
     preconditioning: PreconditioningName = "none"
     """Scaling of the network's input and output: none, the output divided by sigma (score_sde), or EDM's."""
     sigma_data: Annotated[float | None, default_is("measured")] = None

@@ -204,7 +204,7 @@ class Sampling:
         """Whether the prediction is another than the conditional one, at any t."""
         return self.guidance != 1.0
 
-    def guidance_at(self, t: int) -> float:
+    def guidance_at(self, t: float) -> float:
         """The scale of guidance at time t: 1, the conditional prediction, outside of the interval.
 
         Source: Kynkaanniemi et al. 2024 (arXiv:2404.07724), section 3.
