@@ -179,8 +179,7 @@ def preconditioning(answer: Callable[..., Any]) -> None:
             "c_noise: the sign: it grows with the noise": -0.25 * np.log(ratio),
             "c_noise: alpha is missing: what counts is sigma / alpha": 0.25 * np.log(sigma),
             "c_noise: the logarithm is the natural one": 0.25 * np.log10(ratio),
-            "c_noise: that is log(sigma^2 / alpha^2) / 4: take the logarithm of the deviations, not of the variances": 0.5
-            * np.log(ratio),
+            "c_noise: that is log(sigma^2 / alpha^2) / 4: take deviations, not variances": 0.5 * np.log(ratio),
         },
     )
 
