@@ -185,7 +185,7 @@ def make_levels(
         ordered: as for Levels.
 
     Raises:
-        UserError: an unknown process, or times that do not ascend.
+        UserError: an unknown process, or times that do not ascend but should.
 
     Mirror: ddpm_tf.processes.make_levels.
     """

@@ -184,7 +184,7 @@ def make_levels(
         ordered: as for Levels.
 
     Raises:
-        UserError: an unknown process, or times that do not ascend.
+        UserError: an unknown process, or times that do not ascend but should.
 
     Mirror: ddpm_torch.processes.make_levels.
     """

@@ -12,9 +12,11 @@ from ddpm_parity import (
     optimizer,
     pictures,
     prediction,
+    processes,
     samplers,
     sampling,
     schedule,
+    solvers,
     training,
 )
 from ddpm_parity.quantities import Arrays, Quantity, Verdict, judge
@@ -33,7 +35,9 @@ QUANTITIES: list[Quantity] = [
         engine,
         prediction,
         guidance,
+        processes,
         samplers,
+        solvers,
         layers,
         network,
         labels,

@@ -118,7 +118,7 @@ class DiffusionConfig:
             f"compute with: lower it or --beta-end {self.beta_end:g}, or use --rescale-betas",
         )
         require(
-            not (self.zero_terminal_snr and self.prediction == "eps"),
+            not (self.zero_terminal_snr and self.prediction in ("eps", "score")),
             "--zero-terminal-snr with --prediction",
             self.prediction,
             "x_t is pure noise at t = T - 1, and from the noise alone no image follows; predict v or x_0",
