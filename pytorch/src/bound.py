@@ -107,7 +107,7 @@ def variational_bound_term(
     Mirror: ddpm_tf.bound.variational_bound_term.
     """
     x_t = q_sample(schedule, x_0, t, eps)
-    predicted = denoise(level_of(schedule, t), network, config, x_t, t, clip if clip_x_0 else None)
+    predicted = denoise(level_of(schedule, t, config.sigma_data), network, config, x_t, t, clip if clip_x_0 else None)
     mean, _, log_variance = q_posterior(schedule, x_0, x_t, t)
     mean_pred, _, _ = q_posterior(schedule, predicted.x_0, x_t, t)
     log_variance_pred = reverse_log_variance(schedule, t, predicted.fraction)

@@ -9,6 +9,7 @@ from ddpm_shared.config import (
     ModelConfig,
     Precision,
     Prediction,
+    ProcessName,
     TrainingConfig,
     with_preset,
 )
@@ -25,6 +26,7 @@ __all__ = [
     "ModelConfig",
     "Precision",
     "Prediction",
+    "ProcessName",
     "TrainingConfig",
     "with_preset",
 ]

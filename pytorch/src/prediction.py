@@ -49,13 +49,25 @@ class Predicted(NamedTuple):
     fraction: Tensor  # of the way from the posterior's log-variance to log beta: [B, 1 or C, 1 or H, 1 or W]
 
 
-def level_of(schedule: Schedule, t: Tensor) -> Level:
-    """The level of each image, [B] integer times -> factors [B, 1, 1, 1]. Mirror: ddpm_tf.prediction.level_of."""
+def level_of(schedule: Schedule, t: Tensor, sigma_data: Factor | None = None) -> Level:
+    """The level of each image in the discrete process.
+
+    Args:
+        schedule: of the process.
+        t: [B] integer, 0 .. T - 1.
+        sigma_data: deviation of the data, for the prediction of F (default: 1).
+
+    Returns:
+        Factors [B, 1, 1, 1].
+
+    Mirror: ddpm_tf.prediction.level_of.
+    """
     return Level(
         at(schedule.sqrt_alphas_cumprod, t),
         at(schedule.sqrt_one_minus_alphas_cumprod, t),
         at(schedule.posterior_mean_coef_x_0, t),
         at(schedule.posterior_mean_coef_x_t, t),
+        sigma_data or 1.0,
     )
 
 

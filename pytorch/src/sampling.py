@@ -2,8 +2,8 @@
 
 import functools
 import math
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,28 +19,10 @@ from ddpm_torch.engine import make_schedule
 from ddpm_torch.guidance import LabelledNetwork, condition
 from ddpm_torch.preconditioning import precondition
 from ddpm_torch.prediction import Predicted, denoise, level_at, level_of, make_clipping
-from ddpm_torch.processes import (
-    SNR_LAST,
-    Levels,
-    make_grid,
-    make_levels,
-    matched,
-    prior_scale,
-    times_at_ratio,
-)
+from ddpm_torch.processes import prior_scale, times_at_ratio
 from ddpm_torch.samplers import SAMPLERS, ddim, ddim_invert, last, slerp
 from ddpm_torch.solvers import Waypoints, churned
-
-
-class Stations(NamedTuple):
-    """Levels of the process that is drawn in, and where the network is evaluated there.
-
-    Mirror: ddpm_tf.sampling.Stations.
-    """
-
-    levels: Levels
-    times: Sequence[float]  # of the network's process: whole numbers for ddpm
-    scales: NDArray[np.float64] | None  # of x in the network's process to x in this one; None: they are the same
+from ddpm_torch.stations import Stations, make_stations, stations_at
 
 
 class Sampler:
@@ -62,15 +44,13 @@ class Sampler:
         self.dtype, self.device = utils.dtype(config.precision), utils.select_device(config.device)
         self.device_name, self.threads = utils.device_name(self.device), utils.threads()
         self.sampling = sampling.resolved_for(config.diffusion)
-        self.discrete = config.diffusion.process == "ddpm"
         self.process = self.sampling.process or config.diffusion.process
-        self.stations = self._stations(self._times())
+        self.stations = make_stations(config.diffusion, self.sampling)
         self.levels, self.times = self.stations.levels, self.stations.times
         # The network was trained on the whole process, whatever levels the sampler visits.
         self.schedule = make_schedule(config.diffusion, self.dtype, self.device)
-        # x_T of the network's process, in units of the one that is drawn in.
-        scale = 1.0 if self.stations.scales is None else float(self.stations.scales[-1])
-        self.prior_scale = prior_scale(config.diffusion, config.diffusion.process) / scale
+        # The deviation of x_T in the network's process, in units of the one that is drawn in.
+        self.prior_scale = prior_scale(config.diffusion, config.diffusion.process) / self.stations.scales[-1]
         self.clipping = make_clipping(sampling.clip_x_0, sampling.dynamic_threshold, self.codec.limits)
 
     def denoise(self, x: Tensor, i: int, labels: Tensor | None = None) -> Predicted:
@@ -78,61 +58,34 @@ class Sampler:
         return self._denoise_at(self.stations, x, i, labels)
 
     def _denoise_at(self, stations: Stations, x: Tensor, i: int, labels: Tensor | None) -> Predicted:
-        diffusion, time = self.config.diffusion, stations.times[i]
-        scale = 1.0 if stations.scales is None else float(stations.scales[i])
+        diffusion, time, scale = self.config.diffusion, stations.times[i], stations.scales[i]
         x_t = x if scale == 1.0 else scale * x
-        network = condition(self.network, labels, self.sampling.guidance_at(time))
-        if self.discrete:
+        network = precondition(condition(self.network, labels, self.sampling.guidance_at(time)), diffusion)
+        if diffusion.process == "ddpm":
             t = torch.full((len(x),), time, dtype=torch.int32, device=self.device)
-            return denoise(level_of(self.schedule, t), network, diffusion, x_t, t, self.clipping)
-        t = torch.full((len(x),), time, dtype=torch.float64, device=self.device)
-        level = level_at(diffusion, t, self.dtype)
-        return denoise(level, precondition(network, diffusion), diffusion, x_t, t, self.clipping)
-
-    def _times(self) -> NDArray[np.float64]:
-        """The times of the levels, in the process that is drawn in."""
-        diffusion, sampling = self.config.diffusion, self.sampling
-        if self.discrete:
-            whole = np.array(sampling.times(diffusion.timesteps), np.float64)
-            return whole if self.process == "ddpm" else matched(diffusion, whole, "ddpm", self.process)
-        assert sampling.grid is not None
-        assert sampling.steps is not None
-        times = make_grid(diffusion, sampling.steps, sampling.grid, self.process, sampling.rho, sampling.shift)
-        # Pure noise has no log-SNR, by which the times of two processes are matched.
-        return times if self.process != "flow" or diffusion.process == "flow" else np.minimum(times, SNR_LAST)
-
-    def _stations(self, times: NDArray[np.float64], ordered: bool = True) -> Stations:
-        """The levels at some times of the process that is drawn in, and those of the network's own process."""
-        diffusion = self.config.diffusion
-        levels = make_levels(diffusion, times, self.process, ordered)
-        if self.process == diffusion.process:
-            return Stations(levels, [int(t) for t in times] if self.discrete else list(map(float, times)), None)
-        if self.discrete:
-            own = np.array(self.sampling.times(diffusion.timesteps), np.float64)
+            level = level_of(self.schedule, t, diffusion.sigma_data)
         else:
-            own = matched(diffusion, times, self.process, diffusion.process)
-        network = make_levels(diffusion, own, diffusion.process, ordered)
-        scales = np.hypot(network.alpha, network.sigma) / np.hypot(levels.alpha, levels.sigma)
-        return Stations(levels, [int(t) for t in own] if self.discrete else list(map(float, own)), scales)
+            t = torch.full((len(x),), time, dtype=torch.float64, device=self.device)
+            level = level_at(diffusion, t, self.dtype)
+        return denoise(level, network, diffusion, x_t, t, self.clipping)
 
     def _options(self, draw: Draw, labels: Tensor | None) -> dict[str, Any]:
         """The arguments of the sampler that others lack."""
-        sampling, levels = self.sampling, self.levels
+        diffusion, sampling, levels = self.config.diffusion, self.sampling, self.levels
         options = sampling.options
 
         def waypoints(times: NDArray[np.float64]) -> Waypoints:
-            stations = self._stations(times, ordered=False)
+            stations = stations_at(diffusion, self.process, times, ordered=False)
             return Waypoints(stations.levels, functools.partial(self._denoise_at, stations, labels=labels))
 
         if sampling.sampler == "rk4":
             options["middle"] = waypoints((levels.times + np.append(0.0, levels.times[:-1])) / 2.0)
         if sampling.churn > 0:
             ratios = churned(levels, sampling.churn, sampling.churn_from, sampling.churn_to or math.inf)
-            options["raised"] = waypoints(times_at_ratio(self.config.diffusion, ratios, self.process))
+            options["raised"] = waypoints(times_at_ratio(diffusion, ratios, self.process))
         if sampling.sampler == "pc":
-            options["corrector_z_at"] = lambda i, k: self._noise_of(
-                draw, streams.SAMPLE_CORRECTOR, i * sampling.corrector_steps + k
-            )
+            first = sampling.corrector_steps
+            options["corrector_z_at"] = lambda i, k: self._noise_of(draw, streams.SAMPLE_CORRECTOR, first * i + k)
         return options
 
     @torch.no_grad()
@@ -152,12 +105,11 @@ class Sampler:
         sampler = SAMPLERS[self.sampling.sampler]
         x_T = self.prior_scale * self._first_noise(draw)  # noqa: N806 (the paper's capital T)
         labels = self._labels(draw.labels)
-        stream = streams.SAMPLE_Z if self.discrete else streams.SAMPLE_STEP
         chain = sampler(
             self.levels,
             functools.partial(self.denoise, labels=labels),
             x_T,
-            lambda i: self._noise_of(draw, stream, int(self.times[i]) if self.discrete else i),
+            functools.partial(self._step_noise, draw),
             **self._options(draw, labels),
         )
         x_0 = last(chain, on_step)
@@ -176,6 +128,12 @@ class Sampler:
         size, channels = self.config.model.image_size, self.config.model.image_channels
         numbers = streams.normal(seed, stream, step, (count, size, size, channels), first)
         return data.to_tensor(numbers, self.device).to(self.dtype)
+
+    def _step_noise(self, draw: Draw, i: int) -> Tensor:
+        """The noise of step i: by its time, where that is a whole number, else by i."""
+        if self.config.diffusion.process == "ddpm":
+            return self._noise_of(draw, streams.SAMPLE_Z, int(self.times[i]))
+        return self._noise_of(draw, streams.SAMPLE_STEP, i)
 
     def _noise_of(self, draw: Draw, stream: str, step: int) -> Tensor:
         """The noise of each image of a batch."""

@@ -135,7 +135,7 @@ def training_loss(
         output = precondition(network, config)(level.alpha * x_0 + level.sigma * eps, t)
         error = (target(level, config.prediction, x_0, eps) - output) ** 2
         return tf.reduce_mean(error_weight(level, config, t) * error)
-    level = level_of(schedule, t)
+    level = level_of(schedule, t, config.sigma_data)
     prediction_and_variance = network(q_sample(schedule, x_0, t, eps), t)
     output, _ = split(prediction_and_variance, t, config)
     error = (target(level, config.prediction, x_0, eps) - output) ** 2

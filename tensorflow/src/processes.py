@@ -18,13 +18,13 @@ import tensorflow as tf
 from numpy.typing import ArrayLike, NDArray
 
 from ddpm_shared.errors import UserError, choice
-from ddpm_tf.config import DiffusionConfig
+from ddpm_tf.config import DiffusionConfig, ProcessName
 from ddpm_tf.paths import PROCESSES, RATES, TIMES
 
 SNR_LAST = 0.999  # the last t of a grid in log-SNR of flow, which has none at t = 1
 
 
-def log_snr(config: DiffusionConfig, t: tf.Tensor, process: str) -> tf.Tensor:
+def log_snr(config: DiffusionConfig, t: tf.Tensor, process: ProcessName) -> tf.Tensor:
     """log(alpha^2 / sigma^2) at the times t [N] of a process.
 
     Source: Kingma et al. 2021 (arXiv:2107.00630), eq. 1.
@@ -34,7 +34,7 @@ def log_snr(config: DiffusionConfig, t: tf.Tensor, process: str) -> tf.Tensor:
     return 2.0 * (tf.math.log(alpha) - tf.math.log(sigma))
 
 
-def drift(config: DiffusionConfig, t: tf.Tensor, process: str) -> tf.Tensor:
+def drift(config: DiffusionConfig, t: tf.Tensor, process: ProcessName) -> tf.Tensor:
     """f(t) = alpha' / alpha of the SDE dx = f x dt + g dw, [N].
 
     Source: Kingma et al. 2021 (arXiv:2107.00630), appendix B.
@@ -43,7 +43,7 @@ def drift(config: DiffusionConfig, t: tf.Tensor, process: str) -> tf.Tensor:
     return RATES[process](config, t)[0] / PROCESSES[process](config, t)[0]
 
 
-def squared_diffusion(config: DiffusionConfig, t: tf.Tensor, process: str) -> tf.Tensor:
+def squared_diffusion(config: DiffusionConfig, t: tf.Tensor, process: ProcessName) -> tf.Tensor:
     """g(t)^2 = 2 sigma sigma' - 2 f sigma^2 of the SDE dx = f x dt + g dw, [N].
 
     Source: Kingma et al. 2021 (arXiv:2107.00630), appendix B.
@@ -54,7 +54,9 @@ def squared_diffusion(config: DiffusionConfig, t: tf.Tensor, process: str) -> tf
     return 2.0 * sigma * (sigma_rate - drift(config, t, process) * sigma)
 
 
-def matched(config: DiffusionConfig, times: NDArray[np.float64], process: str, other: str) -> NDArray[np.float64]:
+def matched(
+    config: DiffusionConfig, times: NDArray[np.float64], process: ProcessName, other: ProcessName
+) -> NDArray[np.float64]:
     """The times of another process with the same log-SNR.
 
     Args:
@@ -72,7 +74,7 @@ def matched(config: DiffusionConfig, times: NDArray[np.float64], process: str, o
     return TIMES[other](config, log_snr(config, tf.constant(times), process)).numpy()
 
 
-def times_at_ratio(config: DiffusionConfig, ratios: NDArray[np.float64], process: str) -> NDArray[np.float64]:
+def times_at_ratio(config: DiffusionConfig, ratios: NDArray[np.float64], process: ProcessName) -> NDArray[np.float64]:
     """The times with sigma / alpha = `ratios` [N], of a process whose time is continuous.
 
     Mirror: ddpm_torch.processes.times_at_ratio.
@@ -80,7 +82,7 @@ def times_at_ratio(config: DiffusionConfig, ratios: NDArray[np.float64], process
     return TIMES[process](config, tf.constant(-2.0 * np.log(ratios))).numpy()
 
 
-def prior_scale(config: DiffusionConfig, process: str) -> float:
+def prior_scale(config: DiffusionConfig, process: ProcessName) -> float:
     """The standard deviation of x_T: 1 where x_T is as large as an image, else sigma at the last t.
 
     Source: Song et al. 2021 (arXiv:2011.13456), appendix C; Karras et al. 2022 (arXiv:2206.00364), algorithm 1.
@@ -170,7 +172,9 @@ class Levels:
         return -math.log(decay) if decay > 0.0 else math.inf
 
 
-def make_levels(config: DiffusionConfig, times: ArrayLike, process: str | None = None, ordered: bool = True) -> Levels:
+def make_levels(
+    config: DiffusionConfig, times: ArrayLike, process: ProcessName | None = None, ordered: bool = True
+) -> Levels:
     """The levels of a process at some of its times.
 
     Args:
@@ -180,7 +184,7 @@ def make_levels(config: DiffusionConfig, times: ArrayLike, process: str | None =
         ordered: as for Levels.
 
     Raises:
-        UserError: an unknown process, or times that do not ascend.
+        UserError: an unknown process, or times that do not ascend but should.
 
     Mirror: ddpm_torch.processes.make_levels.
     """
@@ -194,7 +198,7 @@ def make_levels(config: DiffusionConfig, times: ArrayLike, process: str | None =
 
 
 def make_grid(
-    config: DiffusionConfig, steps: int, grid: str, process: str, rho: float = 7.0, shift: float = 1.0
+    config: DiffusionConfig, steps: int, grid: str, process: ProcessName, rho: float = 7.0, shift: float = 1.0
 ) -> NDArray[np.float64]:
     """The times that the steps of a sampler visit, of a process whose time is continuous.
 

@@ -30,6 +30,7 @@ from ddpm_tf.solvers import (
     euler,
     euler_maruyama,
     heun_t,
+    is_raised,
     pc,
     raise_noise,
     rk4,
@@ -210,7 +211,7 @@ def heun(
         levels: N of them.
         denoise: evaluates the network.
         x_T: [B, H, W, C].
-        z_at: the noise of step i; called where raised level i is another than level i.
+        z_at: the noise of step i; called where level i is raised.
         raised: levels of more noise, one for each step, as of `churned` (default: nothing is added).
         churn_noise: S_noise, the deviation of the noise that is added.
 
@@ -219,7 +220,7 @@ def heun(
     """
     x = x_T
     for i in reversed(range(len(levels))):
-        if raised is None or raised.levels.level(i) == levels.level(i):
+        if raised is None or not is_raised(levels, raised.levels, i):
             x = heun_step(levels, denoise, x, i, denoise(x, i))
         else:
             x = raise_noise(levels, raised.levels, i, x, churn_noise * z_at(i))

@@ -32,6 +32,7 @@ CorrectorNoise = Callable[[int, int], tf.Tensor]  # (i, k) -> z of the k-th step
 Chain = Iterator[tuple[int, tf.Tensor]]  # (i, x_prev)
 
 LARGEST_CHURN = math.sqrt(2.0) - 1.0  # no more new noise than there is already
+SMALLEST_RISE = 1e-9  # of a level: less is the rounding of its time
 
 
 class Waypoints(NamedTuple):
@@ -55,7 +56,7 @@ def velocity(levels: Levels, i: int, predicted: Predicted) -> tf.Tensor:
     Raises:
         UserError: levels without rates.
 
-    Source: Song et al. 2021 (arXiv:2011.13456), eq. 13; Lipman et al. 2023 (arXiv:2210.02747), eq. 13.
+    Source: Song et al. 2021 (arXiv:2011.13456), eq. 13; Lipman et al. 2023 (arXiv:2210.02747), theorem 3.
     Mirror: ddpm_torch.solvers.velocity.
     """
     alpha_rate, sigma_rate = levels.rates(i)
@@ -85,7 +86,7 @@ def heun_t(levels: Levels, denoise: Denoiser, x_T: tf.Tensor, z_at: Noise) -> Ch
 
     x_prev = x + (t_prev - t) (slope at x + slope where Euler's step leads) / 2
 
-    Source: Karras et al. 2022 (arXiv:2206.00364), algorithm 3.
+    Source: Karras et al. 2022 (arXiv:2206.00364), algorithm 1, for any alpha and sigma.
     Mirror: ddpm_torch.solvers.heun_t.
     """
     x = x_T
@@ -145,7 +146,7 @@ def churned(levels: Levels, churn: float, churn_from: float = 0.0, churn_to: flo
         churn_to: S_tmax, the largest.
 
     Returns:
-        [N].
+        [N]; sigma / alpha itself where nothing is raised, and infinite in pure noise.
 
     Source: Karras et al. 2022 (arXiv:2206.00364), algorithm 2, where alpha is 1.
     Mirror: ddpm_torch.solvers.churned.
@@ -156,6 +157,12 @@ def churned(levels: Levels, churn: float, churn_from: float = 0.0, churn_to: flo
     return np.where((churn_from <= ratio) & (ratio <= churn_to), (1.0 + gamma) * ratio, ratio)
 
 
+def is_raised(levels: Levels, raised: Levels, i: int) -> bool:
+    """Whether raised level i has more noise than level i, sigma / alpha. Mirror: ddpm_torch.solvers.is_raised."""
+    (alpha, sigma), (alpha_hat, sigma_hat) = levels.level(i), raised.level(i)
+    return sigma_hat * alpha > (1.0 + SMALLEST_RISE) * sigma * alpha_hat
+
+
 def raise_noise(levels: Levels, raised: Levels, i: int, x: tf.Tensor, z: tf.Tensor) -> tf.Tensor:
     """From x at level i up to x_hat at raised level i, by noise of the deviation that is lacking.
 
@@ -163,8 +170,8 @@ def raise_noise(levels: Levels, raised: Levels, i: int, x: tf.Tensor, z: tf.Tens
 
     Args:
         levels: N of them.
-        raised: N of them, each with as much noise as that of `levels`, or more.
-        i: 0 .. N - 1, with alpha above 0.
+        raised: N of them.
+        i: 0 .. N - 1, of a level that is raised.
         x: [B, H, W, C], at level i.
         z: [B, H, W, C], the noise.
 
@@ -182,7 +189,7 @@ def raise_noise(levels: Levels, raised: Levels, i: int, x: tf.Tensor, z: tf.Tens
 def reverse_step(levels: Levels, i: int, x: tf.Tensor, eps: tf.Tensor) -> tuple[tf.Tensor, float]:
     """Step i of the reverse SDE by Euler and Maruyama's method, before the noise.
 
-    mean = x + (t_prev - t) (f x + g^2 eps / sigma),  deviation = g sqrt(t - t_prev)
+    mean = x + (t_prev - t) (f x + g^2 eps / sigma),  deviation = g sqrt(t - t_prev), 0 at i = 0
 
     Args:
         levels: N of them, with rates.
@@ -204,7 +211,7 @@ def reverse_step(levels: Levels, i: int, x: tf.Tensor, eps: tf.Tensor) -> tuple[
     squared_diffusion = 2.0 * sigma * (sigma_rate - drift * sigma)
     step = levels.time(i - 1) - levels.time(i)
     mean = x + step * (drift * x + squared_diffusion / sigma * eps)
-    return mean, math.sqrt(squared_diffusion * -step)
+    return mean, math.sqrt(squared_diffusion * -step) if i > 0 else 0.0
 
 
 def euler_maruyama(levels: Levels, denoise: Denoiser, x_T: tf.Tensor, z_at: Noise) -> Chain:  # noqa: N803

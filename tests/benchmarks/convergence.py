@@ -23,6 +23,7 @@ from matplotlib.ticker import FuncFormatter
 from numpy.typing import NDArray
 from quality_report import CONTENDERS
 
+from ddpm_parity.samplers import ON_DDPM
 from ddpm_parity.sides import Side
 from ddpm_parity.torch_side import Torch
 from ddpm_shared import images, tables
@@ -48,27 +49,36 @@ class Affine(NamedTuple):
     b: NDArray[np.float64]  # [N]
 
 
-def run(side: Side, levels: Any, sampler: str) -> list[Affine]:
+def denoiser(side: Side, levels: Any) -> Any:
+    """The perfect network on these levels: (x, i) -> Predicted."""
+    nothing = side.tensor(np.zeros((1, 1, 1, 1)))
+
+    def denoise(x: Any, i: int) -> Any:
+        alpha, sigma = levels.level(i)
+        eps = sigma / (alpha**2 * STD**2 + sigma**2) * (x - alpha * MEAN)
+        # x_0 as (x - sigma eps) / alpha, but in a form for alpha = 0 too
+        return side.prediction.Predicted(MEAN + alpha * STD**2 / sigma * eps, eps, nothing)
+
+    return denoise
+
+
+def run(side: Side, levels: Any, sampler: str, **options: Any) -> list[Affine]:
     """A sampler with the perfect network.
 
     Args:
         side: PyTorch's or TensorFlow's, in float64.
         levels: N of them.
         sampler: its name.
+        options: the sampler's own, but for corrector_z_at: noise that the affine map does not know.
 
     Returns:
         N of them: the i-th says what x is after step i; the first is the sample.
     """
     n = len(levels)
     unit = np.eye(n + 2)[:, :, None, None, None]  # entry i of the batch has z_i = 1, entry n has x_T = 1, the last none
-    nothing = side.tensor(np.zeros((1, 1, 1, 1)))
-
-    def denoise(x: Any, i: int) -> Any:
-        alpha, sigma = levels.level(i)
-        eps = sigma / (alpha**2 * STD**2 + sigma**2) * (x - alpha * MEAN)
-        return side.prediction.Predicted((x - sigma * eps) / alpha, eps, nothing)
-
-    chain = side.samplers.SAMPLERS[sampler](levels, denoise, side.tensor(unit[n]), lambda i: side.tensor(unit[i]))
+    chain = side.samplers.SAMPLERS[sampler](
+        levels, denoiser(side, levels), side.tensor(unit[n]), lambda i: side.tensor(unit[i]), **options
+    )
     found = [side.array(x).ravel() for _, x in chain][::-1]
     return [Affine(x[-1], x[n] - x[-1], x[:n] - x[-1]) for x in found]
 
@@ -79,12 +89,12 @@ def marginal(levels: Any, i: int) -> tuple[float, float]:
     return alpha * MEAN, math.hypot(alpha * STD, sigma)
 
 
-def error(side: Side, levels: Any, sampler: str, after: int = 0) -> float:
+def error(side: Side, levels: Any, sampler: str, after: int = 0, **options: Any) -> float:
     """How far what is drawn is from what should be, after step `after`, begun where it should: in units of STD.
 
     The Wasserstein-2 distance of two Gaussians is that of their (mean, standard deviation) in the plane.
     """
-    affine = run(side, levels, sampler)[after]
+    affine = run(side, levels, sampler, **options)[after]
     mean, std = marginal(levels, len(levels) - 1)
     drawn = affine.c + affine.a * mean, math.hypot(affine.a * std, *affine.b)
     return math.dist(drawn, marginal(levels, after - 1)) / STD
@@ -144,7 +154,7 @@ def main(options: Options) -> None:
     side = Torch("fp64")
     found = {
         name: ([between(side, name, n) for n in BETWEEN_STEPS], [whole(side, name, n) for n in WHOLE_STEPS])
-        for name in SAMPLER_FACTS
+        for name in ON_DDPM
     }
     rows = [["between", *BETWEEN_STEPS, "order"], *([k, *near, order(near)] for k, (near, _) in found.items())]
     print("\n".join(tables.aligned(rows, 3)), "\n")

@@ -12,18 +12,26 @@ from ddpm_parity.quantities import Arrays, Quantity, elementwise, of_the_largest
 from ddpm_parity.sides import Array, Oracle, Side, draw
 from ddpm_parity.tolerances import CONVERSIONS, LOSSES, SLOPES
 from ddpm_shared.config import DiffusionConfig, LossWeighting, Prediction, Variance
+from ddpm_shared.oracle import weights as oracle_weights
 
 PREDICTIONS: tuple[Prediction, ...] = get_args(Prediction)
+WEIGHTINGS = [name for name in get_args(LossWeighting) if name not in ("likelihood", "edm")]  # those of ddpm
 LIMITS = {"not clipped": (False, None), "clipped": (True, None), "dynamic threshold": (True, 0.9)}
 IMAGES = (len(T), 5, 4, 2)
 SLOPES_AT = np.array([0.3, -0.2])
-STEP = 1e-3  # of the oracle's differences
+# Steps of the oracle's differences, of which that of the sixth order is exact on the square of the output's error.
+OF_OUTPUT, OF_VARIANCE = 0.1, 1e-3
 
 
 def config_of(prediction: Prediction, variance: Variance = "fixed_small", **more: Any) -> DiffusionConfig:
     """A cosine process, which has no linear one's coincidences, and ends in pure noise where it may."""
     return DiffusionConfig(
-        "cosine", prediction=prediction, variance=variance, zero_terminal_snr=prediction != "eps", **more
+        schedule="cosine",
+        prediction=prediction,
+        variance=variance,
+        zero_terminal_snr=prediction not in ("eps", "score"),
+        sigma_data=0.7 if prediction == "F" else None,
+        **more,
     )
 
 
@@ -42,7 +50,10 @@ def predicted(
     network = network_of(side, config)
     if isinstance(side, Oracle):
         return side.prediction.denoise(schedule, network, config, x_t, t, clip_x_0, quantile)
-    level, clipping = side.prediction.level_of(schedule, t), side.prediction.make_clipping(clip_x_0, quantile)
+    level, clipping = (
+        side.prediction.level_of(schedule, t, config.sigma_data),
+        side.prediction.make_clipping(clip_x_0, quantile),
+    )
     return side.prediction.denoise(level, network, config, x_t, t, clipping)
 
 
@@ -50,11 +61,12 @@ def _conversions(side: Side, call: str) -> Arrays:
     x, output = (side.tensor(draw(*IMAGES, seed=seed)) for seed in range(2))
     result: dict[str, Array] = {}
     for prediction in PREDICTIONS:
-        convert, schedule, t = getattr(side.prediction, call), side.schedule(config_of(prediction)), side.times(T)
+        config, convert, t = config_of(prediction), getattr(side.prediction, call), side.times(T)
+        schedule = side.schedule(config)
         if isinstance(side, Oracle):
-            value = convert(schedule, prediction, x, t, output)
+            value = convert(schedule, prediction, x, t, output, config.sigma_data or 1.0)
         else:
-            value = convert(side.prediction.level_of(schedule, t), prediction, x, output)
+            value = convert(side.prediction.level_of(schedule, t, config.sigma_data), prediction, x, output)
         result |= {f"{prediction}, t = {t}": part for t, part in zip(T, side.array(value), strict=True)}
     return result
 
@@ -63,12 +75,14 @@ def _targets(side: Side) -> Arrays:
     x_0, eps = (side.tensor(draw(*IMAGES, seed=seed)) for seed in range(2))
     result: dict[str, Array] = {}
     for prediction in PREDICTIONS:
-        schedule, t = side.schedule(config_of(prediction)), side.times(T)
+        config, t = config_of(prediction), side.times(T)
+        schedule = side.schedule(config)
         if isinstance(side, Oracle):
             x_t = side.engine.q_sample(schedule, x_0, t, eps)
-            value = side.prediction.target(schedule, prediction, x_0, x_t, t, eps)
+            value = side.prediction.target(schedule, prediction, x_0, x_t, t, eps, config.sigma_data or 1.0)
         else:
-            value = side.prediction.target(side.prediction.level_of(schedule, t), prediction, x_0, eps)
+            level = side.prediction.level_of(schedule, t, config.sigma_data)
+            value = side.prediction.target(level, prediction, x_0, eps)
         result[prediction] = side.array(value)
     return result
 
@@ -93,11 +107,13 @@ def _log_variances(side: Side) -> Arrays:
 def _weights(side: Side) -> Arrays:
     result: dict[str, Array] = {}
     for prediction in PREDICTIONS:
-        schedule, t = side.schedule(config_of(prediction)), side.times(T)
+        config, t = config_of(prediction), side.times(T)
+        schedule = side.schedule(config)
         if isinstance(side, Oracle):
-            weight = side.objective.loss_weight(schedule, prediction, t, 5.0)
+            weight = oracle_weights.loss_weight(schedule, prediction, t, 5.0, config.sigma_data or 1.0)
         else:
-            weight = side.objective.loss_weight(side.prediction.level_of(schedule, t), prediction, 5.0)
+            level = side.prediction.level_of(schedule, t, config.sigma_data)
+            weight = side.objective.loss_weight(level, prediction, 5.0)
         result[prediction] = side.array(weight).ravel()
     return result
 
@@ -116,7 +132,7 @@ def _loss(side: Side, config: DiffusionConfig, slopes: Any = None) -> Any:
 
 
 def _losses(side: Side) -> Arrays:
-    kinds = itertools.product(PREDICTIONS, get_args(Variance), get_args(LossWeighting))
+    kinds = itertools.product(PREDICTIONS, get_args(Variance), WEIGHTINGS)
     return {
         f"{prediction}, {variance}, {weighting}": np.asarray(
             side.array(_loss(side, config_of(prediction, variance, loss_weighting=weighting)))
@@ -128,13 +144,21 @@ def _losses(side: Side) -> Arrays:
 def _slopes(side: Side) -> Arrays:
     """The losses' gradients. The oracle's are differences: of all but the bound by the output."""
     found: dict[str, Array] = {}
-    for prediction, weighting in itertools.product(PREDICTIONS, get_args(LossWeighting)):
-        learned, plain = (config_of(prediction, v, loss_weighting=weighting) for v in ("learned_range", "fixed_small"))
-        if isinstance(side, Oracle):
-            slopes = [_difference(partial(_nudged, side, kind, i)) for i, kind in enumerate((plain, learned))]
-            found[f"{prediction}, {weighting}"] = np.array(slopes)
-        else:
-            found[f"{prediction}, {weighting}"] = side.slopes(partial(_loss, side, learned), SLOPES_AT)
+    for prediction in PREDICTIONS:
+        if isinstance(side, Oracle):  # the bound has no weighting
+            learned = config_of(
+                prediction, "learned_range", loss_weighting="min_snr"
+            )  # not large, whatever is predicted
+            of_variance = difference(partial(_nudged, side, learned, 1), OF_VARIANCE)
+        for weighting in WEIGHTINGS:
+            name = f"{prediction}, {weighting}"
+            if isinstance(side, Oracle):
+                plain = config_of(prediction, loss_weighting=weighting)
+                of_output = difference(partial(_nudged, side, plain, 0), OF_OUTPUT)
+                found[name] = np.array([of_output, of_variance])
+            else:
+                learned = config_of(prediction, "learned_range", loss_weighting=weighting)
+                found[name] = side.slopes(partial(_loss, side, learned), SLOPES_AT)
     return found
 
 
@@ -145,10 +169,10 @@ def _nudged(side: Side, config: DiffusionConfig, index: int, step: float) -> Any
     return _loss(side, config, slopes)
 
 
-def _difference(function: Callable[[float], Any]) -> float:
+def difference(function: Callable[[float], Any], step: float) -> float:
     """The derivative at 0 by central differences of the sixth order."""
     weights = {1: 3 / 4, 2: -3 / 20, 3: 1 / 60}
-    return sum(w * float(function(k * STEP) - function(-k * STEP)) for k, w in weights.items()) / STEP
+    return sum(w * float(function(k * step) - function(-k * step)) for k, w in weights.items()) / step
 
 
 QUANTITIES = [

@@ -2,19 +2,22 @@
 
 import itertools
 from functools import partial
-from typing import Any, NamedTuple, get_args
+from typing import Any, get_args
 
 import numpy as np
 
 from ddpm_parity.prediction import PREDICTIONS, config_of, predicted
+from ddpm_parity.processes import VISITED
+from ddpm_parity.processes import config_of as config_of_process
 from ddpm_parity.quantities import Arrays, Quantity, elementwise, of_the_largest
 from ddpm_parity.sides import Array, Side, draw
+from ddpm_parity.solvers import IMAGES, STEPS, guess, steps_of
 from ddpm_parity.tolerances import ARITHMETIC, LEVELS, TRAJECTORIES, TRAJECTORIES_OF_EPS, TRAJECTORIES_OF_PROCESSES
 from ddpm_shared.config import DiffusionConfig, Variance
 from ddpm_shared.config.sampling import SAMPLER_FACTS, Spacing, times
 
-STEPS = 7  # of 40, which it does not divide
-IMAGES = (2, 3, 4, 2)
+# Those that need no derivatives by t, and so take the discrete process too.
+ON_DDPM = [name for name, facts in SAMPLER_FACTS.items() if "ddpm" in facts.processes]
 ETAS = (0.0, 0.6, 1.0)
 
 
@@ -32,50 +35,16 @@ def _chain(side: Side, name: str, config: DiffusionConfig, spacing: Spacing, **o
     """Every x_prev of a sampler, by its step."""
     visited = times(config.timesteps, STEPS, spacing)
     levels = side.processes.make_levels(config, visited)
-    return _steps(side, name, levels, _denoiser(side, config, visited), **options)
-
-
-def _steps(side: Side, name: str, levels: Any, denoise: Any, **options: Any) -> Arrays:
-    noise = {i: side.tensor(draw(*IMAGES, seed=i)) for i in range(STEPS)}
-    sampler = getattr(side.samplers, name)
-    chain = sampler(levels, denoise, side.tensor(draw(*IMAGES, seed=100)), noise.__getitem__, **options)
-    return {f"i = {i}": side.array(x) for i, x in chain}
-
-
-# Times of each continuous process, from little noise to (nearly) nothing else.
-CONTINUOUS = {
-    "vp": np.linspace(0.02, 1.0, STEPS),
-    "ve": np.linspace(0.0, 1.0, STEPS),
-    "edm": np.geomspace(0.01, 50.0, STEPS),
-    "flow": np.linspace(0.05, 1.0, STEPS),
-}
-
-
-class Guess(NamedTuple):
-    """What a denoiser must have, and no more."""
-
-    x_0: Any
-    eps: Any
-
-
-def _guess(levels: Any) -> Any:
-    """A denoiser on any levels: an x_0 that depends on x, and the eps that is left of x."""
-
-    def denoise(x: Any, i: int) -> Guess:
-        alpha, sigma = float(levels.alpha[i]), float(levels.sigma[i])
-        x_0 = 0.3 * x / (alpha + sigma) + 0.1
-        return Guess(x_0, (x - alpha * x_0) / sigma)
-
-    return denoise
+    return steps_of(side, name, levels, _denoiser(side, config, visited), **options)
 
 
 def _processes(side: Side) -> Arrays:
     """Every sampler on every continuous process, with a denoiser of x_0 and eps alone."""
     result: dict[str, Array] = {}
-    for process, visited in CONTINUOUS.items():
-        levels = side.processes.make_levels(DiffusionConfig(), visited, process)
-        for name in SAMPLER_FACTS:
-            steps = _steps(side, name, levels, _guess(levels))
+    for process, visited in VISITED.items():
+        levels = side.processes.make_levels(config_of_process(process), visited, process)
+        for name in ON_DDPM:
+            steps = steps_of(side, name, levels, guess(levels))
             result |= {f"{process}, {name}: {i}": x for i, x in steps.items()}
     return result
 
@@ -83,8 +52,8 @@ def _processes(side: Side) -> Arrays:
 def _levels(side: Side) -> Arrays:
     """Alpha and sigma of every process; with the times, all that samplers know of it."""
     result: dict[str, Array] = {}
-    for process, visited in {"ddpm": np.array([0, 1, 499, 999]), **CONTINUOUS}.items():
-        levels = side.processes.make_levels(DiffusionConfig(), visited, process)
+    for process, visited in {"ddpm": np.array([0, 1, 499, 999]), **VISITED}.items():
+        levels = side.processes.make_levels(config_of_process(process), visited, process)
         result |= {f"{process}: {name}": np.asarray(getattr(levels, name)) for name in ("alpha", "sigma", "times")}
     return result
 
@@ -137,7 +106,7 @@ QUANTITIES = [
             TRAJECTORIES_OF_EPS if name in ("plms", "heun") else TRAJECTORIES,
             of_the_largest,
         )
-        for name in SAMPLER_FACTS
+        for name in ON_DDPM
     ),
     Quantity("samplers", "levels of every process", _levels, LEVELS, elementwise),
     Quantity("samplers", "every sampler on every process", _processes, TRAJECTORIES_OF_PROCESSES, of_the_largest),

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 
 from ddpm_parity.quantities import Arrays, Measure, Quantity, of_the_largest, pixels
+from ddpm_parity.samplers import ON_DDPM
 from ddpm_parity.sides import Array, Side
 from ddpm_parity.tolerances import CHAIN, FEW_STEPS, GRID_OF_2, GRID_OF_13, Tolerance
 from ddpm_shared import streams
 from ddpm_shared.config import Config
-from ddpm_shared.config.sampling import SAMPLER_FACTS, Draw, Sampling
+from ddpm_shared.config.sampling import Draw, Sampling
 from ddpm_shared.oracle import guidance as oracle_guidance
 from ddpm_shared.oracle import prediction as oracle_prediction
 from ddpm_shared.oracle import processes as oracle_processes
@@ -27,7 +28,7 @@ from ddpm_shared.records import checkpoint
 TRAINED = Path(__file__).with_name("trained.safetensors")
 SEED = 5
 GRIDS = {2: GRID_OF_2, 13: GRID_OF_13}  # images -> tolerance
-FEW = [Sampling(name, 10, spacing="linspace") for name in SAMPLER_FACTS] + [Sampling("ddim", 10, eta=0.7)]
+FEW = [Sampling(name, 10, spacing="linspace") for name in ON_DDPM] + [Sampling("ddim", 10, eta=0.7)]
 
 
 def denoiser(side: Side, network: Network, config: Config, sampling: Sampling, labels: Array | None) -> Any:

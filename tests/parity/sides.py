@@ -23,6 +23,7 @@ from ddpm_shared.oracle import guidance as oracle_guidance
 from ddpm_shared.oracle import prediction as oracle_prediction
 from ddpm_shared.oracle import processes as oracle_processes
 from ddpm_shared.oracle import samplers as oracle_samplers
+from ddpm_shared.oracle import solvers as oracle_solvers
 
 Array = NDArray[Any]
 Parameters = dict[str, NDArray[np.float64]]
@@ -111,6 +112,7 @@ class Oracle(Side):
     engine = diffusion
     prediction = oracle_prediction
     samplers = oracle_samplers
+    solvers = oracle_solvers
     processes = oracle_processes
     guidance = oracle_guidance
     objective = bound = oracle_bound

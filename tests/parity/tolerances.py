@@ -42,7 +42,20 @@ LOSSES = Tolerance(fp64=5e-11, fp32=2e-5)
 SLOPES = Tolerance(fp64=2e-10, fp32=5e-5)
 # Seven steps. 7.5e-14 and 7.5e-6.
 TRAJECTORIES = Tolerance(fp64=1e-12, fp32=5e-5)
-# Seven steps. 7.9e-14 and 5.4e-5, of plms on vp, which divides by alpha.
+# Elementwise, on the host in float64 whatever the precision. 2.1e-15 of ve, whose ratio of 5000 is raised to a power.
+RATES = Tolerance(fp64=2e-14, fp32=2e-14)
+# Of the largest, or elementwise; on the host in float64. 7.8e-16: the oracle bisects in NumPy's longest float.
+LOG_SNR = Tolerance(fp64=1e-14, fp32=1e-14)
+# Of the largest, on the host in float64. 8.9e-16. The first times of ve are 1e-5, and what is left of a difference.
+GRIDS_OF_TIMES = Tolerance(fp64=1e-14, fp32=1e-14)
+# Elementwise, on the host in float64. 9.3e-16: a quotient and a product.
+CHURN = Tolerance(fp64=1e-14, fp32=1e-14)
+# Seven steps of the solvers in t. 2.2e-14, of heun on vp, and 1.9e-6, of pc on edm, whose norms are sums.
+SOLVERS = Tolerance(fp64=2e-13, fp32=2e-5)
+# 256 steps of rk4 against the closed form. 1.8e-10 in float64, of edm, is the error of the method, which a test of its
+# order bounds; 6.9e-7.
+EXACT_PATH = Tolerance(fp64=1e-9, fp32=5e-6)
+# Seven steps. 1.1e-13, of plms on sub_vp, and 5.4e-5, of plms on vp, which divides by alpha.
 TRAJECTORIES_OF_PROCESSES = Tolerance(fp64=1e-12, fp32=2e-4)
 # 5.3e-12 and 2.5e-5 of plms and heun, which divide by sqrt(alphas_cumprod).
 TRAJECTORIES_OF_EPS = Tolerance(fp64=5e-11, fp32=2e-4)
@@ -118,3 +131,10 @@ TRANSFORMER_LAYERS = Tolerance(fp64=3e-14, fp32=3e-5)
 TRANSFORMER_LOSSES = Tolerance(fp64=5e-14, fp32=1e-6)
 # Absolute, in float64 whatever the precision. 1.1e-13: angles up to some thousands, into sin and cos.
 FOURIER = Tolerance(fp64=1e-12, fp32=1e-12)
+CONTINUOUS_CONVERSIONS = Tolerance(fp64=1e-12, fp32=2e-6)
+PRECONDITIONING = Tolerance(fp64=1e-12, fp32=1e-6)
+PRECONDITIONED = Tolerance(fp64=1e-12, fp32=1e-5)
+CONTINUOUS_TIMES = Tolerance(fp64=1e-12, fp32=1e-12)
+CONTINUOUS_WEIGHTS = Tolerance(fp64=1e-12, fp32=1e-6)
+CONTINUOUS_LOSSES = Tolerance(fp64=1e-12, fp32=1e-5)
+CONTINUOUS_SLOPES = Tolerance(fp64=1e-11, fp32=1e-5)

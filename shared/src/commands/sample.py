@@ -23,7 +23,7 @@ from ddpm_shared.commands.base import (
 )
 from ddpm_shared.commands.interruption import Interrupted, StopSignals
 from ddpm_shared.commands.labels import ALL, Labels, asked_for, names_of
-from ddpm_shared.config import require
+from ddpm_shared.config import PROCESS_FACTS, require
 from ddpm_shared.config.checks import whole
 from ddpm_shared.config.help import default_is
 from ddpm_shared.config.sampling import PROCESS_SAMPLING, SAMPLER_FACTS, Draw, Sampling, deterministic
@@ -131,7 +131,7 @@ class SamplePlan(NetworkPlan):
 
     def origin(self, **more: Any) -> str:
         """As for every plan, with the sampler, and what is asked for of a class-conditional network."""
-        settings = dataclasses.asdict(self.command.sampling)
+        settings = self.command.sampling.stated(self.config.diffusion)
         if self.classes is None:
             settings = {key: value for key, value in settings.items() if not key.startswith("guidance")}
         else:
@@ -216,9 +216,11 @@ def _draw_all(plan: SamplePlan, sampler: Sampler) -> int:
     command = plan.command
     facts = SAMPLER_FACTS[command.sampling.sampler]
     asked = "" if plan.classes is None else f" | {plan.asked}"
+    process = command.sampling.process or "ddpm"
+    where = "" if process == "ddpm" else f" in {PROCESS_FACTS[process].title}"
     print(
         f"{plan.framework} {version(plan.framework)} on {sampler.device_name} | "
-        f"{facts.title}, {command.sampling.steps} steps{asked} | {plan.checkpoint.path}"
+        f"{facts.title}{where}, {command.sampling.steps} steps{asked} | {plan.checkpoint.path}"
     )
     steps = command.sampling.steps or 0  # filled in by the plan
     partial = plan.out / PARTIAL

@@ -90,6 +90,7 @@ def parse(framework: str, argv: Sequence[str] | None) -> TrainPlan:
     # nargs="?": that a value is missing, parse_flags will say.
     first.add_argument("--preset", nargs="?")
     first.add_argument("--process", nargs="?")
+    first.add_argument("--network", nargs="?")
     first.add_argument("--config", nargs="?")
     first.add_argument("--dataset", nargs="?")
     first.add_argument("--image-size", "--image_size", nargs="?")
@@ -112,6 +113,8 @@ def parse(framework: str, argv: Sequence[str] | None) -> TrainPlan:
         settings = configs.with_preset(settings, known.preset)
     if known.process in configs.PROCESS_FACTS and known.process != settings.diffusion.process:
         diffusion = configs.with_process(settings.diffusion, known.process)
+        if (known.network or settings.model.network) == "transformer_unet":  # its frequencies are for t itself
+            diffusion = dataclasses.replace(diffusion, time_scale=1.0)
         settings = dataclasses.replace(settings, diffusion=diffusion)
     if not source:
         settings = _of_dataset(settings, known.dataset, known.image_size, flips=not known.config)
@@ -248,9 +251,11 @@ def _train(plan: TrainPlan, make_learner: Callable[[Config, int], Learner]) -> i
         plan.resumed,
         plan.without_history,
     )
+    facts = configs.PROCESS_FACTS[config.diffusion.process]
+    process = "" if config.diffusion.process == "ddpm" else f"{facts.title}, "
     print(
         f"{framework} {environment['packages'][framework]} on {learner.device_name}, {learner.threads} threads, "
-        f"{config.precision} | {config.preset}, {learner.num_parameters:,} parameters | {train_split.name}, "
+        f"{config.precision} | {process}{config.preset}, {learner.num_parameters:,} parameters | {train_split.name}, "
         f"{num_images:,} images | {settings.num_steps(num_images):,} steps of {settings.batch_size} | {plan.folder}"
     )
     step = plan.resumed.step if plan.resumed else 0

@@ -42,8 +42,6 @@ DIFFUSION_CHOICES = {
 class DiffusionConfig:
     """The forward process, and what the network predicts. The schedule is ddpm's; its betas times T are vp's."""
 
-    process: ProcessName = "ddpm"
-    """Forward process. It brings its own prediction, preconditioning, weighting, density of t, grid and sampler."""
     schedule: ScheduleName = "linear"
     """Growth of beta with t. scaled_linear (of latent diffusion) and quadratic are the same: sqrt(beta) is linear."""
     timesteps: int = 1000
@@ -67,6 +65,8 @@ class DiffusionConfig:
     g^2 for that of the score."""
     min_snr_gamma: float = 5.0
     """Largest weight of min_snr, gamma."""
+    process: ProcessName = "ddpm"
+    """Forward process. It brings its own prediction, preconditioning, weighting, density of t, grid and sampler."""
     preconditioning: PreconditioningName = "none"
     """Scaling of the network's input and output: none, the output divided by sigma (score_sde), or EDM's."""
     sigma_data: Annotated[float | None, default_is("measured")] = None
@@ -118,7 +118,7 @@ class DiffusionConfig:
             f"compute with: lower it or --beta-end {self.beta_end:g}, or use --rescale-betas",
         )
         require(
-            not (self.zero_terminal_snr and self.prediction == "eps"),
+            not (self.zero_terminal_snr and self.prediction in ("eps", "score")),
             "--zero-terminal-snr with --prediction",
             self.prediction,
             "x_t is pure noise at t = T - 1, and from the noise alone no image follows; predict v or x_0",
@@ -179,6 +179,12 @@ class DiffusionConfig:
             f"{process} with --prediction",
             self.prediction,
             "x_t is pure noise at t = 1, and from the noise alone no image follows; predict velocity, v, x_0 or F",
+        )
+        require(
+            self.process != "flow" or self.loss_weighting != "likelihood",
+            f"{process} with --loss-weighting",
+            self.loss_weighting,
+            "it is g^2, which is infinite for flow at t = 1; take flow, noise or simple",
         )
         require(
             (self.time_density == "log_normal") == (self.process == "edm") or self.time_density == "uniform",

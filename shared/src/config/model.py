@@ -22,9 +22,6 @@ RES_BLOCKS = 100  # in a level; published U-Nets have 2 to 4, and to make thousa
 class ModelConfig:
     """The network. Level i works at size / 2**i (rounded up) with base_channels * channel_mults[i] channels."""
 
-    network: NetworkName = "unet"
-    """Kind of network. unet: Ho et al.'s. transformer_unet: one convolution per level, transformers at the two deepest
-    levels, random Fourier features of the time."""
     base_channels: int = 32
     """Channels of the first level."""
     channel_mults: tuple[int, ...] = (1, 2, 4)
@@ -36,6 +33,9 @@ class ModelConfig:
     the two deepest levels, where its transformers are."""
     num_groups: int = 2
     """Groups of every GroupNorm. With fewer than 16 channels in a group, PyTorch is several times slower on a CPU."""
+    network: NetworkName = "unet"
+    """Kind of network. unet: Ho et al.'s. transformer_unet: one convolution per level, transformers at the two deepest
+    levels, random Fourier features of the time."""
     context_tokens: int = 1
     """Tokens that cross-attention looks at. 1: the class. 2: the class and the null label, so that it has something to
     choose from. For transformer_unet."""

@@ -1,6 +1,6 @@
 """Settings of sampling: the samplers by name, and the times that they visit. The equations: samplers.py of a tree."""
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
@@ -204,7 +204,7 @@ class Sampling:
         """Whether the prediction is another than the conditional one, at any t."""
         return self.guidance != 1.0
 
-    def guidance_at(self, t: int) -> float:
+    def guidance_at(self, t: float) -> float:
         """The scale of guidance at time t: 1, the conditional prediction, outside of the interval.
 
         Source: Kynkaanniemi et al. 2024 (arXiv:2404.07724), section 3.
@@ -297,12 +297,35 @@ class Sampling:
             process,
             "it is for times from 0 to 1, and t of edm is a deviation",
         )
-        steps = self.steps or facts.steps or PROCESS_SAMPLING[process][2]
+        steps = self.steps or facts.steps or diffusion.timesteps
         return replace(self, process=process, grid=grid, steps=steps)
+
+    def stated(self, diffusion: DiffusionConfig) -> dict[str, Any]:
+        """The settings by name, without those that later versions brought and that change nothing here."""
+        default = Sampling().resolved_for(diffusion)
+        return {
+            name: value
+            for name, value in asdict(self).items()
+            if name not in LATER_OF_SAMPLING or value != getattr(default, name)
+        }
 
     def times(self, timesteps: int) -> list[int]:
         """The times that the steps visit, ascending; see `times` below."""
         return times(timesteps, self.resolved(timesteps).steps or 0, self.spacing)
+
+
+LATER_OF_SAMPLING = {
+    "process",
+    "grid",
+    "rho",
+    "shift",
+    "churn",
+    "churn_from",
+    "churn_to",
+    "churn_noise",
+    "corrector_steps",
+    "corrector_snr",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -319,15 +342,15 @@ class Draw:
 
 QUICK = Sampling("dpmpp_2m_sde")  # the best images of few steps: docs/samplers.md
 
-# What --process brings to sampling: the sampler, the grid, and the steps of ancestral.
-PROCESS_SAMPLING: dict[ProcessName, tuple[SamplerName, Grid, int]] = {
-    "ddpm": ("ancestral", "uniform", 1000),
-    "vp": ("dpmpp_2m_sde", "log_snr", 1000),
-    "sub_vp": ("heun", "log_snr", 1000),
-    "ve": ("heun", "karras", 1000),
-    "ve_exponential": ("euler_maruyama", "uniform", 1000),
-    "edm": ("heun", "karras", 1000),
-    "flow": ("euler", "shifted", 1000),
+# What a process brings to sampling: the sampler and the grid.
+PROCESS_SAMPLING: dict[ProcessName, tuple[SamplerName, Grid]] = {
+    "ddpm": ("ancestral", "uniform"),
+    "vp": ("dpmpp_2m_sde", "log_snr"),
+    "sub_vp": ("heun", "log_snr"),
+    "ve": ("heun", "karras"),
+    "ve_exponential": ("euler_maruyama", "uniform"),
+    "edm": ("heun", "karras"),
+    "flow": ("euler", "shifted"),
 }
 
 

@@ -11,7 +11,8 @@ import numpy as np
 
 from ddpm_shared.config import DiffusionConfig
 from ddpm_shared.oracle.diffusion import Array, Schedule, Timesteps, q_sample
-from ddpm_shared.oracle.prediction import Network, denoise, loss_weight, reverse_log_variance, split, target
+from ddpm_shared.oracle.prediction import Network, denoise, reverse_log_variance, split, target
+from ddpm_shared.oracle.weights import error_weight
 
 HO = DiffusionConfig()  # what the paper's network tells
 PANELS, NODES = 24, 20  # of the quadrature, which then is exact to float64 on bins of up to 24 deviations
@@ -131,7 +132,7 @@ def training_loss(
 ) -> float:
     """The loss that a step of training lowers: the squared error of what the network tells, and perhaps the bound.
 
-    Each image has the mean square of its error, weighted with min_snr. With learned_range the hybrid adds T / 1000 of
+    Each image has the mean square of its error, weighted by its t. With learned_range the hybrid adds T / 1000 of
     the mean term of the bound, in bits, which teaches the variance. That its means are held fixed there changes the
     gradient, and not the value.
 
@@ -148,11 +149,10 @@ def training_loss(
     """
     x_t = q_sample(schedule, x_0, t, eps)
     output, _ = split(config, network(x_t, t), t)
-    error = (target(schedule, config.prediction, x_0, x_t, t, eps) - output).reshape(len(t), -1)
+    aim = target(schedule, config.prediction, x_0, x_t, t, eps, config.sigma_data or 1.0)
+    error = (aim - output).reshape(len(t), -1)
     squares = np.einsum("bd,bd->b", error, error) / error.shape[1]
-    if config.loss_weighting == "min_snr":
-        squares = loss_weight(schedule, config.prediction, t, config.min_snr_gamma) * squares
-    loss = squares.mean()
+    loss = (error_weight(schedule, config, t) * squares).mean()
     if config.variance == "learned_range":
         terms = variational_bound_term(schedule, network, x_0, t, eps, clip_x_0=False, config=config)
         loss += config.timesteps / 1000 * terms.mean()

@@ -277,15 +277,18 @@ def loss_and_gradients(
     t: Timesteps,
     eps: Array,
     labels: Labels | None = None,
+    weights: Array | float = 1.0,
 ) -> tuple[float, dict[str, Array]]:
-    """The mean of (eps - eps_pred)^2 over all elements, and its gradient with respect to every parameter.
+    """The mean of weights (eps - eps_pred)^2 over all elements, and its gradient with respect to every parameter.
+
+    Weights broadcast to images, as [B, 1, 1, 1] do.
 
     Source: Ho et al. 2020 (arXiv:2006.11239), eq. 14.
     """
 
     def loss(parameters: Mapping[str, Array]) -> Array:
         error = eps - Network(parameters, config)(x_t, t, labels)
-        return np.mean(error * error)
+        return np.mean(weights * error * error)
 
     value, gradients = gradients_of(loss, parameters)
     return float(value), gradients

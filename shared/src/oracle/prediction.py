@@ -1,14 +1,16 @@
 """The oracle of what a network may predict, in float64 NumPy.
 
-A network predicts the noise, the image, the velocity or the mean of x_prev, and perhaps the variance of x_prev. Each
-has its own formula here, where the trees have one for all: the velocity turns a complex number, the mean is one of two
-points of a straight line, and the weights of the losses are the slope of x_0 in the network's output.
+A network predicts the noise, the image, v, the mean of x_prev, the score, flow's velocity or EDM's F, and perhaps the
+variance of x_prev. Each has its own formula here, where the trees have one for all: v and F turn a complex number, the
+mean is one of two points of a straight line, the score is Tweedie's.
+
+A process whose time is continuous is given as a schedule of as many steps as there are images: continuous.py.
 
 Images are [B, ..., C], channels last.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple, assert_never
+from typing import Any, NamedTuple, assert_never
 
 import numpy as np
 
@@ -26,25 +28,51 @@ class Predicted(NamedTuple):
     fraction: Array  # broadcasts to them; of the way from the posterior's log-variance (0) to log betas (1)
 
 
-def _rotation(schedule: Schedule, t: Timesteps, x: Array) -> Array:
-    """exp(1j phi) = sqrt(alphas_cumprod) + 1j sqrt(1 - alphas_cumprod), by which x_t + 1j v is turned [B, 1, ...]."""
+def rotation_at(schedule: Schedule, t: Timesteps, x: Array) -> Array:
+    """exp(1j phi) = sqrt(alphas_cumprod) + 1j sqrt(1 - alphas_cumprod), by which x_t + 1j v is turned [B, 1, ...].
+
+    In general alpha + 1j sigma, whose length need not be 1.
+    """
     return at(schedule, "sqrt_alphas_cumprod", t, x) + 1j * at(schedule, "sqrt_one_minus_alphas_cumprod", t, x)
 
 
-def to_x_0(schedule: Schedule, prediction: Prediction, x_t: Array, t: Timesteps, output: Array) -> Array:
+def _pair_of_f(schedule: Schedule, x_t: Array, t: Timesteps, output: Array, sigma_data: float) -> Any:
+    """The complex x_0 / sigma_data + 1j eps that F implies, for data of that deviation.
+
+    With z = alpha sigma_data + 1j sigma this number, turned by conj(z), is x_t - 1j |z| F: F is what x_t, in its
+    deviations, does not know of it.
+
+    Source: Karras et al. 2022 (arXiv:2206.00364), appendix B.6, for any alpha.
+    """
+    z = _z(schedule, t, x_t, sigma_data)
+    return (x_t - 1j * np.abs(z) * output) / z.conj()
+
+
+def _z(schedule: Schedule, t: Timesteps, x: Array, sigma_data: float) -> Any:
+    rotation = rotation_at(schedule, t, x)
+    return sigma_data * rotation.real + 1j * rotation.imag
+
+
+def to_x_0(
+    schedule: Schedule, prediction: Prediction, x_t: Array, t: Timesteps, output: Array, sigma_data: float = 1.0
+) -> Array:
     """The x_0 that the network's output implies.
 
         eps    (x_t - sqrt(1 - alphas_cumprod) eps) / sqrt(alphas_cumprod)
         x_0    itself
         v      the real part of (x_t + 1j v) exp(1j phi), which is x_0 + 1j eps
         mean   the posterior's mean is a straight line in x_0: where on it the output lies
+        score  (x_t + sigma^2 score) / alpha, Tweedie's formula
+        velocity  x_0 of x_t = (alpha + sigma) x_0 + sigma velocity
+        F      the real part of `_pair_of_f`, times sigma_data
 
     Args:
         schedule: of `make_schedule`.
         prediction: what the output is.
         x_t: [B, ...].
-        t: [B], 0 <= t < T; for eps, where some signal is left.
+        t: [B], 0 <= t < T; for eps and score, where some signal is left.
         output: like x_t.
+        sigma_data: the deviation of the data, for F.
 
     Returns:
         x_0_pred, like x_t, not clipped.
@@ -52,30 +80,44 @@ def to_x_0(schedule: Schedule, prediction: Prediction, x_t: Array, t: Timesteps,
     Raises:
         IndexError: t out of range, here and in all that follows.
 
-    Source: Ho et al. 2020 (arXiv:2006.11239), eqs. 4, 7; Salimans and Ho 2022 (arXiv:2202.00512), appendix D.
+    Source: Ho et al. 2020 (arXiv:2006.11239), eqs. 4, 7; Salimans and Ho 2022 (arXiv:2202.00512), appendix D; Efron
+    2011; Karras et al. 2022 (arXiv:2206.00364), appendix B.6.
     """
     x_t, output = np.asarray(x_t, np.float64), np.asarray(output, np.float64)
     match prediction:
         case "eps":
-            rotation = _rotation(schedule, t, x_t)
+            rotation = rotation_at(schedule, t, x_t)
             return (x_t - rotation.imag * output) / rotation.real
         case "x_0":
             return output
         case "v":
-            return ((x_t + 1j * output) * _rotation(schedule, t, x_t)).real
+            return ((x_t + 1j * output) / rotation_at(schedule, t, x_t).conj()).real
         case "mean":
             intercept, _, _ = q_posterior(schedule, np.zeros_like(x_t), x_t, t)
             slope, _, _ = q_posterior(schedule, np.ones_like(x_t), np.zeros_like(x_t), t)
             return (output - intercept) / slope
+        case "score":
+            rotation = rotation_at(schedule, t, x_t)
+            return (x_t + rotation.imag**2 * output) / rotation.real
+        case "velocity":
+            rotation = rotation_at(schedule, t, x_t)
+            return (x_t - rotation.imag * output) / (rotation.real + rotation.imag)
+        case "F":
+            return sigma_data * _pair_of_f(schedule, x_t, t, output, sigma_data).real
         case _:
             assert_never(prediction)
 
 
-def to_eps(schedule: Schedule, prediction: Prediction, x_t: Array, t: Timesteps, output: Array) -> Array:
+def to_eps(
+    schedule: Schedule, prediction: Prediction, x_t: Array, t: Timesteps, output: Array, sigma_data: float = 1.0
+) -> Array:
     """The noise that the network's output implies: what of x_t is not the x_0 it implies, in deviations.
 
         eps    itself
         v      the imaginary part of (x_t + 1j v) exp(1j phi)
+        score  -sigma score
+        velocity  x_0 + velocity
+        F      the imaginary part of `_pair_of_f`
         else   (x_t - sqrt(alphas_cumprod) x_0_pred) / sqrt(1 - alphas_cumprod)
 
     Args:
@@ -84,6 +126,7 @@ def to_eps(schedule: Schedule, prediction: Prediction, x_t: Array, t: Timesteps,
         x_t: [B, ...].
         t: [B], any.
         output: like x_t.
+        sigma_data: the deviation of the data, for F.
 
     Returns:
         eps_pred, like x_t.
@@ -95,7 +138,13 @@ def to_eps(schedule: Schedule, prediction: Prediction, x_t: Array, t: Timesteps,
         case "eps":
             return output
         case "v":
-            return ((x_t + 1j * output) * _rotation(schedule, t, x_t)).imag
+            return ((x_t + 1j * output) / rotation_at(schedule, t, x_t).conj()).imag
+        case "score":
+            return -rotation_at(schedule, t, x_t).imag * output
+        case "velocity":
+            return to_x_0(schedule, prediction, x_t, t, output) + output
+        case "F":
+            return _pair_of_f(schedule, x_t, t, output, sigma_data).imag
         case "x_0" | "mean":
             return _noise_in(schedule, x_t, t, to_x_0(schedule, prediction, x_t, t, output))
         case _:
@@ -104,15 +153,24 @@ def to_eps(schedule: Schedule, prediction: Prediction, x_t: Array, t: Timesteps,
 
 def _noise_in(schedule: Schedule, x_t: Array, t: Timesteps, x_0: Array) -> Array:
     """`q_sample` solved for eps."""
-    rotation = _rotation(schedule, t, x_t)
+    rotation = rotation_at(schedule, t, x_t)
     return (x_t - rotation.real * x_0) / rotation.imag
 
 
-def target(schedule: Schedule, prediction: Prediction, x_0: Array, x_t: Array, t: Timesteps, eps: Array) -> Array:
+def target(
+    schedule: Schedule,
+    prediction: Prediction,
+    x_0: Array,
+    x_t: Array,
+    t: Timesteps,
+    eps: Array,
+    sigma_data: float = 1.0,
+) -> Array:
     """The output of a perfect network at x_t = q_sample(x_0, t, eps).
 
     v = sqrt(alphas_cumprod) eps - sqrt(1 - alphas_cumprod) x_0 is the imaginary part of (x_0 + 1j eps) exp(-1j phi),
-    whose real part is x_t.
+    whose real part is x_t. The score is that of the Gaussian around alpha x_0. F turns as v, in units of the data:
+    `_pair_of_f`.
 
     Args:
         schedule: of `make_schedule`.
@@ -121,6 +179,7 @@ def target(schedule: Schedule, prediction: Prediction, x_0: Array, x_t: Array, t
         x_t: like x_0.
         t: [B].
         eps: like x_0.
+        sigma_data: the deviation of the data, for F.
 
     Returns:
         Like x_0.
@@ -134,11 +193,37 @@ def target(schedule: Schedule, prediction: Prediction, x_0: Array, x_t: Array, t
         case "x_0":
             return x_0
         case "v":
-            return ((x_0 + 1j * eps) * _rotation(schedule, t, x_0).conj()).imag
+            return ((x_0 + 1j * eps) * rotation_at(schedule, t, x_0).conj()).imag
         case "mean":
             return q_posterior(schedule, x_0, x_t, t)[0]
+        case "score":
+            rotation = rotation_at(schedule, t, x_0)
+            return (rotation.real * x_0 - x_t) / rotation.imag**2
+        case "velocity":
+            return eps - x_0
+        case "F":
+            z = _z(schedule, t, x_0, sigma_data)
+            return -((x_0 / sigma_data + 1j * eps) * z.conj()).imag / np.abs(z)
         case _:
             assert_never(prediction)
+
+
+def best_estimate(alpha: Array, sigma: Array, sigma_data: float) -> tuple[Array, Array]:
+    """How x_0 is best estimated from x_t = alpha x_0 + sigma eps: the factor of x_t, and the deviation of the error.
+
+    x_t / alpha measures x_0 with the precision (alpha / sigma)^2, and before it was measured its precision was
+    1 / sigma_data^2. So these are Karras et al.'s c_skip and c_out: of all c_skip, the one that leaves the least for
+    the network to predict, and a c_out that makes it of deviation 1.
+
+    Args:
+        alpha: of any shape, 0 or more.
+        sigma: like alpha, above 0.
+        sigma_data: deviation of x_0.
+
+    Source: Karras et al. 2022 (arXiv:2206.00364), appendix B.6.
+    """
+    precision = 1 / sigma_data**2 + (alpha / sigma) ** 2
+    return alpha / sigma**2 / precision, 1 / np.sqrt(precision)
 
 
 def limit(x_0: Array, clip_x_0: bool, dynamic_threshold: float | None) -> Array:
@@ -214,9 +299,10 @@ def denoise(
         dynamic_threshold: as in `limit`.
     """
     output, fraction = split(config, network(x_t, t), t)
-    x_0 = to_x_0(schedule, config.prediction, x_t, t, output)
+    sigma_data = config.sigma_data or 1.0
+    x_0 = to_x_0(schedule, config.prediction, x_t, t, output, sigma_data)
     if not clip_x_0 and dynamic_threshold is None:
-        return Predicted(x_0, to_eps(schedule, config.prediction, x_t, t, output), fraction)
+        return Predicted(x_0, to_eps(schedule, config.prediction, x_t, t, output, sigma_data), fraction)
     x_0 = limit(x_0, clip_x_0, dynamic_threshold)
     return Predicted(x_0, _noise_in(schedule, x_t, t, x_0), fraction)
 
@@ -238,30 +324,3 @@ def reverse_log_variance(schedule: Schedule, t: Timesteps, fraction: Array) -> A
     """
     smallest = at(schedule, "posterior_log_variance_clipped", t, fraction)
     return smallest + fraction * np.log(at(schedule, "betas", t, fraction) / np.exp(smallest))
-
-
-def loss_weight(schedule: Schedule, prediction: Prediction, t: Timesteps, gamma: float) -> Array:
-    """What makes the squared error of the network's output min(SNR, gamma) times that of the x_0 it implies.
-
-    x_0 is a straight line in the output, and so its error is the slope of that times the output's: the weight is
-    min(SNR, gamma) slope^2, with SNR = alphas_cumprod / (1 - alphas_cumprod). Of eps the slope has the square 1 / SNR,
-    which no signal makes infinite, and the weight is min(1, gamma / SNR).
-
-    Args:
-        schedule: of `make_schedule`.
-        prediction: what the output is.
-        t: [B].
-        gamma: above 0.
-
-    Returns:
-        [B].
-
-    Source: Hang et al. 2023 (arXiv:2303.09556).
-    """
-    one = np.ones((len(t), 1))
-    rotation = _rotation(schedule, t, one)
-    snr = (rotation.real / rotation.imag) ** 2  # [B, 1]
-    if prediction == "eps":
-        return (1 / np.maximum(1, snr / gamma)).ravel()
-    slope = to_x_0(schedule, prediction, 0 * one, t, one)
-    return (np.minimum(snr, gamma) * slope**2).ravel()

@@ -11,7 +11,7 @@ the forward step as its error.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -19,10 +19,9 @@ import numpy as np
 from ddpm_shared.oracle.diffusion import Array
 from ddpm_shared.oracle.prediction import Predicted
 from ddpm_shared.oracle.processes import Levels
+from ddpm_shared.oracle.solvers import Denoise, NoiseAt, Steps, Waypoints, euler, euler_maruyama, heun_t, pc, rk4
 
-Denoise = Callable[[Array, int], Predicted]
-NoiseAt = Callable[[int], Array]
-Steps = Iterator[tuple[int, Array]]
+ROUNDING = 1e-9  # a level that is raised by less is not
 
 
 class Turn(NamedTuple):
@@ -37,8 +36,13 @@ class Turn(NamedTuple):
 
 
 def _turn(levels: Levels, i: int) -> Turn:
-    """The turn of step i. Two differences cancel between neighbouring levels, hence the longest float."""
-    alpha, sigma = np.longdouble(levels.alpha[i]), np.longdouble(levels.sigma[i])
+    """The turn of step i."""
+    return _turn_from((levels.alpha[i], levels.sigma[i]), levels, i)
+
+
+def _turn_from(here: tuple[float, float], levels: Levels, i: int) -> Turn:
+    """From `here` to level i - 1. Two differences cancel between neighbouring levels, hence the longest float."""
+    alpha, sigma = (np.longdouble(x) for x in here)
     alpha_prev, sigma_prev = (np.longdouble(x) for x in ((levels.alpha[i - 1], levels.sigma[i - 1]) if i else (1, 0)))
     sine = sigma * alpha_prev - alpha * sigma_prev
     beta = sine * (sigma * alpha_prev + alpha * sigma_prev) / alpha_prev**2
@@ -173,19 +177,38 @@ def plms(levels: Levels, denoise: Denoise, x: Array, z_at: NoiseAt) -> Steps:
         yield i, x
 
 
-def heun(levels: Levels, denoise: Denoise, x: Array, z_at: NoiseAt) -> Steps:
+def heun(
+    levels: Levels,
+    denoise: Denoise,
+    x: Array,
+    z_at: NoiseAt,
+    raised: Waypoints | None = None,
+    churn_noise: float = 1.0,
+) -> Steps:
     """Heun's method on the ODE d(x / alpha) / d(sigma / alpha) = eps: along the mean of eps here and at the trial.
+
+    With raised levels, noise is added to x / alpha before each step, until sigma / alpha is that of the raised one.
 
     Args:
         levels: N of them.
         denoise: (x, i) -> Predicted, called twice a step but in the last.
         x: x_T [B, ...].
-        z_at: not called.
+        z_at: i -> standard normal noise, like x; called where raised level i has more noise than level i.
+        raised: a level of at least as much noise for each step.
+        churn_noise: the deviation of the noise.
 
-    Source: Karras et al. 2022 (arXiv:2206.00364), algorithm 1.
+    Source: Karras et al. 2022 (arXiv:2206.00364), algorithms 1 and 2.
     """
     for i in reversed(_levels(levels)):
-        x = _heun_step(_turn(levels, i), denoise, i, denoise(x, i))
+        here, at = (levels.alpha[i], levels.sigma[i]), denoise
+        if raised is not None and here[0] > 0:
+            higher = raised.levels.alpha[i], raised.levels.sigma[i]
+            ratio, ratio_hat = (np.longdouble(sigma) / np.longdouble(alpha) for alpha, sigma in (here, higher))
+            if ratio_hat / ratio - 1 > ROUNDING:
+                more = np.float64(np.sqrt(ratio_hat**2 - ratio**2))
+                x = higher[0] * (x / here[0] + more * churn_noise * z_at(i))
+                here, at = higher, raised.denoise
+        x = _heun_step(_turn_from(here, levels, i), denoise, i, at(x, i))
         yield i, x
 
 
@@ -308,3 +331,18 @@ def slerp(x: Array, y: Array, weight: float) -> Array:
     share = np.stack([np.full(len(x), 1 - weight), np.full(len(x), weight)])  # [2, B]
     coefficients = share * np.sinc(share * angle) / np.sinc(angle)
     return np.einsum("kb,kbd->bd", coefficients, flat).reshape(x.shape)
+
+
+SAMPLERS: dict[str, Callable[..., Steps]] = {
+    "ancestral": ancestral,
+    "ddim": ddim,
+    "plms": plms,
+    "dpmpp_2m": dpmpp_2m,
+    "dpmpp_2m_sde": dpmpp_2m_sde,
+    "heun": heun,
+    "euler": euler,
+    "heun_t": heun_t,
+    "rk4": rk4,
+    "euler_maruyama": euler_maruyama,
+    "pc": pc,
+}
