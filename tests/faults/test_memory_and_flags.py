@@ -81,6 +81,7 @@ WHOLE = {
         "--base-channels": (4, None),
         "--channel-mults": (1, None),
         "--attention-resolutions": (14, 28),
+        "--context-tokens": (1, 2),
         "--image-size": (4, 1024),
     },
     "inference": {
@@ -115,12 +116,16 @@ REAL = {
         "--final-learning-rate": ("0", "0.9999999999999999"),
         "--beta-start": ("1e-12", "0.02"),
         "--beta-end": ("1e-4", "0.15"),
+        "--fourier-scale": ("1e-320", "1e6"),
         "--minutes": ("1e-320", "525600"),
         "--stop-after": ("1e-320", "525600"),
     },
     "inference": {"--eta": (None, None), "--dynamic-threshold": ("1e-320", "1"), "--guidance": ("0", "1000")},
 }
+TRANSFORMERS = ["--network", "transformer_unet", "--attention-resolutions", "28", "14"]
 BESIDE = {  # what a flag cannot be given without
+    "--context-tokens": TRANSFORMERS,
+    "--fourier-scale": TRANSFORMERS,
     "--interpolate": ["--sampler", "ddim"],
     "--guidance-from": ["--guidance", "2"],
     "--guidance-to": ["--guidance", "2"],
@@ -191,6 +196,11 @@ LONG = ["1"] * 5000
         (["--learning-rate", "1e39"], ["--learning-rate 1e+39", "must be at most 1e+38"]),
         (["--threads", "1000"], ["--threads 1000", "must be at most 256"]),
         (["--sample-images", str(10**8)], ["--sample-images 100000000", "must be at most 10,000"]),
+        (["--context-tokens", "2"], ["--context-tokens 2: is for --network transformer_unet"]),
+        (["--fourier-scale", "16"], ["--fourier-scale 16.0: is for --network transformer_unet"]),
+        (["--network", "transformer_unet"], ["--attention-resolutions (): transformer_unet", "levels: give 28 14"]),
+        ([*TRANSFORMERS, "--num-res-blocks", "2"], ["--num-res-blocks 2: is for --network unet"]),
+        (["--network", "dit"], ["'dit'", "--network", "'unet', 'transformer_unet'"]),
     ],
 )
 def test_what_is_absurd_in_training(tmp_path, argv, words):
@@ -253,6 +263,9 @@ ODD = [
     ModelConfig(8, (1, 2, 2), 3, (7, 28), 2),
     ModelConfig(8, (2, 2, 2, 2), 1, (), 8, image_size=5, image_channels=2),
     ModelConfig(8, (1,), 1, (), 4, num_classes=11),
+    ModelConfig(8, (1,), 1, (28,), 2, network="transformer_unet"),
+    ModelConfig(8, (3, 1, 2), 1, (5, 3), 2, image_size=10, image_channels=3, num_classes=4, network="transformer_unet"),
+    ModelConfig(6, (1, 2), 1, (9, 5), 3, image_size=9, network="transformer_unet", context_tokens=2),
 ]
 
 
@@ -275,6 +288,7 @@ def test_the_formula_counts_the_parameters(tree, number):
 def test_the_formula_counts_the_presets(preset):
     """Otherwise what fits is refused; the numbers are those of docs/guide.md."""
     expected = {"tiny": 159_697, "small": 2_734_433, "base": 3_938_625, "large": 61_827_457, "colour": 2_735_587}
+    expected |= {"score-transformer": 2_301_665}
     assert size.num_parameters(described(PRESETS[preset])) == expected[preset]
 
 

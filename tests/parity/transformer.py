@@ -213,12 +213,13 @@ def _outputs(side: Side, commands: bool) -> Arrays:
     return {name: side.array(output) for name, output in outputs.items()}
 
 
+SMALL = dataclasses.replace(LABELLED, channel_mults=(1,), attention_resolutions=(10,))
 # Training and validation: ten images of the three classes, in batches of four. In the first, two labels are dropped.
 TRAINED = Config(
     seed=6,
     device="cpu",
     class_conditional=True,
-    model=LABELLED,
+    model=SMALL,
     diffusion=DiffusionConfig(timesteps=40, beta_end=0.3),
     training=TrainingConfig(batch_size=4, label_drop=0.5),
 )
@@ -235,11 +236,12 @@ def _losses(side: Side) -> Arrays:
     """The loss of a training step and of the validation: the averaged weights are others, their buffer is the same."""
     batch = batches.training_batch(SPLIT, TRAINED, 0)
     if isinstance(side, Oracle):
-        parameters, own = _made(side, "two tokens").parameters, frequencies(LABELLED, TRAINED.seed)
+        parameters = random_parameters(side.shapes_of(lambda torch: torch.network(SMALL)))
+        own = frequencies(SMALL, TRAINED.seed)
 
         def loss(factor: float, batch: batches.Batch, labels: Array) -> float:
             scaled = {name: factor * value for name, value in parameters.items()}
-            network = oracle_guidance.condition(TransformerNetwork(scaled, LABELLED, own), labels)
+            network = oracle_guidance.condition(TransformerNetwork(scaled, SMALL, own), labels)
             schedule = side.schedule(TRAINED.diffusion)
             return oracle_bound.training_loss(schedule, network, *side.batch(batch.arrays), TRAINED.diffusion)
 
