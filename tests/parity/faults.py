@@ -5,7 +5,7 @@ Each leaves a model that seems to work.
 They are of the kinds that public projects have carried unseen, or that a framework's default invites.
 """
 
-from ddpm_parity import data_faults, label_faults, solver_faults
+from ddpm_parity import data_faults, label_faults, solver_faults, transformer_faults
 from ddpm_parity.mutation import Mutation
 from ddpm_parity.mutation import fault as _fault
 
@@ -324,6 +324,7 @@ MUTATIONS: list[Mutation] = [
            "config.diffusion, torch.float64", "config.diffusion, torch.float32"),
     *label_faults.MUTATIONS,
     *data_faults.MUTATIONS,
+    *transformer_faults.MUTATIONS,
     *solver_faults.MUTATIONS,
 ]
 # fmt: on
