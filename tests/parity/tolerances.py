@@ -124,3 +124,9 @@ LABELLED_TERMS = Tolerance(fp64=5e-12, fp32=1e-5)
 COLOUR_TERMS = Tolerance(fp64=2e-11, fp32=5e-6)
 # Of the largest number of each image. 5.3e-16 and 2.2e-7: both ways are the same few operations in another order.
 ONE_THING = Tolerance(fp64=1e-14, fp32=2e-6)
+# To be measured.
+ODE_LEVELS = Tolerance(fp64=1e-12, fp32=1e-12)
+LIKELIHOOD_PARTS = Tolerance(fp64=1e-12, fp32=1e-12)
+TRACES = Tolerance(fp64=1e-12, fp32=1e-5)
+LIKELIHOOD = Tolerance(fp64=1e-12, fp32=1e-5)
+TRAINED_LIKELIHOOD = Tolerance(fp64=1e-12, fp32=1e-5)
