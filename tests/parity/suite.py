@@ -8,6 +8,7 @@ from ddpm_parity import (
     guidance,
     labels,
     layers,
+    likelihood,
     network,
     optimizer,
     pictures,
@@ -49,6 +50,7 @@ QUANTITIES: list[Quantity] = [
         training,
         sampling,
         bound,
+        likelihood,
         colour,
     )
     for quantity in subject.QUANTITIES
