@@ -3,6 +3,9 @@
 from ddpm_parity import (
     bound,
     colour,
+    continuous,
+    continuous_drawing,
+    continuous_training,
     data,
     engine,
     guidance,
@@ -48,6 +51,9 @@ QUANTITIES: list[Quantity] = [
         sampling,
         bound,
         colour,
+        continuous,
+        continuous_training,
+        continuous_drawing,
     )
     for quantity in subject.QUANTITIES
 ]
