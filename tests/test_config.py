@@ -84,6 +84,29 @@ UNUSUAL = Config(
         keep_checkpoints=9,
     ),
 )
+# What ddpm has not, in a process that has most of it; and so without what only ddpm has.
+UNUSUAL_CONTINUOUS = dataclasses.replace(
+    UNUSUAL,
+    diffusion=DiffusionConfig(
+        process="ve",
+        timesteps=900,
+        beta_start=(0.1 + 0.2) / 100,
+        beta_end=1 / 300,
+        prediction="F",
+        loss_weighting="edm",
+        min_snr_gamma=0.7,
+        preconditioning="edm",
+        sigma_data=0.7073,
+        sigma_min=0.02,
+        sigma_max=1e5 / 3,
+        time_density="logit_normal",
+        density_mean=-0.1,
+        density_deviation=1.4,
+        density_shift=4.0,
+        stratified=True,
+        time_scale=1 / 7,
+    ),
+)
 
 
 def flat(values, prefix=""):
@@ -123,12 +146,13 @@ def refused(capsys, *argv):
 
 def test_every_setting_survives_json():
     """Otherwise config.json does not repeat its run, or a resumed run refuses its own settings."""
-    for key, value in flat(configs.to_dict(UNUSUAL)):
-        default = dict(flat(configs.to_dict(Config())))[key]
-        assert value != default, f"{key} is not tested here"
-    read = configs.read(write_json(configs.to_dict(UNUSUAL)))
-    assert read == UNUSUAL
-    assert hash(read) == hash(UNUSUAL)  # so lists became tuples again
+    unusual, continuous = (dict(flat(configs.to_dict(each))) for each in (UNUSUAL, UNUSUAL_CONTINUOUS))
+    for key, default in flat(configs.to_dict(Config())):
+        assert default not in (unusual[key], continuous[key]) or unusual[key] != continuous[key], f"{key} is not tested"
+    for config in (UNUSUAL, UNUSUAL_CONTINUOUS):
+        read = configs.read(write_json(configs.to_dict(config)))
+        assert read == config
+        assert hash(read) == hash(config)  # so lists became tuples again
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -250,13 +274,21 @@ BETAS = "--beta-start, --beta-end"
             {"schedule": "cosin"},
             "unknown schedule 'cosin': choose one of linear, scaled_linear, quadratic, cosine, sigmoid",
         ),
-        (DiffusionConfig, {"prediction": "x"}, "unknown prediction 'x': choose one of eps, x_0, v, mean"),
+        (
+            DiffusionConfig,
+            {"prediction": "x"},
+            "unknown prediction 'x': choose one of eps, x_0, v, mean, score, velocity, F",
+        ),
         (
             DiffusionConfig,
             {"variance": "learned"},
             "unknown variance 'learned': choose one of fixed_small, fixed_large, learned_range",
         ),
-        (DiffusionConfig, {"loss_weighting": "snr"}, "unknown loss_weighting 'snr': choose one of simple, min_snr"),
+        (
+            DiffusionConfig,
+            {"loss_weighting": "snr"},
+            "unknown loss_weighting 'snr': choose one of simple, noise, min_snr, likelihood, edm, flow",
+        ),
         (DiffusionConfig, {"min_snr_gamma": 0.0}, "--min-snr-gamma 0.0: must be positive and finite"),
         (
             DiffusionConfig,

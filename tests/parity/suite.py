@@ -21,6 +21,7 @@ from ddpm_parity import (
     schedule,
     solvers,
     training,
+    transformer,
 )
 from ddpm_parity.quantities import Arrays, Quantity, Verdict, judge
 from ddpm_parity.sides import Oracle, Side
@@ -44,6 +45,7 @@ QUANTITIES: list[Quantity] = [
         layers,
         network,
         labels,
+        transformer,
         data,
         pictures,
         optimizer,
