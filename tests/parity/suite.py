@@ -3,6 +3,9 @@
 from ddpm_parity import (
     bound,
     colour,
+    continuous,
+    continuous_drawing,
+    continuous_training,
     data,
     engine,
     guidance,
@@ -52,6 +55,9 @@ QUANTITIES: list[Quantity] = [
         bound,
         likelihood,
         colour,
+        continuous,
+        continuous_training,
+        continuous_drawing,
     )
     for quantity in subject.QUANTITIES
 ]
