@@ -488,9 +488,9 @@ for process, images in in_t.items():
     )
 
 # %% [markdown]
-# *What to see:* the same images, but for the rounding of single pixels, although in the one $x_T$ has a deviation of 1
-# and in the other one of about 157. So "EDM draws better than DDPM" cannot be about the process; it is about where the
-# steps lie, the solver, and the network.
+# *What to see:* the same images, but for rounding, if any, although in the one $x_T$ has a deviation of 1 and in the
+# other one of about 157. So "EDM draws better than DDPM" cannot be about the process; it is about where the steps lie,
+# the solver, and the network.
 #
 # And DDIM **is** Euler's method for `edm` and `flow`, where $\alpha$ and $\sigma$ are straight lines in $t$: a step
 # keeps $x_0$ and $\epsilon$, and so does a straight line. In `vp` and `ve` the paths are curved in $t$, and Euler's
@@ -723,8 +723,9 @@ if PROCESS == "flow":
     print({float(t): round(loss, 3) for t, loss in zip(moments, losses, strict=True)})
 
 # %% [markdown]
-# *What to see:* a valley. At small $t$ the velocity is noise that can hardly be seen in the image, at large $t$ an
-# image that can hardly be seen in the noise.
+# *What to see:* a valley. At small $t$ the velocity is noise that can hardly be seen in the image: nobody can do better
+# than about 1 there. At large $t$ it is an image that can hardly be seen in the noise. The low middle is where learning
+# has made the difference.
 #
 # ## Attention to one token
 #
@@ -765,10 +766,11 @@ for tokens in (1, 2):
         print(f"    {name}")
 
 # %% [markdown]
-# *What to see:* the queries and keys of each cross-attention. The softmax over one key is 1, whatever $q$ and $k$ are,
-# so their gradient is exactly zero: the "attention" is a linear map of the class that is added to every pixel, and the
-# weights for looking are never used. No loss curve shows it, and the pictures are not bad. With two tokens, the class
-# and the null label, each pixel can choose how much of the class it takes, and everything learns.
+# *What to see:* the queries and keys of each cross-attention, and the normalisation before it, which serves the queries
+# alone. The softmax over one key is 1, whatever $q$ and $k$ are, so their gradient is exactly zero: the "attention" is
+# a linear map of the class that is added to every pixel, and the weights for looking are never used. No loss curve
+# shows it, and the pictures are not bad. With two tokens, the class and the null label, each pixel can choose how much
+# of the class it takes, and everything learns.
 #
 # ## How likely is an image?
 #
