@@ -21,7 +21,7 @@ STAMP := $(VENV)/.installed
 
 .PHONY: help
 help:  ## show this list
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  \033[1m%-16s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: setup
 setup: $(STAMP)  ## make the virtual environment (every target does so when it is missing or stale)
@@ -86,6 +86,12 @@ bits-torch: $(STAMP)  ## bits per dimension in PyTorch, e.g. ARGS="--checkpoint 
 	$(PY) -m ddpm_torch.bits $(ARGS)
 bits-tf: $(STAMP)  ## bits per dimension in TensorFlow, with the same flags, from either framework's file
 	$(PY) -m ddpm_tf.bits $(ARGS)
+
+.PHONY: likelihood-torch likelihood-tf
+likelihood-torch: $(STAMP)  ## likelihood by the probability-flow ODE in PyTorch, e.g. ARGS="--checkpoint FILE --steps 50"
+	$(PY) -m ddpm_torch.likelihood $(ARGS)
+likelihood-tf: $(STAMP)  ## likelihood in TensorFlow, with the same flags, from either framework's file
+	$(PY) -m ddpm_tf.likelihood $(ARGS)
 
 .PHONY: evaluate
 evaluate: $(STAMP)  ## judge samples against real images: RUN=FOLDER, or RUN=samples.npz

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from ddpm_shared.config import DiffusionConfig
+from ddpm_shared.config.processes import PROCESS_FACTS
 from ddpm_shared.config.sampling import SAMPLER_FACTS
 from ddpm_shared.errors import UserError
 
@@ -16,7 +17,7 @@ from ddpm_shared.errors import UserError
 def test_the_processes_have_their_names(both):
     """Otherwise a process is in one tree only, or under a name of its own."""
     for tree in both:
-        assert list(tree.processes.PROCESSES) == ["ddpm", "vp", "ve", "edm", "flow"]
+        assert list(tree.processes.PROCESSES) == list(PROCESS_FACTS)
 
 
 def test_levels_are_made_of_two_arrays(tree):
@@ -51,26 +52,58 @@ def test_impossible_levels_are_refused(tree, arrays, message):
         tree.processes.Levels(*arrays)
 
 
+def test_levels_may_be_in_any_order_where_it_is_said(tree):
+    """Otherwise the levels beside those of the steps, as of churn, cannot be made; noise must be there all the same."""
+    levels = tree.processes.Levels([0.5, 0.9], [0.5, 0.1], ordered=False)
+    assert levels.level(0) == (0.5, 0.5)
+    with pytest.raises(UserError, match="with sigma above 0"):
+        tree.processes.Levels([0.5, 0.9], [0.5, 0.0], ordered=False)
+
+
+def test_levels_without_derivatives_have_none(tree):
+    """Otherwise the solvers in t step by a derivative that is not there, or of another level."""
+    levels = tree.processes.make_levels(DiffusionConfig(), [0.25, 0.5], "flow")
+    assert levels.rates(1) == (-1.0, 1.0)
+    with pytest.raises(UserError, match="these levels have no derivatives by t"):
+        tree.processes.Levels([0.9, 0.5], [0.1, 0.5]).rates(1)
+
+
 def test_an_unknown_process_is_refused(tree):
     """Otherwise a misspelt name ends in a KeyError."""
-    with pytest.raises(UserError, match=r"unknown process 'cosine': choose one of ddpm, vp, ve, edm, flow"):
+    with pytest.raises(
+        UserError, match=r"unknown process 'cosine': choose one of ddpm, vp, sub_vp, ve, ve_exponential, edm, flow"
+    ):
         tree.processes.make_levels(DiffusionConfig(), [0.1, 0.2], "cosine")
 
 
 @pytest.mark.parametrize("name", SAMPLER_FACTS)
 def test_a_denoiser_needs_no_more_than_x_0_and_eps(tree, side_of, name):
-    """Otherwise only our own networks can be sampled from. Here the data are one image, to which every sampler goes."""
+    """Otherwise only our own networks can be sampled from. Here the data are one image, to which every sampler goes.
+
+    The solvers of the SDE end in the mean of a step, which leaves a part of the last noise.
+    """
     side, image = side_of("fp64"), 0.3
-    levels = tree.processes.make_levels(DiffusionConfig(), np.linspace(0.1, 0.9, 5), "flow")
+    process = "flow" if "flow" in SAMPLER_FACTS[name].processes else "vp"
+    times = np.linspace(0.1, 0.9, 5) if process == "flow" else np.linspace(0.001, 0.9, 50)
+    levels = tree.processes.make_levels(DiffusionConfig(), times, process)
 
-    def denoise(x, i):
-        alpha, sigma = levels.level(i)
-        return SimpleNamespace(x_0=0.0 * x + image, eps=(x - alpha * image) / sigma)
+    def knows(at):
+        def denoise(x, i):
+            alpha, sigma = at.level(i)
+            return SimpleNamespace(x_0=0.0 * x + image, eps=(x - alpha * image) / sigma)
 
-    start = side.tensor(np.random.default_rng(0).standard_normal((2, 3, 3, 1)))
-    chain = list(tree.samplers.SAMPLERS[name](levels, denoise, start, lambda i: 0.5 * start))
-    assert [i for i, _ in chain] == [4, 3, 2, 1, 0]
-    np.testing.assert_allclose(side.array(chain[-1][1]), image, rtol=1e-12)
+        return denoise
+
+    start, options = side.tensor(np.random.default_rng(0).standard_normal((2, 3, 3, 1))), {}
+    if name == "rk4":
+        middle = tree.processes.make_levels(DiffusionConfig(), times - 0.05, process)
+        options["middle"] = tree.solvers.Waypoints(middle, knows(middle))
+    if name == "pc":
+        options["corrector_z_at"] = lambda i, k: 0.5 * start
+    chain = list(tree.samplers.SAMPLERS[name](levels, knows(levels), start, lambda i: 0.5 * start, **options))
+    assert [i for i, _ in chain] == list(reversed(range(len(times))))
+    tolerance = {"atol": 0.02} if process == "vp" else {"rtol": 1e-12}
+    np.testing.assert_allclose(side.array(chain[-1][1]), image, **tolerance)
 
 
 @pytest.mark.parametrize("scale", [-0.5, np.inf, np.nan])

@@ -31,6 +31,8 @@ SAMPLE_Z = "sample/z"  # step = t
 SAMPLE_STEP = "sample/step"  # step = i, where t is no whole number
 SAMPLE_CORRECTOR = "sample/corrector"  # step = i * steps of the corrector + k
 BOUND_EPS = "bound/eps"  # step = t
+LIKELIHOOD_PROBE = "likelihood/probe"  # step = number of the probe
+LIKELIHOOD_DEQUANTISATION = "likelihood/dequantisation"  # step = 0
 EVALUATION_SUBSET = "evaluation/subset"  # of the real images
 EVALUATION_KID = "evaluation/kid"  # step = subset
 EVALUATION_CORRUPTION = "evaluation/corruption"
@@ -82,6 +84,24 @@ def timesteps(seed: int, stream: str, step: int, count: int, num_timesteps: int)
 def uniform(seed: int, stream: str, step: int, count: int) -> NDArray[np.float64]:
     """Uniform numbers above 0 and below 1, [count]: never one of the ends, whose quantiles may be infinite."""
     return (generator(seed, stream, step).integers(0, UNIFORM, size=count) + 0.5) / UNIFORM
+
+
+def uniform_images(seed: int, stream: str, step: int, shape: tuple[int, ...], first: int = 0) -> NDArray[np.float64]:
+    """Uniform numbers as those of `uniform`, for the images first .. first + shape[0] - 1, [*shape]: as in `normal`."""
+    out = np.empty(shape)
+    for offset in range(shape[0]):
+        out[offset] = (
+            generator(seed, stream, step, first + offset).integers(0, UNIFORM, size=shape[1:]) + 0.5
+        ) / UNIFORM
+    return out
+
+
+def signs(seed: int, stream: str, step: int, shape: tuple[int, ...], first: int = 0) -> NDArray[np.float64]:
+    """-1 or 1, each with probability 1/2, for the images first .. first + shape[0] - 1, [*shape]: as in `normal`."""
+    out = np.empty(shape)
+    for offset in range(shape[0]):
+        out[offset] = 2 * generator(seed, stream, step, first + offset).integers(0, 2, size=shape[1:]) - 1
+    return out
 
 
 def stratified(u: NDArray[np.float64]) -> NDArray[np.float64]:

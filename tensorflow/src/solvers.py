@@ -189,7 +189,7 @@ def raise_noise(levels: Levels, raised: Levels, i: int, x: tf.Tensor, z: tf.Tens
 def reverse_step(levels: Levels, i: int, x: tf.Tensor, eps: tf.Tensor) -> tuple[tf.Tensor, float]:
     """Step i of the reverse SDE by Euler and Maruyama's method, before the noise.
 
-    mean = x + (t_prev - t) (f x + g^2 eps / sigma),  deviation = g sqrt(t - t_prev)
+    mean = x + (t_prev - t) (f x + g^2 eps / sigma),  deviation = g sqrt(t - t_prev), 0 at i = 0
 
     Args:
         levels: N of them, with rates.
@@ -211,7 +211,7 @@ def reverse_step(levels: Levels, i: int, x: tf.Tensor, eps: tf.Tensor) -> tuple[
     squared_diffusion = 2.0 * sigma * (sigma_rate - drift * sigma)
     step = levels.time(i - 1) - levels.time(i)
     mean = x + step * (drift * x + squared_diffusion / sigma * eps)
-    return mean, math.sqrt(squared_diffusion * -step)
+    return mean, math.sqrt(squared_diffusion * -step) if i > 0 else 0.0
 
 
 def euler_maruyama(levels: Levels, denoise: Denoiser, x_T: tf.Tensor, z_at: Noise) -> Chain:  # noqa: N803

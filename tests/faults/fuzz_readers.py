@@ -24,7 +24,7 @@ from fuzz import Reader
 from PIL import Image
 
 from ddpm_shared import cache, compare, config, files, images, machine, pictures
-from ddpm_shared.commands import bits, sample
+from ddpm_shared.commands import batchwise, bits, sample
 from ddpm_shared.compare import parity_table
 from ddpm_shared.config import Config, FolderConfig, to_dict
 from ddpm_shared.datasets import Split, archives, folder_cache, idx, own_idx, picture
@@ -259,7 +259,8 @@ PLAN: Any = SimpleNamespace(
     config=CONFIG,
     command=SimpleNamespace(num_images=100, stride=100, overwrite=False),
 )
-TERMS = bits.Terms(RNG.standard_normal(3), RNG.standard_normal((3, 10)), 1.5)
+TERMS = {"prior": RNG.standard_normal(3), "terms": RNG.standard_normal((3, 10))}
+NO_TERMS = {"prior": np.empty(0), "terms": np.empty((0, 10))}
 
 
 def _partial_samples(folder: Path) -> Path:
@@ -268,7 +269,7 @@ def _partial_samples(folder: Path) -> Path:
 
 
 def _partial_bits(folder: Path) -> Path:
-    files.write_npz(folder / bits.PARTIAL, origin="{}", **vars(TERMS))
+    files.write_npz(folder / bits.PARTIAL, origin="{}", seconds=1.5, **TERMS)
     return folder / bits.PARTIAL
 
 
@@ -281,10 +282,11 @@ def _go_on_sampling(path: Path) -> Any:
 
 def _go_on_with_bits(path: Path) -> Any:
     with contextlib.redirect_stdout(io.StringIO()):
-        terms = bits._finished(path, PLAN, "{}")
-    assert terms.terms.shape == (len(terms.prior), 10)
-    assert np.isfinite([*terms.prior, *terms.terms.ravel(), terms.seconds]).all()
-    return terms.prior.tobytes(), terms.terms.tobytes(), terms.seconds
+        done = batchwise.finished(path, "{}", NO_TERMS)
+    prior, terms = done.values["prior"], done.values["terms"]
+    assert terms.shape == (len(prior), 10)
+    assert np.isfinite([*prior, *terms.ravel(), done.seconds]).all()
+    return prior.tobytes(), terms.tobytes(), done.seconds
 
 
 def _png(folder: Path) -> Path:

@@ -5,6 +5,7 @@ from functools import partial
 
 import numpy as np
 
+from ddpm_parity import network
 from ddpm_parity.network import SLOW, ZERO_AT_START
 from ddpm_parity.quantities import Arrays, Quantity, absolute, elementwise
 from ddpm_parity.sides import Array, Side
@@ -28,7 +29,7 @@ LABELLED = dataclasses.replace(
     model=ModelConfig(num_classes=50),
     training=TrainingConfig(batch_size=8, label_drop=0.4),
 )
-NETWORKS = {**PRESETS, "tiny with classes": dataclasses.replace(PRESETS["tiny"], num_classes=10)}
+NETWORKS = {**network.NETWORKS, "tiny with classes": dataclasses.replace(PRESETS["tiny"], num_classes=10)}
 
 
 def _batches(side: Side) -> Arrays:

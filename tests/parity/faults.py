@@ -5,7 +5,7 @@ Each leaves a model that seems to work.
 They are of the kinds that public projects have carried unseen, or that a framework's default invites.
 """
 
-from ddpm_parity import data_faults, label_faults
+from ddpm_parity import data_faults, label_faults, solver_faults, transformer_faults
 from ddpm_parity.mutation import Mutation
 from ddpm_parity.mutation import fault as _fault
 
@@ -168,17 +168,7 @@ MUTATIONS: list[Mutation] = [
     _fault("the noise of a step is that of another time", "tf.sampling", "sampling",
            "streams.SAMPLE_Z, self.times[i])",
            "streams.SAMPLE_Z, i)"),
-    # --- processes and guidance
-    _fault("the ddpm levels are those of the times before", "torch.processes", "samplers",
-           "index = t.long()", "index = torch.clamp(t.long() - 1, min=0)"),
-    _fault("alpha of vp lacks its root", "tf.processes", "samplers",
-           "t**2 / 4.0 - beta_min * t / 2.0", "t**2 / 2.0 - beta_min * t"),
-    _fault("sigma of vp is its variance", "torch.processes", "samplers",
-           "torch.sqrt(-torch.expm1(2.0 * log_alpha))", "-torch.expm1(2.0 * log_alpha)"),
-    _fault("sigma of ve grows linearly", "tf.processes", "samplers",
-           "SIGMA_MIN * tf.exp(math.log(SIGMA_MAX / SIGMA_MIN) * t)", "SIGMA_MIN + (SIGMA_MAX - SIGMA_MIN) * t"),
-    _fault("the signal of flow falls with the square of time", "torch.processes", "samplers",
-           "return 1.0 - t, t", "return 1.0 - t**2, t"),
+    # --- guidance
     _fault("the determinant of x_0 has the wrong sign", "torch.prediction", "prediction",
            "Direction(1.0, 0.0, -level.sigma)", "Direction(1.0, 0.0, level.sigma)"),
     _fault("guidance takes Ho and Salimans' w for the scale", "torch.guidance", "guidance",
@@ -334,5 +324,7 @@ MUTATIONS: list[Mutation] = [
            "config.diffusion, torch.float64", "config.diffusion, torch.float32"),
     *label_faults.MUTATIONS,
     *data_faults.MUTATIONS,
+    *transformer_faults.MUTATIONS,
+    *solver_faults.MUTATIONS,
 ]
 # fmt: on

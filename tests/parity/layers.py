@@ -25,6 +25,8 @@ class Layer:
     make: Callable[[Any], Any]
     oracle: Callable[..., Any]  # of a Network and the inputs
     inputs: tuple[tuple[int, ...], ...]
+    network: type[Network] = Network
+    config: ModelConfig = CONFIG
 
 
 def _wider(side: Any) -> Any:
@@ -70,9 +72,8 @@ KINDS = {
 }
 
 
-def _run(side: Side, kind: str) -> Arrays:
+def output_and_gradients(side: Side, layer: Layer) -> Arrays:
     """Output, and the gradients of a random weighting of it, of the layer's parameters and inputs."""
-    layer = KINDS[kind]
     inputs = [draw(*shape, seed=seed) for seed, shape in enumerate(layer.inputs)]
     if side.name == "oracle":
         parameters = random_parameters(side.shapes_of(lambda torch: layer.make(torch)))
@@ -80,7 +81,9 @@ def _run(side: Side, kind: str) -> Arrays:
 
         def output_of(arrays: Arrays) -> Array:
             values = {f"layer.{name}": arrays[name] for name in parameters}
-            return layer.oracle(Network(values, CONFIG), *(arrays[f"input {i}"] for i in range(len(inputs))))
+            return layer.oracle(
+                layer.network(values, layer.config), *(arrays[f"input {i}"] for i in range(len(inputs)))
+            )
 
         weighting = draw(*output_of(arrays).shape, seed=9)
         output, gradients = gradients_of(output_of, arrays, weighting)
@@ -94,4 +97,7 @@ def _run(side: Side, kind: str) -> Arrays:
     return {"output": output, **gradients, **of_inputs}
 
 
-QUANTITIES = [Quantity("layers", kind, partial(_run, kind=kind), LAYERS, of_the_largest) for kind in KINDS]
+QUANTITIES = [
+    Quantity("layers", kind, partial(output_and_gradients, layer=layer), LAYERS, of_the_largest)
+    for kind, layer in KINDS.items()
+]

@@ -1,4 +1,4 @@
-"""The whole network of every preset at random weights: each layer's output, the loss, every parameter's gradient."""
+"""The whole U-Net of every preset at random weights: each layer's output, the loss, every parameter's gradient."""
 
 from functools import partial
 from typing import Any
@@ -28,7 +28,7 @@ COLOUR = ModelConfig(  # the least network, for what is drawn and trained in col
     image_size=8,
     image_channels=3,
 )
-NETWORKS = {**PRESETS, "odd": ODD}
+NETWORKS = {name: model for name, model in PRESETS.items() if model.network == "unet"} | {"odd": ODD}
 SLOW = ("large", "colour")
 T = np.array([0, 999], np.int32)
 # The last map of every residual branch and of the network, written again beside the trees' UNet.zero_at_start.

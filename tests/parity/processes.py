@@ -75,6 +75,17 @@ def _times(side: Side) -> Arrays:
     return _of_each(side, lambda process, config, snr: side.processes.TIMES[process](config, snr), wanted)
 
 
+def _matched(side: Side) -> Arrays:
+    """The times of every process at the noise of one of vp, and of the discrete process."""
+    times = {"ddpm": np.array([0.0, 10.0, 500.0, 999.0]), "vp": VISITED["vp"]}
+    config = DiffusionConfig()
+    return {
+        f"{process} to {other}": np.asarray(side.processes.matched(config, t, process, other))
+        for process, t in times.items()
+        for other in CONTINUOUS
+    }
+
+
 def _grids(side: Side, sigma: bool = False) -> Arrays:
     """Every grid of every process, with few steps and with one: the times, or the noise there."""
     result: dict[str, Array] = {}
@@ -102,6 +113,7 @@ QUANTITIES = [
     Quantity("processes", "drift and squared diffusion", _sde, RATES, elementwise),
     Quantity("processes", "log-SNR", _log_snr, LOG_SNR, of_the_largest),
     Quantity("processes", "time of a log-SNR", _times, LOG_SNR, elementwise),
+    Quantity("processes", "matched times", _matched, GRIDS_OF_TIMES, of_the_largest),
     Quantity("processes", "times of every grid", _grids, GRIDS_OF_TIMES, of_the_largest),
     Quantity("processes", "noise on every grid", partial(_grids, sigma=True), LEVELS, elementwise),
     Quantity("processes", "prior scale", _priors, LEVELS, elementwise),

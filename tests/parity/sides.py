@@ -75,7 +75,8 @@ class Side:
 
     def layer_class(self, kind: str) -> Any:
         """A class of the tree's networks/, by its name."""
-        return getattr(self.networks.unet if kind == "Stage" else self.networks.layers, kind)
+        modules = (self.networks.layers, self.networks.unet, self.networks.transformer_unet)
+        return next(getattr(module, kind) for module in modules if hasattr(module, kind))
 
     def network(self, config: ModelConfig, seed: int = 0) -> Any:
         """The network of these sizes at its initial values."""

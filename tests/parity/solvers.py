@@ -9,12 +9,12 @@ from ddpm_parity.processes import VISITED, config_of
 from ddpm_parity.quantities import Arrays, Quantity, elementwise, of_the_largest
 from ddpm_parity.sides import Array, Side, draw
 from ddpm_parity.tolerances import CHURN, EXACT_PATH, SOLVERS
-from ddpm_shared.config.sampling import CONTINUOUS, SAMPLER_FACTS
+from ddpm_shared.config.sampling import CONTINUOUS, SAMPLER_FACTS, SamplerName
 from ddpm_shared.oracle.gaussian import Gaussian, make_gaussian
 
 STEPS = 7
 IMAGES = (2, 3, 4, 2)
-SOLVERS_IN_T = ("euler", "heun_t", "rk4", "euler_maruyama", "pc")
+SOLVERS_IN_T: tuple[SamplerName, ...] = ("euler", "heun_t", "rk4", "euler_maruyama", "pc")
 PATH_STEPS = 256
 
 
@@ -64,8 +64,7 @@ def middle(side: Side, process: str, times: Array, denoiser: Any) -> Any:
 def raised(side: Side, process: str, levels: Any, denoiser: Any, *churn: float) -> Any:
     """The waypoints of heun with churn."""
     ratio = side.solvers.churned(levels, *churn)
-    times = side.processes.TIMES[process](config_of(process), side.times(-2.0 * np.log(ratio)))
-    higher = unordered(side, process, side.array(times))
+    higher = unordered(side, process, side.processes.times_at_ratio(config_of(process), ratio, process))
     return side.solvers.Waypoints(higher, denoiser(higher))
 
 
@@ -88,7 +87,7 @@ def steps_of(side: Side, name: str, levels: Any, denoise: Any, **options: Any) -
     return {f"i = {i}": side.array(x) for i, x in chain}
 
 
-def _on_every_process(side: Side, name: str) -> Arrays:
+def _on_every_process(side: Side, name: SamplerName) -> Arrays:
     result: dict[str, Array] = {}
     for process in SAMPLER_FACTS[name].processes:
         times = VISITED[process]
@@ -133,7 +132,8 @@ def _gaussian_steps(side: Side) -> Arrays:
     """Solvers with the perfect denoiser, in which each pixel depends on all."""
     denoiser = knowing(side, gaussian())
     result: dict[str, Array] = {}
-    for name in ("ddim", "heun", "dpmpp_2m", *SOLVERS_IN_T):
+    names: tuple[SamplerName, ...] = ("ddim", "heun", "dpmpp_2m", *SOLVERS_IN_T)
+    for name in names:
         for process in ("vp", "edm") if "flow" not in SAMPLER_FACTS[name].processes else ("vp", "edm", "flow"):
             levels = side.processes.make_levels(config_of(process), VISITED[process], process)
             options = options_of(side, name, process, VISITED[process], denoiser)
@@ -147,8 +147,7 @@ def _exact_path(side: Side) -> Arrays:
     result: dict[str, Array] = {}
     for process in CONTINUOUS:
         config, data = config_of(process), gaussian()
-        ends = -2.0 * np.log(np.geomspace(0.1, 3.0, PATH_STEPS + 1))  # log-SNR, in even steps
-        times = np.asarray(side.array(side.processes.TIMES[process](config, side.times(ends))))
+        times = side.processes.times_at_ratio(config, np.geomspace(0.1, 3.0, PATH_STEPS + 1), process)
         levels = side.processes.make_levels(config, times, process)
         x = draw(*IMAGES, seed=100) * float(levels.sigma[-1])
         if side.name == "oracle":

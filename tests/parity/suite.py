@@ -18,6 +18,7 @@ from ddpm_parity import (
     schedule,
     solvers,
     training,
+    transformer,
 )
 from ddpm_parity.quantities import Arrays, Quantity, Verdict, judge
 from ddpm_parity.sides import Oracle, Side
@@ -41,6 +42,7 @@ QUANTITIES: list[Quantity] = [
         layers,
         network,
         labels,
+        transformer,
         data,
         pictures,
         optimizer,

@@ -65,11 +65,11 @@ ARITHMETIC = Tolerance(fp64=1e-12, fp32=1e-6)
 EMBEDDING = Tolerance(fp64=1e-12, fp32=1.2e-7)
 # Output and gradients of one layer. 2.2e-15 and 7.9e-7: sums of some hundred terms.
 LAYERS = Tolerance(fp64=1e-13, fp32=5e-6)
-# Output of each layer inside a whole network. 2.7e-14 and 2.1e-6: rounding handed on from layer to layer.
+# Output of each layer inside a whole network. 5.7e-14 and 2.1e-6: rounding handed on from layer to layer.
 FORWARD = Tolerance(fp64=1e-12, fp32=1e-5)
 # 3.6e-16 and 9.8e-8: a mean over thousands of errors that cancel.
 LOSS = Tolerance(fp64=1e-14, fp32=1e-6)
-# 4.3e-14 and 3.2e-5 (in `small`; 4.1e-6 elsewhere): the way there and back, and gradients of biases are sums over all
+# 1.0e-13 and 3.2e-5 (in `small`; 1.4e-5 elsewhere): the way there and back, and gradients of biases are sums over all
 # pixels. That of the last layer's bias in `small`, what is left of terms that cancel, is a hundredth of the largest.
 GRADIENTS = Tolerance(fp64=1e-12, fp32=5e-5)
 # 4.8e-15, in float64 whatever the precision: host arithmetic, to which the oracle goes another way.
@@ -124,3 +124,15 @@ LABELLED_TERMS = Tolerance(fp64=5e-12, fp32=1e-5)
 COLOUR_TERMS = Tolerance(fp64=2e-11, fp32=5e-6)
 # Of the largest number of each image. 5.3e-16 and 2.2e-7: both ways are the same few operations in another order.
 ONE_THING = Tolerance(fp64=1e-14, fp32=2e-6)
+# Layers of the transformer U-Net, and their gradients. 3.6e-15 and 4.0e-6: with two tokens, the gradients of query and
+# key are differences of nearly equal terms.
+TRANSFORMER_LAYERS = Tolerance(fp64=3e-14, fp32=3e-5)
+# Absolute, in float64 whatever the precision. 1.1e-13: angles up to some thousands, into sin and cos.
+FOURIER = Tolerance(fp64=1e-12, fp32=1e-12)
+CONTINUOUS_CONVERSIONS = Tolerance(fp64=1e-12, fp32=2e-6)
+PRECONDITIONING = Tolerance(fp64=1e-12, fp32=1e-6)
+PRECONDITIONED = Tolerance(fp64=1e-12, fp32=1e-5)
+CONTINUOUS_TIMES = Tolerance(fp64=1e-12, fp32=1e-12)
+CONTINUOUS_WEIGHTS = Tolerance(fp64=1e-12, fp32=1e-6)
+CONTINUOUS_LOSSES = Tolerance(fp64=1e-12, fp32=1e-5)
+CONTINUOUS_SLOPES = Tolerance(fp64=1e-11, fp32=1e-5)

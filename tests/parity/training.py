@@ -21,7 +21,7 @@ from ddpm_parity.tolerances import GRADIENT_NORMS, HISTORY, MOMENTS, WEIGHTS, To
 from ddpm_shared import batches, datasets
 from ddpm_shared.config import Config, DataConfig, ModelConfig, TrainingConfig
 from ddpm_shared.datasets import Split
-from ddpm_shared.oracle import diffusion, optimizer
+from ddpm_shared.oracle import continuous, diffusion, optimizer
 from ddpm_shared.oracle.networks import Network, loss_and_gradients
 from ddpm_shared.parameters import initial_value
 from ddpm_shared.records import checkpoint
@@ -121,9 +121,13 @@ def run_oracle(oracle: Oracle, plan: Plan) -> Run:
     history, vectors, records, tensors = [], [_vector(parameters)], [], {}
     for step in range(steps):
         x_0, t, eps = oracle.batch(batches.training_batch(train, config, step).arrays)
-        x_t = diffusion.q_sample(schedule, x_0, t, eps)
         labels = labels_of(train.labels, config, step) if config.class_conditional else None
-        loss, gradients = loss_and_gradients(config.model, parameters, x_t, t, eps, labels)
+        if config.diffusion.process == "ddpm":
+            x_t = diffusion.q_sample(schedule, x_0, t, eps)
+            loss, gradients = loss_and_gradients(config.model, parameters, x_t, t, eps, labels)
+        else:
+            x, time, aim, weights = continuous.regression(x_0, t, eps, config.diffusion)
+            loss, gradients = loss_and_gradients(config.model, parameters, x, time, aim, labels, weights)
         clipped, norm = optimizer.clip_by_global_norm(gradients, settings.max_grad_norm)
         records.append((loss, norm, rates[step]))
         history.append(_vector({name: clipped[name] for name in shapes}))
@@ -147,7 +151,11 @@ def run_oracle(oracle: Oracle, plan: Plan) -> Run:
     for batch in batches.validation_batches(test, config):
         x_0, t, eps = oracle.batch(batch.arrays)
         labels = test.labels[first : first + len(t)] if config.class_conditional else None
-        validation.append(diffusion.diffusion_loss(schedule, partial(network, labels=labels), x_0, t, eps))
+        labelled = partial(network, labels=labels)
+        if config.diffusion.process == "ddpm":
+            validation.append(diffusion.diffusion_loss(schedule, labelled, x_0, t, eps))
+        else:
+            validation.append(continuous.training_loss(labelled, x_0, t, eps, config.diffusion))
         first += len(t)
     losses, norms, rates = np.array(records).T
     return Run(losses, norms, rates, np.array(validation), tensors)
@@ -213,21 +221,22 @@ STATES: dict[str, tuple[str, Tolerance, Measure]] = {
 }
 
 
-def _quantities(plan: Plan, name: str) -> list[Quantity]:
+def quantities(plan: Plan, name: str, subject: str = "training") -> list[Quantity]:
+    """All that is compared of a run."""
     losses, norms = partial(_losses, plan=plan), partial(_grad_norms, plan=plan)
     return [
-        Quantity("training", f"{name}: losses and learning rate", losses, HISTORY, of_the_largest),
-        Quantity("training", f"{name}: gradient norm", norms, GRADIENT_NORMS, of_the_largest),
+        Quantity(subject, f"{name}: losses and learning rate", losses, HISTORY, of_the_largest),
+        Quantity(subject, f"{name}: gradient norm", norms, GRADIENT_NORMS, of_the_largest),
         *(
-            Quantity("training", f"{name}: {what}", partial(_state, plan=plan, prefix=prefix), tolerance, measure)
+            Quantity(subject, f"{name}: {what}", partial(_state, plan=plan, prefix=prefix), tolerance, measure)
             for prefix, (what, tolerance, measure) in STATES.items()
         ),
     ]
 
 
 QUANTITIES = [
-    *_quantities(TWENTY, "20 steps without labels, in colour"),
-    *_quantities(HUNDRED, "100 steps"),
+    *quantities(TWENTY, "20 steps without labels, in colour"),
+    *quantities(HUNDRED, "100 steps"),
     *(
         Quantity(
             "exchange",

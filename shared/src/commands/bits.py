@@ -1,22 +1,18 @@
 """Bits per dimension: the flags, the plan, and the loop over batches. Which image at which t: bits_estimate.py."""
 
-import sys
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-from tqdm import tqdm
 
 from ddpm_shared import claims, files, images, machine, memory
 from ddpm_shared.command_line import parse_flags
+from ddpm_shared.commands import batchwise
 from ddpm_shared.commands.base import DataCommand, NetworkPlan, load_data, load_network, results_folder
 from ddpm_shared.commands.bits_estimate import (
     BitsRecord,
     Bound,
-    Floats,
     estimate,
     headline,
     of_classes,
@@ -24,7 +20,6 @@ from ddpm_shared.commands.bits_estimate import (
     table,
     terms_of,
 )
-from ddpm_shared.commands.interruption import Interrupted, StopSignals
 from ddpm_shared.commands.labels import Labels, true_labels
 from ddpm_shared.config import require
 from ddpm_shared.config.checks import whole
@@ -97,15 +92,6 @@ def parse(framework: str, argv: Sequence[str] | None) -> BitsPlan:
     return BitsPlan(framework, command, loaded, config, prefix, out, test, other_data, labels)
 
 
-@dataclass(frozen=True)
-class Terms:
-    """The terms of the first n images, in bits per dimension."""
-
-    prior: Floats  # [n]
-    terms: Floats  # [n, ceil(T / stride)], as terms_of returns them
-    seconds: float
-
-
 def run(plan: BitsPlan, bound: Bound) -> int:
     """Evaluate all terms batch by batch and write bits_per_dim.json and bits_per_dim.png.
 
@@ -135,33 +121,21 @@ def _evaluate_all(plan: BitsPlan, bound: Bound) -> int:
         print(f"{path} was trained on another training set than that of {plan.test.name}")
     partial = plan.out / PARTIAL
     origin = plan.origin(clip_x_0=command.clip_x_0, stride=command.stride, images=plan.test.sha256)
-    done = _finished(partial, plan, origin)
+    blocks = -(-timesteps // command.stride)
+    nothing = {"prior": np.empty(0), "terms": np.empty((0, blocks))}
+
+    def evaluate(rows: slice, on_terms: Callable[[int], None]) -> batchwise.Values:
+        pixels, labels = plan.test.images[rows], None if plan.labels is None else plan.labels[rows]
+        terms = terms_of(bound, pixels, rows.start, command.seed, command.stride, timesteps, on_terms, labels)
+        return {"prior": bound.prior(pixels), "terms": terms}
+
     evaluations = timesteps / command.stride  # of the network for an image, on average
-    total, initial = (round(number * evaluations) for number in (command.num_images, len(done.prior)))
-    bar = tqdm(total=total, initial=initial, unit="term", unit_scale=True)
-    try:
-        with StopSignals() as stop, bar:
-
-            def on_terms(count: int) -> None:
-                bar.update(count)
-                stop.check()
-
-            while (first := len(done.prior)) < command.num_images:
-                began = time.perf_counter()
-                rows = slice(first, min(first + command.batch_size, command.num_images))
-                pixels, labels = plan.test.images[rows], None if plan.labels is None else plan.labels[rows]
-                terms = terms_of(bound, pixels, first, command.seed, command.stride, timesteps, on_terms, labels)
-                done = Terms(
-                    np.concatenate([done.prior, bound.prior(pixels)]),
-                    np.concatenate([done.terms, terms]),
-                    done.seconds + time.perf_counter() - began,
-                )
-                if len(done.prior) < command.num_images:
-                    files.write_npz(partial, origin=origin, **vars(done))
-    except Interrupted:
-        saved = f"interrupted; {len(done.prior)} finished images are saved"
-        print(f"{saved}: the same command with --out {plan.out} continues", file=sys.stderr)
-        return stop.exit_code
+    done = batchwise.evaluate_all(
+        partial, origin, nothing, command.num_images, command.batch_size, evaluate, evaluations, "term"
+    )
+    if isinstance(done, int):
+        return done
+    prior, terms = done.values["prior"], done.values["terms"]
     result: BitsRecord = {
         "framework": plan.framework,
         "checkpoint": {"path": str(path), "sha256": plan.checkpoint.sha256, "step": plan.checkpoint.step},
@@ -173,10 +147,10 @@ def _evaluate_all(plan: BitsPlan, bound: Bound) -> int:
         "clip_x_0": command.clip_x_0,
         "dataset": {"name": plan.test.name, "split": plan.test.split, "sha256": plan.test.sha256},
         "class_conditional": plan.labels is not None,
-        **estimate(done.prior, done.terms, command.stride, timesteps),
+        **estimate(prior, terms, command.stride, timesteps),
         "classes": of_classes(
-            done.prior,
-            done.terms,
+            prior,
+            terms,
             command.stride,
             plan.test.labels[: command.num_images].astype(np.int64),
             plan.test.class_names,
@@ -191,21 +165,3 @@ def _evaluate_all(plan: BitsPlan, bound: Bound) -> int:
         print(table(result["classes"]))
     print(f"{headline(result)}: {plan.out / 'bits_per_dim.json'}, {plan.out / 'bits_per_dim.png'}")
     return 0
-
-
-def _finished(partial: Path, plan: BitsPlan, origin: str) -> Terms:
-    """The terms that an interrupted run of the same command saved; none if there was none."""
-    blocks = -(-plan.config.diffusion.timesteps // plan.command.stride)
-    nothing = Terms(np.empty(0), np.empty((0, blocks)), 0.0)
-    saved = files.read_npz(partial) or {}
-    fit = saved.keys() == {"origin", *vars(nothing)} and all(
-        array.dtype == np.float64 and np.isfinite(array).all() for name, array in saved.items() if name != "origin"
-    )
-    if not fit or str(saved["origin"]) != origin:
-        return nothing
-    if saved["terms"].shape != (*saved["prior"].shape, blocks) or saved["seconds"].shape:
-        return nothing
-    done = Terms(saved["prior"], saved["terms"], float(saved["seconds"]))
-    print(f"continuing after the {len(done.prior)} images in {partial}")
-    count = plan.command.num_images
-    return Terms(done.prior[:count], done.terms[:count], done.seconds)

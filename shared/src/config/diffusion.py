@@ -181,6 +181,12 @@ class DiffusionConfig:
             "x_t is pure noise at t = 1, and from the noise alone no image follows; predict velocity, v, x_0 or F",
         )
         require(
+            self.process != "flow" or self.loss_weighting != "likelihood",
+            f"{process} with --loss-weighting",
+            self.loss_weighting,
+            "it is g^2, which is infinite for flow at t = 1; take flow, noise or simple",
+        )
+        require(
             (self.time_density == "log_normal") == (self.process == "edm") or self.time_density == "uniform",
             f"{process} with --time-density",
             self.time_density,

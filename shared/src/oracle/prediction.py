@@ -44,9 +44,13 @@ def _pair_of_f(schedule: Schedule, x_t: Array, t: Timesteps, output: Array, sigm
 
     Source: Karras et al. 2022 (arXiv:2206.00364), appendix B.6, for any alpha.
     """
-    rotation = rotation_at(schedule, t, x_t)
-    z = sigma_data * rotation.real + 1j * rotation.imag
+    z = _z(schedule, t, x_t, sigma_data)
     return (x_t - 1j * np.abs(z) * output) / z.conj()
+
+
+def _z(schedule: Schedule, t: Timesteps, x: Array, sigma_data: float) -> Any:
+    rotation = rotation_at(schedule, t, x)
+    return sigma_data * rotation.real + 1j * rotation.imag
 
 
 def to_x_0(
@@ -165,8 +169,8 @@ def target(
     """The output of a perfect network at x_t = q_sample(x_0, t, eps).
 
     v = sqrt(alphas_cumprod) eps - sqrt(1 - alphas_cumprod) x_0 is the imaginary part of (x_0 + 1j eps) exp(-1j phi),
-    whose real part is x_t. The score is that of the Gaussian around alpha x_0. F is the error of the best estimate of
-    x_0 that is proportional to x_t, in its deviation: both follow from precisions, which add.
+    whose real part is x_t. The score is that of the Gaussian around alpha x_0. F turns as v, in units of the data:
+    `_pair_of_f`.
 
     Args:
         schedule: of `make_schedule`.
@@ -198,15 +202,10 @@ def target(
         case "velocity":
             return eps - x_0
         case "F":
-            gain, deviation = best_estimate(*_sizes(schedule, t, x_0), sigma_data)
-            return (x_0 - gain * x_t) / deviation
+            z = _z(schedule, t, x_0, sigma_data)
+            return -((x_0 / sigma_data + 1j * eps) * z.conj()).imag / np.abs(z)
         case _:
             assert_never(prediction)
-
-
-def _sizes(schedule: Schedule, t: Timesteps, x: Array) -> tuple[Array, Array]:
-    rotation = rotation_at(schedule, t, x)
-    return rotation.real, rotation.imag
 
 
 def best_estimate(alpha: Array, sigma: Array, sigma_data: float) -> tuple[Array, Array]:

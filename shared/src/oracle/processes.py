@@ -161,6 +161,16 @@ def time_of(config: DiffusionConfig, wanted: ArrayLike, process: str) -> Array:
     return high.astype(np.float64)
 
 
+def matched(config: DiffusionConfig, times: Array, process: str, other: str) -> Array:
+    """The times [N] of the continuous process `other` with the log-SNR that `process` has at times [N]."""
+    return time_of(config, log_snr(config, times, process), other)
+
+
+def times_at_ratio(config: DiffusionConfig, ratios: Array, process: str) -> Array:
+    """The times [N] of a continuous process at which sigma / alpha is `ratios` [N]."""
+    return time_of(config, -2 * np.log(ratios), process)
+
+
 def prior_scale(config: DiffusionConfig, process: str) -> float:
     """The deviation of x_T: sigma at the last t where the image is still there, alpha = 1, and 1 where it is not.
 

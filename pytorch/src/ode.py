@@ -1,0 +1,299 @@
+"""The density of images by the probability-flow ODE, which takes an image to noise without drawing any.
+
+In x_bar = x / alpha, as a function of u = sigma / alpha, the ODE and the density along it are those of every process,
+
+    d x_bar / du = eps(x)        d log p(x_bar) / d log u = -sigma trace(d eps / dx)
+
+At the noisiest level p is the prior, N(0, prior_scale^2). Followed backwards from there, it is the density of x at
+level 0, whose noise is the smallest, not that of the clean image. There sigma is 0.01 for ddpm, vp and ve, 0.002 for
+edm and 0.001 for flow, where neighbouring grey levels are 0.0078 apart. Noise of that size has its price: a pixel that
+is always black, blurred by 0.01, still costs 1.7 bits. At flow's t = 1 there is no alpha to divide by, so its levels
+end at SNR_LAST.
+
+The trace is integrated over log u, where it is almost constant as long as the noise is larger than the data's detail.
+All but the network computes in float64. Probes and uniform numbers are arguments; nothing here draws a number.
+
+Mirror: ddpm_tf.ode. Letters as in engine.py.
+"""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ddpm_torch import data, utils
+from ddpm_torch.config import Config, DiffusionConfig
+from ddpm_torch.engine import make_schedule
+from ddpm_torch.guidance import LabelledNetwork, condition
+from ddpm_torch.preconditioning import precondition
+from ddpm_torch.prediction import denoise, level_at, level_of
+from ddpm_torch.processes import Levels, log_snr, make_grid, make_levels, prior_scale
+
+# (x, i) -> eps [B, C, H, W] and trace(d eps / dx) [B]
+Divergence = Callable[[Tensor, int], tuple[Tensor, Tensor]]
+
+GREY_LEVELS = 127.5  # in a unit of x, which is in [-1, 1]
+
+
+def dequantise(pixels: Tensor, u: Tensor) -> Tensor:
+    """Grey levels as numbers that have a density: each is spread evenly over its bin, which is 2/255 wide.
+
+    x = (pixels + u - 1/2) / 127.5 - 1
+
+    Args:
+        pixels: [B, C, H, W], 0 .. 255.
+        u: [B, C, H, W], uniform in (0, 1).
+
+    Returns:
+        [B, C, H, W] float64, around data.to_images(pixels).
+
+    Source: Theis et al. 2016 (arXiv:1511.01844), section 3.1.
+    Mirror: ddpm_tf.ode.dequantise.
+    """
+    return (pixels.to(torch.float64) + u - 0.5) / GREY_LEVELS - 1.0
+
+
+def bits_per_dim(log_density: Tensor, dimensions: int) -> Tensor:
+    """Bits of a grey level, from the density of dequantised images: on average an upper bound of -log2 P(pixels) / D.
+
+    bits = -log2 p(x) / D + log2 127.5
+
+    A grey level's bin has the width 1 / 127.5, so its probability is about p(x) / 127.5, whose -log2 is 6.994 bits more
+    than that of p(x).
+
+    Args:
+        log_density: log p(x), [B], in nats.
+        dimensions: D, the numbers in an image.
+
+    Returns:
+        [B].
+
+    Source: Theis et al. 2016 (arXiv:1511.01844), eq. 3-5, for the bound.
+    Mirror: ddpm_tf.ode.bits_per_dim.
+    """
+    return -log_density / (dimensions * math.log(2.0)) + math.log2(GREY_LEVELS)
+
+
+def log_normal(x: Tensor, deviation: float) -> Tensor:
+    """The logarithm of the density of N(0, deviation^2 I) at x [B, C, H, W]: [B], in nats.
+
+    Mirror: ddpm_tf.ode.log_normal.
+    """
+    squares = (x / deviation) ** 2 + math.log(2.0 * math.pi) + 2.0 * math.log(deviation)
+    return -0.5 * squares.flatten(1).sum(1)
+
+
+def hutchinson(function: Callable[[Tensor], Tensor], x: Tensor, probe: Tensor) -> tuple[Tensor, Tensor]:
+    """function(x), and v^T J v with its Jacobian J: on average over the probe v the trace of J.
+
+    Args:
+        function: [B, C, H, W] -> [B, C, H, W], image by image.
+        x: [B, C, H, W].
+        probe: [B, C, H, W], v: independent numbers of mean 0 and variance 1, for example signs.
+
+    Returns:
+        [B, C, H, W] and [B].
+
+    Source: Hutchinson 1989; Grathwohl et al. 2019 (arXiv:1810.01367), eq. 7, for a density.
+    Mirror: ddpm_tf.ode.hutchinson.
+    """
+    x = x.detach().requires_grad_(True)
+    with torch.enable_grad():
+        value = function(x)
+        (product,) = torch.autograd.grad(value, x, probe)  # v^T J
+    return value.detach(), (product * probe).flatten(1).sum(1)
+
+
+def exact_trace(
+    divergence: Callable[[Tensor], tuple[Tensor, Tensor]], x: Tensor, on_entry: Callable[[], None] = lambda: None
+) -> tuple[Tensor, Tensor]:
+    """function(x), and the trace of its Jacobian: the sum of e^T J e over all unit vectors e, one product each.
+
+    Args:
+        divergence: probe -> what `hutchinson` returns at x with it.
+        x: [B, C, H, W].
+        on_entry: called after each of the C H W entries.
+
+    Returns:
+        [B, C, H, W] and [B].
+
+    Mirror: ddpm_tf.ode.exact_trace.
+    """
+    trace = torch.zeros(len(x), dtype=x.dtype, device=x.device)
+    for index in range(x[0].numel()):
+        unit = torch.zeros_like(x[0])
+        unit.view(-1)[index] = 1.0
+        value, entry = divergence(unit.expand_as(x))
+        trace = trace + entry
+        on_entry()
+    return value, trace
+
+
+def log_density(
+    levels: Levels,
+    eps: Callable[[Tensor, int], Tensor],
+    divergence: Divergence,
+    x: Tensor,
+    deviation: float,
+    on_step: Callable[[int, Tensor], None] = lambda i, x: None,
+) -> Tensor:
+    """The logarithm of the density of x at level 0, by Heun's method from level to level.
+
+    x_bar_next = x_bar + (u_next - u) (eps(x) + eps(where Euler's step leads)) / 2
+    log p(x) = log N(x_T; 0, deviation^2) + D log(alpha_T / alpha) + the integral of sigma trace(d eps / dx) over log u
+
+    D log(alpha_T / alpha) is the change of volume between x_bar and x at both ends. The integral is by the trapezoidal
+    rule, with one trace a level, where the corrected step arrives. The error falls with the square of the steps.
+
+    Args:
+        levels: N of them, with alpha above 0.
+        eps: (x, i) -> the noise in x that the network predicts at level i.
+        divergence: (x, i) -> the same, and the trace of its Jacobian.
+        x: [B, C, H, W] float64, at level 0.
+        deviation: of the prior.
+        on_step: called with (i, x) at each level, i = 0 .. N - 1.
+
+    Returns:
+        [B], in nats.
+
+    Source: Song et al. 2021 (arXiv:2011.13456), eq. 39; Chen et al. 2018 (arXiv:1806.07366), eq. 8.
+    Mirror: ddpm_tf.ode.log_density.
+    """
+    slope, trace = divergence(x, 0)
+    integral = torch.zeros_like(trace)
+    on_step(0, x)
+    for i in range(1, len(levels)):
+        (alpha, sigma), (alpha_next, sigma_next) = levels.level(i - 1), levels.level(i)
+        length = sigma_next / alpha_next - sigma / alpha
+        there = eps(alpha_next * (x / alpha + length * slope), i)
+        x = alpha_next * (x / alpha + length * 0.5 * (slope + there))
+        here = sigma * trace
+        slope, trace = divergence(x, i)
+        integral = integral + levels.step(i) * 0.5 * (here + sigma_next * trace)
+        on_step(i, x)
+    volume = x[0].numel() * math.log(levels.level(len(levels) - 1)[0] / levels.level(0)[0])
+    return log_normal(x, deviation) + volume + integral
+
+
+def whole_times(log_snr: NDArray[np.float64], steps: int) -> list[int]:
+    """`steps` of the times 0 .. T - 1, as evenly in log-SNR as whole times can be: all where they are scarce.
+
+    Each next one is nearest to an even share of what is left of the way.
+
+    Args:
+        log_snr: [T], of the times, descending.
+        steps: N, 2 .. T.
+
+    Returns:
+        N times, ascending, the first and the last among them.
+
+    Mirror: ddpm_tf.ode.whole_times.
+    """
+    last = len(log_snr) - 1
+    times = [0]
+    for left in range(steps - 1, 0, -1):
+        here = log_snr[times[-1]]
+        nearest = int(np.abs(log_snr - (here + (log_snr[last] - here) / left)).argmin())
+        times.append(min(max(nearest, times[-1] + 1), last - (left - 1)))
+    return times
+
+
+def ode_levels(config: DiffusionConfig, steps: int, grid: str, rho: float = 7.0) -> Levels:
+    """The levels of the ODE in a process, from the smallest noise to the largest that leaves any signal.
+
+    Args:
+        config: of the process.
+        steps: N, 2 or more.
+        grid: "log_snr" or "karras", of make_grid; ddpm, whose times are whole, has whole_times.
+        rho: of karras.
+
+    Mirror: ddpm_tf.ode.ode_levels.
+    """
+    if config.process != "ddpm":
+        return make_levels(config, make_grid(config, steps, grid, config.process, rho))
+    every = make_levels(config, np.arange(config.timesteps))
+    signal = int(np.count_nonzero(every.alpha > 0.0))  # with zero_terminal_snr the last time has none
+    snr = log_snr(config, torch.arange(signal), "ddpm").numpy()
+    return make_levels(config, np.array(whole_times(snr, min(steps, signal))))
+
+
+class Likelihood:
+    """The density that a network gives to images. All but the network computes in float64.
+
+    Args:
+        network: (x_t, t, labels=None) -> output, on the device and in the precision of `config`.
+        config: its diffusion process is used, and what the network predicts.
+        levels: of ode_levels.
+
+    Mirror: ddpm_tf.ode.Likelihood.
+    """
+
+    def __init__(self, network: LabelledNetwork, config: Config, levels: Levels) -> None:
+        self.device, self.dtype = utils.select_device(config.device), utils.dtype(config.precision)
+        self.device_name, self.threads = utils.device_name(self.device), utils.threads()
+        self.network, self.config, self.levels = network, config.diffusion, levels
+        self.smallest_noise = levels.level(0)[1]
+        self.discrete = config.diffusion.process == "ddpm"
+        self.schedule = make_schedule(config.diffusion, torch.float64, self.device)
+        self.prior_scale = prior_scale(config.diffusion, config.diffusion.process)
+
+    def eps(self, x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
+        """The noise in x [B, C, H, W] that the network predicts at the times t [B], not clipped."""
+        conditional = condition(self.network, labels)
+
+        def network(x_t: Tensor, t: Tensor) -> Tensor:
+            return conditional(x_t.to(self.dtype), t).to(torch.float64)
+
+        level = level_of(self.schedule, t) if self.discrete else level_at(self.config, t, torch.float64)
+        return denoise(level, precondition(network, self.config), self.config, x, t, None).eps
+
+    def product(self, x: Tensor, t: Tensor, probe: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """`hutchinson` of eps at x [B, C, H, W] and t [B] with a probe [B, C, H, W]."""
+        return hutchinson(lambda x: self.eps(x, t, labels), x, probe)
+
+    def bits(
+        self,
+        pixels: NDArray[np.uint8],
+        u: NDArray[np.float64],
+        probes: NDArray[np.float64] | None,
+        labels: NDArray[np.int64] | None = None,
+        on_products: Callable[[int], None] = lambda count: None,
+    ) -> NDArray[np.float64]:
+        """Bits per dimension of each image, [B].
+
+        Args:
+            pixels: [B, H, W, C] uint8.
+            u: [B, H, W, C], uniform in (0, 1), of dequantise.
+            probes: [K, B, H, W, C]: the trace is the mean of K estimates; None: exact.
+            labels: [B], the classes of the images; None: none.
+            on_products: called with the number of products with Jacobians just computed, B at a time.
+        """
+        classes = None if labels is None else data.to_labels(labels, self.device)
+        given = None if probes is None else [data.to_tensor(probe, self.device) for probe in probes]
+
+        @torch.no_grad()
+        def eps(x: Tensor, i: int) -> Tensor:
+            return self.eps(x, self._times(i, x), classes)
+
+        def divergence(x: Tensor, i: int) -> tuple[Tensor, Tensor]:
+            t = self._times(i, x)
+            if given is None:
+                return exact_trace(lambda unit: self.product(x, t, unit, classes), x, lambda: on_products(len(x)))
+            traces = []
+            for probe in given:
+                value, trace = self.product(x, t, probe, classes)
+                traces.append(trace)
+                on_products(len(x))
+            return value, torch.stack(traces).mean(0)
+
+        x = dequantise(data.to_tensor(pixels, self.device), data.to_tensor(u, self.device))
+        found = log_density(self.levels, eps, divergence, x, self.prior_scale)
+        return bits_per_dim(found, x[0].numel()).cpu().numpy()
+
+    def _times(self, i: int, x: Tensor) -> Tensor:
+        """The time of level i, for each image."""
+        time = self.levels.time(i)
+        return torch.full((len(x),), time, dtype=torch.int32 if self.discrete else torch.float64, device=self.device)
