@@ -2,7 +2,7 @@
 
     .venv/bin/python tests/benchmarks/spine.py
 
-Draws docs/processes.png. Nothing is measured: all of it follows from the settings that come with each process. A time
+Draws docs/spine.png. Nothing is measured: all of it follows from the settings that come with each process. A time
 of training is t(u), u uniform, so the density of lambda = log-SNR is du / dlambda.
 """
 
@@ -57,7 +57,7 @@ def curves(process: ProcessName) -> Curves:
 class Options:
     """Draw."""
 
-    out: Path = Path("docs/processes.png")
+    out: Path = Path("docs/spine.png")
     """The picture."""
 
 
