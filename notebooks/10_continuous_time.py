@@ -91,7 +91,7 @@ def density(x, alpha, sigma):
 
 
 def drift_and_diffusion(levels):
-    """F and g^2 of a process, from alpha, sigma and their derivatives by t."""
+    """The drift f and g^2 of a process, from alpha, sigma and their derivatives by t."""
     f = levels.alpha_rate / levels.alpha
     return f, 2 * levels.sigma * (levels.sigma_rate - f * levels.sigma)
 
@@ -247,11 +247,12 @@ for at in (-1.0, -0.2, 0.5):
 # $$\frac{dx}{dt} = f x - \tfrac12 g^2 s ,$$
 #
 # and an ODE can be followed in both directions. If we add noise on the way back after all, with the diffusion
-# $\lambda g$, we have to pull against it with as much score again:
+# $\eta\, g$, we have to pull against it with as much score again:
 #
-# $$dx = \big(f x - \tfrac{1 + \lambda^2}{2}\, g^2 s\big)\, dt + \lambda\, g\, d\bar w .$$
+# $$dx = \big(f x - \tfrac{1 + \eta^2}{2}\, g^2 s\big)\, dt + \eta\, g\, d\bar w .$$
 #
-# $\lambda = 1$ is the **reverse SDE** of Anderson (1982), whose noise is that of the way there.
+# $\eta = 1$ is the **reverse SDE** of Anderson (1982), whose noise is that of the way there. ($\eta$ plays the part of
+# DDIM's `eta` in 05.)
 #
 # > **Predict before you run.** Both begin with the same pure noise. Will a path of the SDE end where that of the ODE
 # > does? Can two paths of the ODE cross? Which of them end on the left?
@@ -357,26 +358,26 @@ def error(solver, steps):
     return np.abs(duet.data.to_array(x) - exact).max()
 
 
-STEPS = np.array([5, 10, 20, 40, 80])
+COUNTS = np.array([5, 10, 20, 40, 80])
 figure, axes = plt.subplots()
 for solver, dashes in (("euler", "-o"), ("heun_t", "--s"), ("rk4", "-.^")):
-    errors = np.array([error(solver, steps) for steps in STEPS])
-    order = -np.polyfit(np.log(STEPS[1:]), np.log(errors[1:]), 1)[0]
-    axes.loglog(STEPS, errors, dashes, label=f"{solver}: order {order:.2f}")
+    errors = np.array([error(solver, steps) for steps in COUNTS])
+    order = -np.polyfit(np.log(COUNTS[1:]), np.log(errors[1:]), 1)[0]
+    axes.loglog(COUNTS, errors, dashes, label=f"{solver}: order {order:.2f}")
     print(f"{solver:>6}: error {errors[0]:.1e} in 5 steps, {errors[-1]:.1e} in 80; falls as N^-{order:.2f}")
 axes.set(
     title="The flow ODE of a normal distribution, against its exact path", xlabel="steps N", ylabel="largest error"
 )
-axes.set_xticks(STEPS, labels=map(str, STEPS))
+axes.set_xticks(COUNTS, labels=map(str, COUNTS))
 axes.minorticks_off()
 axes.legend()
 plt.show()
 
 # %% [markdown]
-# *What to see:* straight lines of slope 1, 2 and 4 in a double-logarithmic picture: the **order** of a method. Heun's
-# costs two evaluations of the network a step, Runge and Kutta's four, so count evaluations and not steps. That the
-# orders come out is also a test, in both trees: a wrong sign, or a slope that is taken at the wrong end, leaves the
-# picture as pretty and the order at 1.
+# *What to see:* straight lines that fall with slope 1, 2 and 4 in a double-logarithmic picture: the **order** of a
+# method. Heun's costs two evaluations of the network a step, Runge and Kutta's four, so count evaluations and not
+# steps. That the orders come out is also a test, in both trees. A slope of Heun's that is taken at the wrong end draws
+# pictures that look as good, and its order falls to 1.
 #
 # ## One spine
 #
@@ -388,7 +389,7 @@ plt.show()
 # | `ddpm` | $\sqrt{\bar\alpha_t}$ | $\sqrt{1 - \bar\alpha_t}$ | Ho et al. 2020, $t$ a whole number |
 # | `vp` | $e^{-B(t)/2}$, $B = \int \beta$ | $\sqrt{1 - \alpha^2}$ | Song et al. 2021 |
 # | `sub_vp` | the same | $1 - \alpha^2$ | Song et al. 2021 |
-# | `ve`, `ve_exponential` | 1 | grows exponentially, to 50 | Song et al. 2021 |
+# | `ve`, `ve_exponential` | 1 | grows exponentially | Song et al. 2021 |
 # | `edm` | 1 | $t$ | Karras et al. 2022 |
 # | `flow` | $1 - t$ | $t$ | Liu et al. 2023, Lipman et al. 2023 |
 #
@@ -489,8 +490,8 @@ for process, images in in_t.items():
 
 # %% [markdown]
 # *What to see:* the same images, but for rounding, if any, although in the one $x_T$ has a deviation of 1 and in the
-# other one of about 157. So "EDM draws better than DDPM" cannot be about the process; it is about where the steps lie,
-# the solver, and the network.
+# other one of about 157. So "EDM draws better than DDPM" cannot be about $\alpha$ and $\sigma$ alone; it is about where
+# the steps lie, the solver, and the network.
 #
 # And DDIM **is** Euler's method for `edm` and `flow`, where $\alpha$ and $\sigma$ are straight lines in $t$: a step
 # keeps $x_0$ and $\epsilon$, and so does a straight line. In `vp` and `ve` the paths are curved in $t$, and Euler's
@@ -541,7 +542,7 @@ print(f"sigma_data of these images: {SIGMA_DATA:.4f}, their mean {(train.images 
 
 
 def edm_factors(sigma, s):
-    """C_skip, c_out and c_in of edm, where alpha is 1."""
+    """The factors c_skip, c_out and c_in of edm, where alpha is 1."""
     variance = sigma**2 + s**2
     return s**2 / variance, sigma * s / np.sqrt(variance), 1 / np.sqrt(variance)
 
@@ -639,9 +640,10 @@ for steps in (1, 2, 4, 8, 32):
 # data, in the valley where nothing is. Flow matching is straight where it is trained, and only nearly straight where it
 # is used. (To straighten the paths is another training, "reflow", Liu et al. 2023.)
 #
-# **Which times?** At $t$ near 0 the velocity is nearly $\epsilon$ and at 1 nearly $-x_0$, and little can be known of
-# either. It is in the middle that a network can be better or worse, so the times of training are drawn more often
-# there: **logit-normal**, $t = 1 / (1 + e^{-z})$ with $z \sim N(0, 1)$ (Esser et al. 2024).
+# **Which times?** At small $t$ the part of the velocity that is not in plain view is noise in an almost clean image, at
+# large $t$ an image in almost pure noise. Both are hard to see. It is in the middle that a network learns most, so the
+# times of training are drawn more often there: **logit-normal**, $t = 1 / (1 + e^{-z})$ with $z \sim N(0, 1)$ (Esser et
+# al. 2024).
 
 # %%
 uniform = streams.uniform(0, streams.TRAIN_U, 0, 20_000)
@@ -692,7 +694,7 @@ for step in range(STEPS):
     if step + 1 in (100, 200, STEPS):
         grids[step + 1] = learner.sample(8, lambda i: None)
 print(f"loss of the first step {curve.values[0]:.3f}, mean of the last 20 {np.mean(curve.values[-20:]):.3f}")
-print(f"1 + mean square of the images: {1 + (train.images / 127.5 - 1).__pow__(2).mean():.3f}")
+print(f"1 + mean square of the images: {1 + np.mean((train.images / 127.5 - 1) ** 2):.3f}")
 
 # %%
 show_images(
@@ -723,9 +725,9 @@ if PROCESS == "flow":
     print({float(t): round(loss, 3) for t, loss in zip(moments, losses, strict=True)})
 
 # %% [markdown]
-# *What to see:* a valley. At small $t$ the velocity is noise that can hardly be seen in the image: nobody can do better
-# than about 1 there. At large $t$ it is an image that can hardly be seen in the noise. The low middle is where learning
-# has made the difference.
+# *What to see:* a valley. At $t = 0.02$ our network has found nothing of the noise, whose mean square is 1: it is far
+# smaller than the image in which it has to be seen. At large $t$ the image can hardly be seen in the noise. The low
+# middle is where 400 steps have made the difference.
 #
 # ## Attention to one token
 #
