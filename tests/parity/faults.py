@@ -5,7 +5,7 @@ Each leaves a model that seems to work.
 They are of the kinds that public projects have carried unseen, or that a framework's default invites.
 """
 
-from ddpm_parity import data_faults, label_faults
+from ddpm_parity import data_faults, label_faults, likelihood_faults
 from ddpm_parity.mutation import Mutation
 from ddpm_parity.mutation import fault as _fault
 
@@ -334,5 +334,6 @@ MUTATIONS: list[Mutation] = [
            "config.diffusion, torch.float64", "config.diffusion, torch.float32"),
     *label_faults.MUTATIONS,
     *data_faults.MUTATIONS,
+    *likelihood_faults.MUTATIONS,
 ]
 # fmt: on
