@@ -549,7 +549,6 @@ def test_wrong_flags_are_refused_by_name(capsys, argv, message):
 def test_an_unknown_preset_is_refused():
     """Otherwise a typo in --preset trains the default network."""
     with pytest.raises(UserError, match=rf"^unknown preset 'huge': choose one of {', '.join(PRESETS)}$"):
-    with pytest.raises(UserError, match=r"^unknown preset 'huge': choose one of tiny, .*, colour, score-transformer$"):
         parse("--preset", "huge")
 
 
