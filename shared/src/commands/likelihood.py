@@ -49,7 +49,8 @@ class LikelihoodCommand(DataCommand):
     batch_size: int = 16
     """Images in a batch. A gradient needs much more memory than drawing does."""
     steps: int = 100
-    """Number of noise levels that the ODE visits. The network is evaluated twice at each, once with its gradient."""
+    """Number of noise levels that the ODE visits. The network is evaluated twice at each, once with its gradient. Twice
+    as many change the bits of the network in the package by 0.0006."""
     grid: Annotated[OdeGrid | None, default_is("log_snr")] = None
     """Levels where time is continuous: evenly in log-SNR (log_snr), or in (sigma / alpha)^(1/rho) (karras)."""
     rho: float = 7.0
