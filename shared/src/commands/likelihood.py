@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 
@@ -153,7 +153,7 @@ def _evaluate_all(plan: LikelihoodPlan, likelihood: Likelihood) -> int:
     if plan.other_data:
         print(f"{path} was trained on another training set than that of {plan.test.name}")
     probes = None if command.exact_trace else command.probes
-    settings = {
+    settings: dict[str, Any] = {
         "steps": command.steps,
         "grid": plan.grid if continuous else None,
         "rho": command.rho if continuous and plan.grid == "karras" else None,
