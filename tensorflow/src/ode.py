@@ -333,4 +333,6 @@ class Likelihood:
     def _times(self, i: int, x: tf.Tensor) -> tf.Tensor:
         """The time of level i, for each image."""
         time = self.levels.time(i)
-        return tf.fill([len(x)], tf.cast(time, tf.int32 if self.discrete else tf.float64))
+        # Not tf.cast, which makes float32 of a number on its way.
+        whole = tf.constant(int(time), tf.int32) if self.discrete else tf.constant(time, tf.float64)
+        return tf.fill([len(x)], whole)

@@ -21,16 +21,12 @@ from ddpm_shared.oracle import processes as oracle_processes
 from ddpm_shared.oracle.networks import Network
 from ddpm_shared.records import checkpoint
 
-# Every process with the prediction that it brings, the two of another variance or preconditioning of the output among
-# them. Of the six numbers of an image's pixels, D = 72, the exact trace is fast.
+# Of each kind of process one: paths and predictions have quantities of their own. An image of D = 72 numbers, so that
+# the exact trace is fast.
 SETTINGS: dict[str, DiffusionConfig] = {
     "ddpm": DiffusionConfig(timesteps=40, beta_end=0.3, variance="learned_range"),
     "ddpm, v, ends in pure noise": DiffusionConfig(timesteps=40, beta_end=0.3, prediction="v", zero_terminal_snr=True),
-    "vp": config_of("vp"),
-    "sub_vp": config_of("sub_vp"),
     "ve": config_of("ve"),
-    "ve_exponential": config_of("ve_exponential"),
-    "edm": dataclasses.replace(config_of("edm"), sigma_data=0.6),
     "edm, F": dataclasses.replace(config_of("edm"), sigma_data=0.6, prediction="F"),
     "flow": config_of("flow"),
 }
@@ -52,7 +48,7 @@ def _levels(side: Side) -> Arrays:
     """Alpha, sigma and times; of ddpm with few times, with nearly all, and with all."""
     asked: dict[str, tuple[DiffusionConfig, int, str]] = {
         f"{name}, {grid}": (config, STEPS, grid)
-        for name, config in SETTINGS.items()
+        for name, config in (SETTINGS | {name: config_of(name) for name in ("vp", "sub_vp", "ve_exponential")}).items()
         for grid in (("log_snr", "karras") if config.process != "ddpm" else ("log_snr",))
     }
     whole = {"T = 1000": DiffusionConfig(), "T = 40": SETTINGS["ddpm"]}

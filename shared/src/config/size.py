@@ -1,9 +1,10 @@
 """How large a network is, by formula: its parameters, and the bytes that training and drawing take at least.
 
 Nothing is made for it, so it is known before a framework is imported. The walks through the networks are those of
-networks/unet.py and networks/transformer_unet.py in either tree. The bytes are lower bounds: what they do not count (copies, workspaces, the framework
-itself) comes on top, so a machine that has less than the bound cannot do the work. Of what the trees were seen to use
-on a CPU, the bound of a training step is 0.5 to 0.9 (0.15 to 0.3 with --compile), that of drawing 0.2 to 0.65.
+networks/unet.py and networks/transformer_unet.py in either tree. The bytes are lower bounds: what they do not count
+(copies, workspaces, the framework itself) comes on top, so a machine that has less than the bound cannot do the work.
+Of what the trees were seen to use on a CPU, the bound of a training step is 0.5 to 0.9 (0.15 to 0.3 with --compile),
+that of drawing 0.2 to 0.65.
 """
 
 from collections.abc import Iterator
