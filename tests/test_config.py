@@ -84,6 +84,30 @@ UNUSUAL = Config(
         keep_checkpoints=9,
     ),
 )
+# What ddpm has not, in a process that has most of it; and so without what only ddpm has.
+UNUSUAL_CONTINUOUS = dataclasses.replace(
+    UNUSUAL,
+    model=dataclasses.replace(PRESETS["score-transformer"], context_tokens=2, fourier_scale=1 / 3),
+    diffusion=DiffusionConfig(
+        process="ve",
+        timesteps=900,
+        beta_start=(0.1 + 0.2) / 100,
+        beta_end=1 / 300,
+        prediction="F",
+        loss_weighting="edm",
+        min_snr_gamma=0.7,
+        preconditioning="edm",
+        sigma_data=0.7073,
+        sigma_min=0.02,
+        sigma_max=1e5 / 3,
+        time_density="logit_normal",
+        density_mean=-0.1,
+        density_deviation=1.4,
+        density_shift=4.0,
+        stratified=True,
+        time_scale=1 / 7,
+    ),
+)
 
 
 def flat(values, prefix=""):
@@ -123,12 +147,14 @@ def refused(capsys, *argv):
 
 def test_every_setting_survives_json():
     """Otherwise config.json does not repeat its run, or a resumed run refuses its own settings."""
-    for key, value in flat(configs.to_dict(UNUSUAL)):
-        default = dict(flat(configs.to_dict(Config())))[key]
-        assert value != default, f"{key} is not tested here"
-    read = configs.read(write_json(configs.to_dict(UNUSUAL)))
-    assert read == UNUSUAL
-    assert hash(read) == hash(UNUSUAL)  # so lists became tuples again
+    every = (UNUSUAL, UNUSUAL_CONTINUOUS)
+    values = [dict(flat(configs.to_dict(config))) for config in every]
+    for key, default in flat(configs.to_dict(Config())):
+        assert any(each[key] != default for each in values), f"{key} is not tested here"
+    for config in every:
+        read = configs.read(write_json(configs.to_dict(config)))
+        assert read == config
+        assert hash(read) == hash(config)  # so lists became tuples again
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -159,7 +185,11 @@ def test_a_partial_model_starts_from_the_preset_of_its_file():
         ('{"training": {"bach_size": 1}}', "at training, Additional properties are not allowed \\('bach_size' was"),
         ('{"batch_size": 1}', "at its top level, .* \\('batch_size' was unexpected\\)"),  # it belongs to training
         ('{"model": {"seed": 1}}', "at model, .* \\('seed' was unexpected\\)"),
-        ('{"preset": "huge"}', "unknown preset 'huge': choose one of tiny, small, base, large, colour"),
+        ('{"preset": "huge"}', f"unknown preset 'huge': choose one of {', '.join(PRESETS)}"),
+        (
+            '{"preset": "huge"}',
+            "unknown preset 'huge': choose one of tiny, small, base, large, colour, score-transformer",
+        ),
         ('{"preset": ["tiny"]}', r"at preset, \['tiny'\] is not of type 'string'"),
         ('{"precision": "fp8"}', "unknown precision 'fp8': choose one of fp32, bf16, fp64"),
         ('{"device": "cuda"}', "unknown device 'cuda': choose one of auto, cpu, gpu"),
@@ -219,6 +249,7 @@ def test_an_unreadable_file_is_refused_by_name(path, reason):
         ("small", (32, 64, 128), (28, 14, 7), 1, (7,)),
         ("base", (32, 64, 128), (28, 14, 7), 2, (7,)),
         ("large", (64, 128, 256, 512), (28, 14, 7, 4), 2, (4,)),
+        ("score-transformer", (32, 64, 128, 256), (28, 14, 7, 4), 1, (7, 4)),
     ],
 )
 def test_presets_are_those_of_the_design(preset, channels, resolutions, num_res_blocks, attention):
@@ -250,13 +281,21 @@ BETAS = "--beta-start, --beta-end"
             {"schedule": "cosin"},
             "unknown schedule 'cosin': choose one of linear, scaled_linear, quadratic, cosine, sigmoid",
         ),
-        (DiffusionConfig, {"prediction": "x"}, "unknown prediction 'x': choose one of eps, x_0, v, mean"),
+        (
+            DiffusionConfig,
+            {"prediction": "x"},
+            "unknown prediction 'x': choose one of eps, x_0, v, mean, score, velocity, F",
+        ),
         (
             DiffusionConfig,
             {"variance": "learned"},
             "unknown variance 'learned': choose one of fixed_small, fixed_large, learned_range",
         ),
-        (DiffusionConfig, {"loss_weighting": "snr"}, "unknown loss_weighting 'snr': choose one of simple, min_snr"),
+        (
+            DiffusionConfig,
+            {"loss_weighting": "snr"},
+            "unknown loss_weighting 'snr': choose one of simple, noise, min_snr, likelihood, edm, flow",
+        ),
         (DiffusionConfig, {"min_snr_gamma": 0.0}, "--min-snr-gamma 0.0: must be positive and finite"),
         (
             DiffusionConfig,
@@ -323,7 +362,12 @@ BETAS = "--beta-start, --beta-end"
             {"learning_rate_decay": "step"},
             "unknown learning_rate_decay 'step': choose one of none, linear, cosine",
         ),
-        (Config, {"preset": "huge"}, "unknown preset 'huge': choose one of tiny, small, base, large, colour"),
+        (Config, {"preset": "huge"}, f"unknown preset 'huge': choose one of {', '.join(PRESETS)}"),
+        (
+            Config,
+            {"preset": "huge"},
+            "unknown preset 'huge': choose one of tiny, small, base, large, colour, score-transformer",
+        ),
         (Config, {"precision": "fp16"}, "unknown precision 'fp16': choose one of fp32, bf16, fp64"),
         (Config, {"device": "cuda"}, "unknown device 'cuda': choose one of auto, cpu, gpu"),
         (Config, {"seed": -1}, "--seed -1: must be 0 or more"),
@@ -477,7 +521,7 @@ def test_wrong_flags_are_refused_by_name(capsys, argv, message):
 
 def test_an_unknown_preset_is_refused():
     """Otherwise a typo in --preset trains the default network."""
-    with pytest.raises(UserError, match=r"^unknown preset 'huge': choose one of tiny, small, base, large, colour$"):
+    with pytest.raises(UserError, match=rf"^unknown preset 'huge': choose one of {', '.join(PRESETS)}$"):
         parse("--preset", "huge")
 
 

@@ -25,6 +25,7 @@ def all_kinds(seed, step):
     return [
         noise(seed, step=step),
         streams.timesteps(seed, streams.TRAIN_T, step, 50, 1000),
+        streams.uniform(seed, streams.TRAIN_U, step, 50),
         streams.flips(seed, step, 50),
         streams.drops(seed, step, 500, 0.3),
         streams.batch_indices(seed, step, 500, 50),
@@ -60,7 +61,7 @@ def test_every_kind_of_draw_depends_on_seed_and_step():
 
 def test_no_two_streams_are_one():
     """Otherwise validation uses the noise of training, or the sampler's z is its x_T."""
-    assert len(NAMES) == 14
+    assert len(NAMES) == 20
     assert len(set(NAMES)) == len(NAMES)
     draws = [streams.generator(0, name).standard_normal(100) for name in NAMES]
     assert len(np.unique(draws)) == 100 * len(NAMES)
@@ -85,8 +86,10 @@ def test_the_noise_of_an_image_does_not_depend_on_its_batch():
 def test_a_longer_draw_of_t_begins_with_the_shorter():
     """Otherwise an image's t in the validation loss depends on the batch size (batches.validation_batches)."""
     whole = streams.timesteps(0, streams.VALIDATION_T, 0, 101, 1000)
+    u = streams.uniform(0, streams.VALIDATION_U, 0, 101)
     for count in (1, 2, 33, 100):
         assert_array_equal(streams.timesteps(0, streams.VALIDATION_T, 0, count, 1000), whole[:count])
+        assert_array_equal(streams.uniform(0, streams.VALIDATION_U, 0, count), u[:count])
 
 
 @pytest.mark.parametrize(("num_images", "batch_size"), [(10, 3), (12, 4), (7, 7), (5, 1), (1000, 128)])
@@ -137,6 +140,8 @@ def test_the_numbers_are_those_that_were_published():
     )
     t = streams.timesteps(0, streams.TRAIN_T, 3, 8, 1000)
     assert t.tolist() == [809, 808, 7, 849, 146, 174, 220, 856]
+    u = streams.uniform(0, streams.TRAIN_U, 3, 3)
+    assert u.tolist() == [0.36722459676050956, 0.650984995561486, 0.4140140373452209]
     assert streams.flips(0, 3, 12).astype(int).tolist() == [1, 1, 0, 1, 0, 0, 0, 0, 1, 0, 1, 0]
     assert np.flatnonzero(streams.drops(0, 3, 60, 0.1)).tolist() == [25, 43, 46, 48, 51, 58, 59]
     assert streams.batch_indices(0, 0, 60_000, 6).tolist() == [12470, 44587, 12630, 39251, 51621, 1026]
@@ -168,6 +173,26 @@ def test_t_is_uniform_and_reaches_both_ends():
     expected = len(draws) / 50
     chi_squared = ((counts - expected) ** 2 / expected).sum()
     assert abs(chi_squared - 49) < 5 * math.sqrt(2 * 49)  # mean 49, variance 2 * 49
+
+
+def test_uniform_numbers_are_uniform_and_never_an_end():
+    """Otherwise some levels of noise are trained more than others, or a quantile is infinite and so is the loss."""
+    u = np.concatenate([streams.uniform(0, streams.TRAIN_U, step, 1000) for step in range(100)])
+    for power in (1, 2, 3):  # the mean of u^p is 1 / (p + 1), its variance 1 / (2p + 1) - 1 / (p + 1)^2
+        deviation = math.sqrt(1 / (2 * power + 1) - 1 / (power + 1) ** 2)
+        assert abs((u**power).mean() - 1 / (power + 1)) < 5 * deviation / math.sqrt(u.size)
+    ends = (np.array([0, streams.UNIFORM - 1]) + 0.5) / streams.UNIFORM  # of the first and the last integer
+    assert 0.0 < ends[0] < ends[1] < 1.0
+    assert streams.stratified(ends[:1])[0] > 0.0
+    assert streams.stratified(np.repeat(ends[1], 2**10))[-1] < 1.0
+
+
+def test_a_stratified_batch_has_one_number_in_each_part():
+    """Otherwise some batches have no image with little noise, and their losses vary more than those of others."""
+    u = streams.uniform(3, streams.TRAIN_U, 5, 64)
+    strata = streams.stratified(u)
+    assert_array_equal(np.floor(64 * strata), np.arange(64))
+    assert_allclose(64 * strata - np.arange(64), u, rtol=0, atol=1e-13)
 
 
 def test_half_of_the_images_are_flipped():

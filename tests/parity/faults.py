@@ -5,7 +5,14 @@ Each leaves a model that seems to work.
 They are of the kinds that public projects have carried unseen, or that a framework's default invites.
 """
 
-from ddpm_parity import data_faults, label_faults, solver_faults, transformer_faults
+from ddpm_parity import (
+    continuous_faults,
+    data_faults,
+    label_faults,
+    likelihood_faults,
+    solver_faults,
+    transformer_faults,
+)
 from ddpm_parity.mutation import Mutation
 from ddpm_parity.mutation import fault as _fault
 
@@ -163,10 +170,10 @@ MUTATIONS: list[Mutation] = [
            "return a[:, None, None, None] * x + b[:, None, None, None] * y",
            "return (1.0 - weight)[:, None, None, None] * x + weight[:, None, None, None] * y"),
     _fault("the network is told the step, not its time", "torch.sampling", "sampling",
-           "self.times[i], dtype=torch.int32",
+           "time, dtype=torch.int32",
            "i, dtype=torch.int32"),
     _fault("the noise of a step is that of another time", "tf.sampling", "sampling",
-           "streams.SAMPLE_Z, self.times[i])",
+           "streams.SAMPLE_Z, int(self.times[i]))",
            "streams.SAMPLE_Z, i)"),
     # --- guidance
     _fault("the determinant of x_0 has the wrong sign", "torch.prediction", "prediction",
@@ -212,7 +219,7 @@ MUTATIONS: list[Mutation] = [
     _fault("the strided convolution pads at the bottom and right only", "tf.networks.layers", "layers",
            "layers.ZeroPadding2D(1, ", "layers.ZeroPadding2D(((0, 1), (0, 1)), "),
     _fault("kernels are transposed as a whole, height for width", "tf.model", "layers",
-           "(3, 2, 0, 1)", "(3, 2, 1, 0)"),
+           'layers.Conv2D: {"kernel": ("weight", (3, 2, 0, 1))', 'layers.Conv2D: {"kernel": ("weight", (3, 2, 1, 0))'),
     _fault("linear maps are loaded as they come, [out, in]", "tf.model", "layers",
            '("weight", (1, 0))', '("weight", (0, 1))'),
     _fault("a kind of layer has no canonical names and is left out", "tf.model", "layers",
@@ -326,5 +333,7 @@ MUTATIONS: list[Mutation] = [
     *data_faults.MUTATIONS,
     *transformer_faults.MUTATIONS,
     *solver_faults.MUTATIONS,
+    *continuous_faults.MUTATIONS,
+    *likelihood_faults.MUTATIONS,
 ]
 # fmt: on

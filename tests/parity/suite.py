@@ -3,11 +3,15 @@
 from ddpm_parity import (
     bound,
     colour,
+    continuous,
+    continuous_drawing,
+    continuous_training,
     data,
     engine,
     guidance,
     labels,
     layers,
+    likelihood,
     network,
     optimizer,
     pictures,
@@ -49,7 +53,11 @@ QUANTITIES: list[Quantity] = [
         training,
         sampling,
         bound,
+        likelihood,
         colour,
+        continuous,
+        continuous_training,
+        continuous_drawing,
     )
     for quantity in subject.QUANTITIES
 ]
