@@ -13,9 +13,9 @@
 # %% [markdown]
 # # 10 · Continuous time: one spine for DDPM, scores, EDM and flow matching
 #
-# **Afterwards you can** write the diffusion of 01 as a stochastic differential equation and turn it round, with noise or
-# without; say what a score is and where it points; derive EDM's preconditioning; say what flow matching learns; and draw
-# with one trained network in four processes, the same images.
+# **Afterwards you can** write the diffusion of 01 as a stochastic differential equation and turn it round, with noise
+# or without; say what a score is and where it points; derive EDM's preconditioning; say what flow matching learns; and
+# draw with one trained network in four processes, the same images.
 #
 # **Time:** 90 minutes, a few of them waiting. **You need:** [03, the objective](03_objective.ipynb) and
 # [05, sampling](05_sampling.ipynb); what a derivative is.
@@ -50,10 +50,10 @@ train, test = datasets.load("fashion-mnist-10k")
 # %% [markdown]
 # ## From a chain to an equation
 #
-# One step of the chain of [01](01_forward_process.ipynb) is $x_{t} = \sqrt{1 - \beta_t}\; x_{t-1} + \sqrt{\beta_t}\; z$.
-# Now let there be $N$ steps in a time that goes from 0 to 1, so that a step takes $dt = 1/N$, and let its variance be
-# $\beta(t)\, dt$. With more steps each one is smaller. The root is then $\sqrt{1 - \beta\, dt} \approx 1 - \beta\, dt / 2$,
-# and the step becomes
+# One step of the chain of [01](01_forward_process.ipynb) is
+# $x_{t} = \sqrt{1 - \beta_t}\; x_{t-1} + \sqrt{\beta_t}\; z$. Now let there be $N$ steps in a time that goes from 0 to
+# 1, so that a step takes $dt = 1/N$, and let its variance be $\beta(t)\, dt$. With more steps each one is smaller. The
+# root is then $\sqrt{1 - \beta\, dt} \approx 1 - \beta\, dt / 2$, and the step becomes
 #
 # $$x(t + dt) \approx x(t) - \tfrac12 \beta(t)\, x(t)\, dt + \sqrt{\beta(t)\, dt}\; z .$$
 #
@@ -62,11 +62,11 @@ train, test = datasets.load("fashion-mnist-10k")
 # $$dx = f(t)\, x\, dt + g(t)\, dw, \qquad f = -\tfrac12 \beta, \quad g = \sqrt\beta :$$
 #
 # a **drift** $f x$, which is multiplied by $dt$, and a **diffusion** $g$, which is multiplied by $\sqrt{dt}$, because
-# variances add up and deviations do not. Song et al. (2021) call this one **VP**, variance preserving. As before, one can
-# jump to any time, $x(t) = \alpha(t)\, x_0 + \sigma(t)\, \epsilon$.
+# variances add up and deviations do not. Song et al. (2021) call this one **VP**, variance preserving. As before, one
+# can jump to any time, $x(t) = \alpha(t)\, x_0 + \sigma(t)\, \epsilon$.
 #
-# Pixels hide what happens. So here is a world of **one number**: data that are near $-0.8$ in 30 % of all cases and near
-# $0.6$ in the others. Of this world everything is known, at every time.
+# Pixels hide what happens. So here is a world of **one number**: data that are near $-0.8$ in 30 % of all cases and
+# near $0.6$ in the others. Of this world everything is known, at every time.
 
 # %%
 MEANS, SHARES, DEVIATION = np.array([-0.8, 0.6]), np.array([0.3, 0.7]), 0.12
@@ -91,7 +91,7 @@ def density(x, alpha, sigma):
 
 
 def drift_and_diffusion(levels):
-    """F and g^2 of a process, from alpha, sigma and their derivatives by t."""
+    """The drift f and g^2 of a process, from alpha, sigma and their derivatives by t."""
     f = levels.alpha_rate / levels.alpha
     return f, 2 * levels.sigma * (levels.sigma_rate - f * levels.sigma)
 
@@ -104,8 +104,9 @@ print(f"beta(t) = g^2 goes from {g2[0]:.2f} to {g2[-1]:.2f}; f / g^2 = {f[0] / g
 print(f"at t = 1 alpha = {levels.alpha[-1]:.4f} and sigma = {levels.sigma[-1]:.5f}: pure noise, nearly")
 
 # %% [markdown]
-# > **Predict before you run.** The next cell simulates 4000 paths, step by step, and draws twelve of them. Will a path be
-# > smooth? Where will they all end? And will the histogram of the paths, half-way, fit the jump, which knows of no step?
+# > **Predict before you run.** The next cell simulates 4000 paths, step by step, and draws twelve of them. Will a path
+# > be smooth? Where will they all end? And will the histogram of the paths, half-way, fit the jump, which knows of no
+# > step?
 
 # %%
 rng = np.random.default_rng(0)
@@ -162,7 +163,7 @@ for n in (50, 200, 1000):
     )
 
 # %% [markdown]
-# *What to see:* five times as many steps, about a fifth of the distance. So the DDPM of 01, with its 1000 steps, is
+# *What to see:* the distance is about in proportion to the size of a step. So the DDPM of 01, with its 1000 steps, is
 # already close to the SDE. And an image is only a thousand numbers, each on a path of its own:
 
 # %%
@@ -185,8 +186,8 @@ show_images(
 # The **score** of a density is the gradient of its logarithm, $s(x) = \nabla_x \log p_t(x)$. It points to where the
 # density grows, and it does not care by what the density is divided.
 #
-# > **Predict before you run.** Where is the score 0? In the valley between the humps, at little noise: is it small there
-# > or large? And at $t = 1$?
+# > **Predict before you run.** Where is the score 0? In the valley between the humps, at little noise: is it small
+# > there or large? And at $t = 1$?
 
 
 # %%
@@ -197,28 +198,28 @@ def score(x, alpha, sigma):
 
 
 figure, places = plt.subplots(1, 3, figsize=(9, 3.2))
-for axes, moment in zip(places, (0.02, 0.15, 1.0), strict=True):
+for axes, moment, scale in zip(places, (0.02, 0.15, 1.0), (20, 3, 2), strict=True):
     i = round(moment * N) - 1
     axes.fill_between(PLACES, CLOUD[i], color="0.85", label="density")
-    axes.plot(PLACES, score(PLACES, levels.alpha[i], levels.sigma[i]) / 20, label="score / 20")
+    axes.plot(PLACES, score(PLACES, levels.alpha[i], levels.sigma[i]) / scale, label=f"score / {scale}")
     for at in np.linspace(-1.6, 1.6, 9):
-        way = np.clip(0.06 * score(np.array(at), levels.alpha[i], levels.sigma[i]), -0.25, 0.25)
+        way = np.clip(score(np.array(at), levels.alpha[i], levels.sigma[i]) / scale, -0.3, 0.3)
         axes.annotate("", (at + way, -0.35), (at, -0.35), arrowprops={"arrowstyle": "->", "color": "C1"})
     axes.set(title=f"t = {moment}", xlabel="x", ylim=(-1, 2.6), xlim=(-2, 2))
-places[0].legend(fontsize=9)
+    axes.legend(fontsize=9)
 plt.show()
 
 # %% [markdown]
-# *What to see:* at little noise the score is steep, and it leads from everywhere to the nearest hump: it is 0 on each of
-# them, and once in the valley, where it changes its mind. At $t = 1$ it is the line $-x$ of pure noise.
+# *What to see:* at little noise the score is steep, and it leads from everywhere to the nearest hump: it is 0 on each
+# of them, and once in the valley, where it changes its mind. At $t = 1$ it is the line $-x$ of pure noise.
 #
 # **You have a score already.** Given $x_t$, the best prediction of the noise is its mean, and
 #
 # $$\nabla_x \log p_t(x) = -\,\mathbb E[\epsilon \mid x_t = x] \,/\, \sigma(t)$$
 #
 # (Tweedie's formula, 1956; Vincent 2011). So a network that was trained to predict $\epsilon$, as all of ours, has
-# learned a score, and nobody had to know $p_t$. Try it on the paths' jump: make many pairs $(x_t, \epsilon)$, and take the
-# mean of $\epsilon$ where $x_t$ is near some $x$.
+# learned a score, and nobody had to know $p_t$. Try it on the paths' jump: make many pairs $(x_t, \epsilon)$, and take
+# the mean of $\epsilon$ where $x_t$ is near some $x$.
 
 # %%
 i = round(0.15 * N) - 1
@@ -240,16 +241,18 @@ for at in (-1.0, -0.2, 0.5):
 # $$\partial_t p = -\nabla \cdot (f x\, p) + \tfrac12 g^2\, \nabla \cdot \nabla p, \qquad \nabla p = p\, s .$$
 #
 # The noise, seen from outside, is a flow along $-\frac12 g^2 s$: from where much is to where little is. So an ordinary
-# differential equation (ODE) without any noise has **the same** density at each time. It is the **probability-flow ODE**,
+# differential equation (ODE) without any noise has **the same** density at each time. It is the **probability-flow
+# ODE**,
 #
 # $$\frac{dx}{dt} = f x - \tfrac12 g^2 s ,$$
 #
 # and an ODE can be followed in both directions. If we add noise on the way back after all, with the diffusion
-# $\lambda g$, we have to pull against it with as much score again:
+# $\eta\, g$, we have to pull against it with as much score again:
 #
-# $$dx = \big(f x - \tfrac{1 + \lambda^2}{2}\, g^2 s\big)\, dt + \lambda\, g\, d\bar w .$$
+# $$dx = \big(f x - \tfrac{1 + \eta^2}{2}\, g^2 s\big)\, dt + \eta\, g\, d\bar w .$$
 #
-# $\lambda = 1$ is the **reverse SDE** of Anderson (1982), whose noise is that of the way there.
+# $\eta = 1$ is the **reverse SDE** of Anderson (1982), whose noise is that of the way there. ($\eta$ plays the part of
+# DDIM's `eta` in 05.)
 #
 # > **Predict before you run.** Both begin with the same pure noise. Will a path of the SDE end where that of the ODE
 # > does? Can two paths of the ODE cross? Which of them end on the left?
@@ -285,7 +288,7 @@ plt.show()
 for name, way in ways.items():
     left = way[0] < 0
     print(
-        f"{name}: {left.mean():.1%} end on the left (data: {SHARES[0]:.0%}); their mean {way[0][left].mean():.3f},",
+        f"{name}: {left.mean():.1%} end on the left (of the data {SHARES[0]:.0%}); their mean {way[0][left].mean():.3f},",
         end=" ",
     )
     print(f"their deviation {way[0][left].std():.3f}; the largest x_T among them {x_T[left].max():.2f}")
@@ -299,8 +302,8 @@ print(f"on the way there {forward[middle].std():.3f}")
 # %% [markdown]
 # *What to see:* the same histograms, at the end and on the way, by paths that have nothing in common. The ODE's are
 # smooth and never cross: those with the smallest $x_T$ end on the left, up to a limit, and all others on the right. The
-# SDE's cross as they like, and $x_T$ decides next to nothing. You know both: without noise it is DDIM, with noise it is the
-# ancestral sampler of [05](05_sampling.ipynb).
+# SDE's cross as they like, and $x_T$ decides next to nothing. You know both: without noise it is DDIM, with noise it is
+# the ancestral sampler of [05](05_sampling.ipynb).
 #
 # > **Predict before you run.** Now begin wrongly: let all paths start at $x_T = 0$. Where do they end?
 
@@ -323,8 +326,8 @@ for name, noise in (("ODE", 0.0), ("SDE", 1.0)):
 # ODE $(x - \alpha m) / \sqrt{\alpha^2 s^2 + \sigma^2}$ never changes: as many deviations from the mean at each time.
 # `ddpm_shared.oracle.gaussian` writes that down, and both trees' solvers are held to it.
 #
-# > **Predict before you run.** Twice as many steps: how many times smaller is the error of Euler's method? Of Heun's, of
-# > Runge and Kutta's?
+# > **Predict before you run.** Twice as many steps: how many times smaller is the error of Euler's method? Of Heun's,
+# > of Runge and Kutta's?
 
 # %%
 bell = gaussian.make_gaussian(np.full((1, 1, 1), 0.3), np.full((1, 1, 1), 0.4**2))
@@ -355,47 +358,48 @@ def error(solver, steps):
     return np.abs(duet.data.to_array(x) - exact).max()
 
 
-STEPS = np.array([5, 10, 20, 40, 80])
+COUNTS = np.array([5, 10, 20, 40, 80])
 figure, axes = plt.subplots()
 for solver, dashes in (("euler", "-o"), ("heun_t", "--s"), ("rk4", "-.^")):
-    errors = np.array([error(solver, steps) for steps in STEPS])
-    order = -np.polyfit(np.log(STEPS[1:]), np.log(errors[1:]), 1)[0]
-    axes.loglog(STEPS, errors, dashes, label=f"{solver}: order {order:.2f}")
+    errors = np.array([error(solver, steps) for steps in COUNTS])
+    order = -np.polyfit(np.log(COUNTS[1:]), np.log(errors[1:]), 1)[0]
+    axes.loglog(COUNTS, errors, dashes, label=f"{solver}: order {order:.2f}")
     print(f"{solver:>6}: error {errors[0]:.1e} in 5 steps, {errors[-1]:.1e} in 80; falls as N^-{order:.2f}")
 axes.set(
     title="The flow ODE of a normal distribution, against its exact path", xlabel="steps N", ylabel="largest error"
 )
-axes.set_xticks(STEPS, labels=map(str, STEPS))
+axes.set_xticks(COUNTS, labels=map(str, COUNTS))
 axes.minorticks_off()
 axes.legend()
 plt.show()
 
 # %% [markdown]
-# *What to see:* straight lines of slope 1, 2 and 4 in a double-logarithmic picture: the **order** of a method. Heun's costs
-# two evaluations of the network a step, Runge and Kutta's four, so count evaluations and not steps. That the orders come out
-# is also a test, in both trees: a wrong sign, or a slope that is taken at the wrong end, leaves the picture as pretty and
-# the order at 1.
+# *What to see:* straight lines that fall with slope 1, 2 and 4 in a double-logarithmic picture: the **order** of a
+# method. Heun's costs two evaluations of the network a step, Runge and Kutta's four, so count evaluations and not
+# steps. That the orders come out is also a test, in both trees. A slope of Heun's that is taken at the wrong end draws
+# pictures that look as good, and its order falls to 1.
 #
 # ## One spine
 #
-# VP is one of many. A process is two functions, $x_t = \alpha(t)\, x_0 + \sigma(t)\, \epsilon$, and the package has seven:
+# VP is one of many. A process is two functions, $x_t = \alpha(t)\, x_0 + \sigma(t)\, \epsilon$, and the package has
+# seven:
 #
 # | | $\alpha$ | $\sigma$ | from |
 # |---|---|---|---|
 # | `ddpm` | $\sqrt{\bar\alpha_t}$ | $\sqrt{1 - \bar\alpha_t}$ | Ho et al. 2020, $t$ a whole number |
 # | `vp` | $e^{-B(t)/2}$, $B = \int \beta$ | $\sqrt{1 - \alpha^2}$ | Song et al. 2021 |
 # | `sub_vp` | the same | $1 - \alpha^2$ | Song et al. 2021 |
-# | `ve`, `ve_exponential` | 1 | grows exponentially, to 50 | Song et al. 2021 |
+# | `ve`, `ve_exponential` | 1 | grows exponentially | Song et al. 2021 |
 # | `edm` | 1 | $t$ | Karras et al. 2022 |
 # | `flow` | $1 - t$ | $t$ | Liu et al. 2023, Lipman et al. 2023 |
 #
-# Divide $x_t$ by $\alpha$: what is left is $x_0 + (\sigma / \alpha)\, \epsilon$. So **only $\sigma / \alpha$ matters**, and
-# the rest is a change of units. The measure for it is the logarithm of the signal-to-noise ratio,
-# $\lambda = \log(\alpha^2 / \sigma^2)$, the **log-SNR**: large at the image, small at the noise. It is the one time that all
-# processes have in common.
+# Divide $x_t$ by $\alpha$: what is left is $x_0 + (\sigma / \alpha)\, \epsilon$. So **only $\sigma / \alpha$ matters**,
+# and the rest is a change of units. The measure for it is the logarithm of the signal-to-noise ratio,
+# $\lambda = \log(\alpha^2 / \sigma^2)$, the **log-SNR**: large at the image, small at the noise. It is the one time
+# that all processes have in common.
 #
-# > **Predict before you run.** The left picture has five curves of $\sigma / \alpha$ over time. And if they are drawn over
-# > the log-SNR, as on the right: how many curves are then left of $\sigma / \sqrt{\alpha^2 + \sigma^2}$?
+# > **Predict before you run.** The left picture has five curves of $\sigma / \alpha$ over time. And if they are drawn
+# > over the log-SNR, as on the right: how many curves are then left of $\sigma / \sqrt{\alpha^2 + \sigma^2}$?
 
 # %%
 SHOWN = {"vp": "-", "sub_vp": "--", "ve": "-.", "edm": ":", "flow": (0, (5, 1, 1, 1))}
@@ -410,16 +414,16 @@ for process, dashes in SHOWN.items():
     middle.plot(log_snr, spine.sigma, linestyle=dashes, color=left.lines[-1].get_color())
     right.plot(log_snr, spine.sigma / np.hypot(spine.alpha, spine.sigma), linestyle=dashes)
 left.set(title="log-SNR over time", xlabel="t (edm: t / 50)", ylabel="log-SNR")
-middle.set(title="alpha (left: falls) and sigma", xlabel="log-SNR", yscale="log", ylim=(0.01, 100), xlim=(10, -10))
+middle.set(title="alpha falls, sigma grows", xlabel="log-SNR", yscale="log", ylim=(0.01, 100), xlim=(10, -10))
 right.set(title=r"$\sigma / \sqrt{\alpha^2 + \sigma^2}$", xlabel="log-SNR", xlim=(10, -10))
 left.legend(fontsize=9)
 plt.show()
 
 # %% [markdown]
-# *What to see:* one curve on the right. The processes differ in how fast they go along the spine (left), and in the units of
-# $x_t$ (middle): `vp` keeps its size, `ve` and `edm` let the noise grow and leave the image as it is, `flow` lets the two
-# sizes add up to 1. A process decides **which times are trained how often, what the network's input looks like, and where
-# the steps of a sampler lie**; nothing else.
+# *What to see:* one curve on the right. The processes differ in how fast they go along the spine (left), and in the
+# units of $x_t$ (middle): `vp` keeps its size, `ve` and `edm` let the noise grow and leave the image as it is, `flow`
+# lets the two sizes add up to 1. A process decides **which times are trained how often, what the network's input looks
+# like, and where the steps of a sampler lie**; nothing else.
 #
 # Where does a process begin to draw? At its last time the image should be gone. How far the middle of $x_T$, which is
 # $\alpha$ times the mean image, is then from the 0 at which the sampler begins, counted in deviations of the noise:
@@ -441,14 +445,15 @@ for name, each in settings.items():
     )
 
 # %% [markdown]
-# *What to see:* the noise has to be **much larger than an image**, whose length is counted over all 784 pixels. A popular
-# choice, $g = s^t$ with $s = 10$ or 25, ends at a noise of 4.6 or 9.8 only. The sampler then begins at a place where the
-# network has seldom been.
+# *What to see:* the noise has to be **much larger than an image**, whose length is counted over all 784 pixels. A
+# popular choice, $g = s^t$ with $s = 10$ or 25, ends at a noise of 4.6 or 9.8 only. The sampler then begins at a place
+# where the network has seldom been.
 #
 # ## One network, four processes
 #
-# If only the log-SNR counts, then the network in the package, which was trained as a DDPM, can draw in any process: at a level of
-# EDM, look for the `t` of the DDPM with the same log-SNR, and change the units of $x$. `--process` of the sampling commands does that.
+# If only the log-SNR counts, then the network in the package, which was trained as a DDPM, can draw in any process: at
+# a level of EDM, look for the `t` of the DDPM with the same log-SNR, and change the units of $x$. `--process` of the
+# sampling commands does that.
 #
 # > **Predict before you run.** The same images, similar ones, or others?
 
@@ -484,13 +489,13 @@ for process, images in in_t.items():
     )
 
 # %% [markdown]
-# *What to see:* the same images, but for the rounding of single pixels, although in the one $x_T$ has a deviation of 1 and in the
-# other one of about 157. So "EDM draws better than DDPM" cannot be about the process; it is about where the steps lie, the solver,
-# and the network.
+# *What to see:* the same images, but for rounding, if any, although in the one $x_T$ has a deviation of 1 and in the
+# other one of about 157. So "EDM draws better than DDPM" cannot be about $\alpha$ and $\sigma$ alone; it is about where
+# the steps lie, the solver, and the network.
 #
-# And DDIM **is** Euler's method for `edm` and `flow`, where $\alpha$ and $\sigma$ are straight lines in $t$: a step keeps $x_0$ and
-# $\epsilon$, and so does a straight line. In `vp` and `ve` the paths are curved in $t$, and Euler's step, which is straight, ends
-# elsewhere:
+# And DDIM **is** Euler's method for `edm` and `flow`, where $\alpha$ and $\sigma$ are straight lines in $t$: a step
+# keeps $x_0$ and $\epsilon$, and so does a straight line. In `vp` and `ve` the paths are curved in $t$, and Euler's
+# step, which is straight, ends elsewhere:
 
 # %%
 show_images(
@@ -501,32 +506,34 @@ show_images(
 )
 
 # %% [markdown]
-# *What to see:* the same levels, the same network, the same order of convergence, and yet other images: at large $t$ the
-# solution of `vp` and `ve` bends most, and a step along the tangent leaves it. The choice of the variable in which a path is
-# straight is worth more than many steps.
+# *What to see:* the same levels, the same network, the same order of convergence, and yet other images: at large $t$
+# the solution of `vp` and `ve` bends most, and a step along the tangent leaves it. The choice of the variable in which
+# a path is straight is worth more than many steps.
 #
 # ## EDM: what to ask of a network
 #
-# In `ve` and `edm` the input goes from the size of an image to 80. No network likes that. And what should it predict? At
-# little noise $x_0$ is in plain view, and asking for it is asking for a copy; at much noise $\epsilon$ is in plain view. Karras et
-# al. (2022) put factors around the network $F$ and **derive** them:
+# In `ve` and `edm` the input goes from the size of an image to 80. No network likes that. And what should it predict?
+# At little noise $x_0$ is in plain view, and asking for it is asking for a copy; at much noise $\epsilon$ is in plain
+# view. Karras et al. (2022) put factors around the network $F$ and **derive** them:
 #
 # $$x_{0,\text{pred}} = c_\text{skip}\, x_t + c_\text{out}\, F(c_\text{in}\, x_t,\; c_\text{noise})$$
 #
-# 1. **The input has variance 1.** A pixel of $x_t$ varies with image and noise, $\sigma^2 + \alpha^2 s^2$, where $s$, `sigma_data`, is the
-#    deviation of the data. So $c_\text{in} = 1 / \sqrt{\sigma^2 + \alpha^2 s^2}$.
-# 2. **The target has variance 1.** A perfect $F$ is $(x_0 - c_\text{skip}\, x_t) / c_\text{out}$; in the numerator stands
-#    $(1 - c_\text{skip}\, \alpha)\, x_0 - c_\text{skip}\, \sigma\, \epsilon$. So
+# 1. **The input has variance 1.** A pixel of $x_t$ varies with image and noise, $\sigma^2 + \alpha^2 s^2$, where $s$,
+#    `sigma_data`, is the deviation of the data. So $c_\text{in} = 1 / \sqrt{\sigma^2 + \alpha^2 s^2}$.
+# 2. **The target has variance 1.** A perfect $F$ is $(x_0 - c_\text{skip}\, x_t) / c_\text{out}$; in the numerator
+#    stands $(1 - c_\text{skip}\, \alpha)\, x_0 - c_\text{skip}\, \sigma\, \epsilon$. So
 #    $c_\text{out}^2 = (1 - c_\text{skip}\, \alpha)^2 s^2 + c_\text{skip}^2 \sigma^2$.
-# 3. **An error of $F$ counts as little as possible.** It is $c_\text{out}$ times as large in $x_0$. The smallest $c_\text{out}$, where the derivative of 2
-#    by $c_\text{skip}$ is 0, is at $c_\text{skip} = \alpha s^2 / (\sigma^2 + \alpha^2 s^2)$, and there
+# 3. **An error of $F$ counts as little as possible.** It is $c_\text{out}$ times as large in $x_0$. The smallest
+#    $c_\text{out}$, where the derivative of 2 by $c_\text{skip}$ is 0, is at
+#    $c_\text{skip} = \alpha s^2 / (\sigma^2 + \alpha^2 s^2)$, and there
 #    $c_\text{out} = \sigma s / \sqrt{\sigma^2 + \alpha^2 s^2}$.
 #
-# What the network is told of the noise is $c_\text{noise} = \frac14 \log(\sigma / \alpha)$, a number of moderate size. (The 1/4 is the one thing that
-# is not derived.)
+# What the network is told of the noise is $c_\text{noise} = \frac14 \log(\sigma / \alpha)$, a number of moderate size.
+# (The 1/4 is the one thing that is not derived.)
 #
-# > **Predict before you run.** The next cell measures the deviation of the target of $F$ over our images, at each level, with the $s$ of
-# > our data, and with EDM's own, 0.5, which is right for theirs. Which will be off, where, and in which direction?
+# > **Predict before you run.** The next cell measures the deviation of the target of $F$ over our images, at each
+# > level, with the $s$ of our data, and with EDM's own, 0.5, which is right for theirs. Which will be off, where, and
+# > in which direction?
 
 # %%
 pixels = train.images[:500] / 127.5 - 1
@@ -535,7 +542,7 @@ print(f"sigma_data of these images: {SIGMA_DATA:.4f}, their mean {(train.images 
 
 
 def edm_factors(sigma, s):
-    """C_skip, c_out and c_in of edm, where alpha is 1."""
+    """The factors c_skip, c_out and c_in of edm, where alpha is 1."""
     variance = sigma**2 + s**2
     return s**2 / variance, sigma * s / np.sqrt(variance), 1 / np.sqrt(variance)
 
@@ -564,13 +571,14 @@ factors.legend(fontsize=9)
 plt.show()
 
 # %% [markdown]
-# *What to see:* with the right $s$ the target has about the same size everywhere. With 0.5 it is right at little noise, where
-# $F$ is $-\epsilon$, nearly, and up to 1.4 times too large at much noise, where it is $x_0 / s$: the deviation of *your* data belongs there.
-# On the right, $c_\text{skip}$ says what happens: at little noise the input is kept, and $F$ has to find the noise in it; at much noise
-# the input is thrown away, and $F$ draws the image. Between the two, at $\sigma = s$, is half of each.
+# *What to see:* with the right $s$ the target has about the same size everywhere. With 0.5 it is right at little noise,
+# where $F$ is $-\epsilon$, nearly, and up to 1.4 times too large at much noise, where it is $x_0 / s$: the deviation of
+# *your* data belongs there. On the right, $c_\text{skip}$ says what happens: at little noise the input is kept, and $F$
+# has to find the noise in it; at much noise the input is thrown away, and $F$ draws the image. Between the two, at
+# $\sigma = s$, is half of each.
 #
-# The loss is then weighted with $1 / c_\text{out}^2$, so that $F$'s error counts equally at each level, and the times are drawn where something is to
-# be learned, log-normally. In code, in both trees:
+# The loss is then weighted with $1 / c_\text{out}^2$, so that $F$'s error counts equally at each level, and the times
+# are drawn where something is to be learned, log-normally. In code, in both trees:
 
 # %%
 side_by_side("preconditioning", "preconditioning")
@@ -578,16 +586,18 @@ side_by_side("preconditioning", "preconditioning")
 # %% [markdown]
 # ## Flow matching: straight lines
 #
-# `flow` goes from the image to the noise at constant speed, $x_t = (1 - t)\, x_0 + t\, \epsilon$. **Mind the direction:** here, as in Stable
-# Diffusion 3 and diffusers, $t = 1$ is the noise; in Lipman et al. (2023) it is the data. The network predicts the **velocity**
+# `flow` goes from the image to the noise at constant speed, $x_t = (1 - t)\, x_0 + t\, \epsilon$. **Mind the
+# direction:** here, as in Stable Diffusion 3 and diffusers, $t = 1$ is the noise; in Lipman et al. (2023) it is the
+# data. The network predicts the **velocity**
 #
 # $$\frac{dx_t}{dt} = \epsilon - x_0 ,$$
 #
-# and to draw is to walk against it, $x \leftarrow x - v\, dt$: Euler's method, and nothing else to know. No $\beta$, no $\bar\alpha$, no score. And yet it is
-# the same ODE: with $f = -1 / (1 - t)$ and $g^2 = 2 t / (1 - t)$ the slope $f x - \frac12 g^2 s$ is the mean of $\epsilon - x_0$, given $x_t$.
+# and to draw is to walk against it, $x \leftarrow x - v\, dt$: Euler's method, and nothing else to know. No $\beta$, no
+# $\bar\alpha$, no score. And yet it is the same ODE: with $f = -1 / (1 - t)$ and $g^2 = 2 t / (1 - t)$ the slope
+# $f x - \frac12 g^2 s$ is the mean of $\epsilon - x_0$, given $x_t$.
 #
-# > **Predict before you run.** Each pair $(x_0, \epsilon)$ is joined by a straight line. Are the paths of the ODE, which follow the *mean* velocity,
-# > straight too?
+# > **Predict before you run.** Each pair $(x_0, \epsilon)$ is joined by a straight line. Are the paths of the ODE,
+# > which follow the *mean* velocity, straight too?
 
 # %%
 flow_times = np.arange(1, N + 1) / N
@@ -625,14 +635,15 @@ for steps in (1, 2, 4, 8, 32):
     )
 
 # %% [markdown]
-# *What to see:* lines cross, paths may not: where a line from the left and one from the right meet, the network can only predict the mean
-# of their velocities. So the paths bend, and one step of Euler's method ends at the mean of all data, in the valley where nothing is.
-# Flow matching is straight where it is trained, and only nearly straight where it is used. (To straighten the paths is another training,
-# "reflow", Liu et al. 2023.)
+# *What to see:* lines cross, paths may not: where a line from the left and one from the right meet, the network can
+# only predict the mean of their velocities. So the paths bend, and one step of Euler's method ends at the mean of all
+# data, in the valley where nothing is. Flow matching is straight where it is trained, and only nearly straight where it
+# is used. (To straighten the paths is another training, "reflow", Liu et al. 2023.)
 #
-# **Which times?** At $t$ near 0 the velocity is nearly $\epsilon$ and at 1 nearly $-x_0$, and little can be known of either. It is in the middle that
-# a network can be better or worse, so the times of training are drawn more often there: **logit-normal**,
-# $t = 1 / (1 + e^{-z})$ with $z \sim N(0, 1)$ (Esser et al. 2024).
+# **Which times?** At small $t$ the part of the velocity that is not in plain view is noise in an almost clean image, at
+# large $t$ an image in almost pure noise. Both are hard to see. It is in the middle that a network learns most, so the
+# times of training are drawn more often there: **logit-normal**, $t = 1 / (1 + e^{-z})$ with $z \sim N(0, 1)$ (Esser et
+# al. 2024).
 
 # %%
 uniform = streams.uniform(0, streams.TRAIN_U, 0, 20_000)
@@ -654,16 +665,18 @@ axes.legend()
 plt.show()
 
 # %% [markdown]
-# *What to see:* each density is made from the same uniform numbers by its inverse distribution function (`objective.times_of`), so both
-# frameworks draw the same times. `shifted` moves them to the noise, for large images, in which more noise is needed to hide the same thing.
+# *What to see:* each density is made from the same uniform numbers by its inverse distribution function
+# (`objective.times_of`), so both frameworks draw the same times. `shifted` moves them to the noise, for large images,
+# in which more noise is needed to hide the same thing.
 #
 # ## A training
 #
-# The smallest network of the package, 400 steps of 64 images, as in [04](04_training.ipynb), but in another process. With the process come
-# prediction, weighting, density of t, grid and sampler. **Change `PROCESS`** afterwards, and run the next cells again.
+# The smallest network of the package, 400 steps of 64 images, as in [04](04_training.ipynb), but in another process.
+# With the process come prediction, weighting, density of t, grid and sampler. **Change `PROCESS`** afterwards, and run
+# the next cells again.
 #
-# > **Predict before you run.** The target is $\epsilon - x_0$. What is the loss of a network that predicts 0? (Two numbers of this notebook
-# > are enough.) And the losses of `flow` and `vp`: may you compare them?
+# > **Predict before you run.** The target is $\epsilon - x_0$. What is the loss of a network that predicts 0? (Two
+# > numbers of this notebook are enough.) And the losses of `flow` and `vp`: may you compare them?
 
 # %%
 PROCESS, STEPS = "flow", 400  # or vp, sub_vp, ve, ve_exponential, edm
@@ -681,7 +694,7 @@ for step in range(STEPS):
     if step + 1 in (100, 200, STEPS):
         grids[step + 1] = learner.sample(8, lambda i: None)
 print(f"loss of the first step {curve.values[0]:.3f}, mean of the last 20 {np.mean(curve.values[-20:]):.3f}")
-print(f"1 + mean square of the images: {1 + (train.images / 127.5 - 1).__pow__(2).mean():.3f}")
+print(f"1 + mean square of the images: {1 + np.mean((train.images / 127.5 - 1) ** 2):.3f}")
 
 # %%
 show_images(
@@ -692,9 +705,9 @@ show_images(
 )
 
 # %% [markdown]
-# *What to see:* no more is needed than in 04, and no less: blobs after a hundred steps, outlines of garments after four hundred. Losses of
-# different predictions are errors of different things and do not compare; images do. And where is the loss? Give the network the test images
-# at one $t$ after the other:
+# *What to see:* no more is needed than in 04, and no less: blobs after a hundred steps, outlines of garments after four
+# hundred. Losses of different predictions are errors of different things and do not compare; images do. And where is
+# the loss? Give the network the test images at one $t$ after the other:
 
 # %%
 if PROCESS == "flow":
@@ -712,15 +725,17 @@ if PROCESS == "flow":
     print({float(t): round(loss, 3) for t, loss in zip(moments, losses, strict=True)})
 
 # %% [markdown]
-# *What to see:* a valley. At small $t$ the velocity is noise that can hardly be seen in the image, at large $t$ an image that can hardly be
-# seen in the noise.
+# *What to see:* a valley. At $t = 0.02$ our network has found nothing of the noise, whose mean square is 1: it is far
+# smaller than the image in which it has to be seen. At large $t$ the image can hardly be seen in the noise. The low
+# middle is where 400 steps have made the difference.
 #
 # ## Attention to one token
 #
-# The conditional score model of the tutorials (`--preset score-transformer`) puts the class into a U-Net by **cross-attention**: queries from
-# the pixels, keys and values from the tokens of a context, $\mathrm{softmax}(q k^\top / \sqrt C)\, v$. There the context is one token, the class.
-# `networks/transformer_unet.py` has it, and here is a small one, trained for five steps. A weight that has not moved by a bit has had a
-# gradient of exactly zero.
+# The conditional score model of the tutorials (`--preset score-transformer`) puts the class into a U-Net by
+# **cross-attention**: queries from the pixels, keys and values from the tokens of a context,
+# $\mathrm{softmax}(q k^\top / \sqrt C)\, v$. There the context is one token, the class. `networks/transformer_unet.py`
+# has it, and here is a small one, trained for five steps. A weight that has not moved by a bit has had a gradient of
+# exactly zero.
 #
 # > **Predict before you run.** A softmax over *one* key: what is it? Which weights will not learn?
 
@@ -753,15 +768,17 @@ for tokens in (1, 2):
         print(f"    {name}")
 
 # %% [markdown]
-# *What to see:* the queries and keys of each cross-attention. The softmax over one key is 1, whatever $q$ and $k$ are, so their gradient is exactly
-# zero: the "attention" is a linear map of the class that is added to every pixel, and the weights for looking are never used. No loss curve shows
-# it, and the pictures are not bad. With two tokens, the class and the null label, each pixel can choose how much of the class it takes, and
-# everything learns.
+# *What to see:* the queries and keys of each cross-attention, and the normalisation before it, which serves the queries
+# alone. The softmax over one key is 1, whatever $q$ and $k$ are, so their gradient is exactly zero: the "attention" is
+# a linear map of the class that is added to every pixel, and the weights for looking are never used. No loss curve
+# shows it, and the pictures are not bad. With two tokens, the class and the null label, each pixel can choose how much
+# of the class it takes, and everything learns.
 #
 # ## How likely is an image?
 #
-# The ODE has one more gift. It is a change of variables, so $\log p$ of an image can be followed along its path, without a bound: that is the
-# **likelihood** by the probability-flow ODE, to be compared with the bound of [03](03_objective.ipynb) for the same network:
+# The ODE has one more gift. It is a change of variables, so $\log p$ of an image can be followed along its path,
+# without a bound: that is the **likelihood** by the probability-flow ODE, to be compared with the bound of
+# [03](03_objective.ipynb) for the same network:
 #
 #     make likelihood-torch      # or likelihood-tf
 #     make bits-torch            # the bound
@@ -778,8 +795,9 @@ for tokens in (1, 2):
 #
 # Each has a check that tells you what is off.
 #
-# **1 · One step back.** (easy) Euler-Maruyama's step of the reverse SDE, from $t$ to $t - dt$. `eps_pred` is the predicted noise of `x`, both
-# [B, H, W, C]; `f`, `squared_g` and `sigma` are numbers, of time $t$; `z` is new noise. If `last` is true, the step leads to the image.
+# **1 · One step back.** (easy) Euler-Maruyama's step of the reverse SDE, from $t$ to $t - dt$. `eps_pred` is the
+# predicted noise of `x`, both [B, H, W, C]; `f`, `squared_g` and `sigma` are numbers, of time $t$; `z` is new noise. If
+# `last` is true, the step leads to the image.
 
 
 # %%
@@ -791,8 +809,8 @@ def my_reverse_step(x, eps_pred, f, squared_g, sigma, dt, z, last):
 check.reverse_step(my_reverse_step)
 
 # %% [markdown]
-# **2 · Along the spine.** (medium) `x` [B, H, W, C] is at a level with `alpha` [B] and `sigma` [B] of *some* process. Return the time $t$ of `flow`
-# with the same log-SNR, [B], and `x` in the units of flow.
+# **2 · Along the spine.** (medium) `x` [B, H, W, C] is at a level with `alpha` [B] and `sigma` [B] of *some* process.
+# Return the time $t$ of `flow` with the same log-SNR, [B], and `x` in the units of flow.
 
 
 # %%
@@ -804,7 +822,8 @@ def my_flow(x, alpha, sigma):
 check.to_flow(my_flow)
 
 # %% [markdown]
-# **3 · Unit variance.** (harder) The four factors of EDM for any `alpha` [N] and `sigma` [N], from the three demands above.
+# **3 · Unit variance.** (harder) The four factors of EDM for any `alpha` [N] and `sigma` [N], from the three demands
+# above.
 
 
 # %%
@@ -821,24 +840,27 @@ check.preconditioning(my_preconditioning)
 # Think first, then unfold.
 #
 # <details><summary>In which process can the network not predict the noise?</summary>
-# In flow: at t = 1 x_t is the noise itself, alpha is 0, and from the noise alone no image follows; x_0 = (x_t - sigma eps) / alpha divides by zero.
-# The velocity holds both, eps and x_0, so it has an answer there. The command line refuses eps and score for flow.</details>
+# In flow: at t = 1 x_t is the noise itself, alpha is 0, and from the noise alone no image follows; x_0 = (x_t - sigma
+# eps) / alpha divides by zero. The velocity holds both, eps and x_0, so it has an answer there. The command line
+# refuses eps and score for flow.</details>
 #
 # <details><summary>Why can Euler-Maruyama not be used with flow?</summary>
-# f = -1 / (1 - t) and g^2 = 2 t / (1 - t) are infinite at t = 1. The ODE's slope is not: the two infinities cancel, and what is left is the
-# velocity. A sampler with noise for flow works on levels: ancestral, dpmpp_2m_sde, ddim with eta.</details>
+# f = -1 / (1 - t) and g^2 = 2 t / (1 - t) are infinite at t = 1. The ODE's slope is not: the two infinities cancel, and
+# what is left is the velocity. A sampler with noise for flow works on levels: ancestral, dpmpp_2m_sde, ddim with
+# eta.</details>
 #
 # <details><summary>ve's alpha is 1. Does it destroy the image at all?</summary>
-# Nothing is taken away, but it drowns: at sigma = 50 a difference of one grey level is a six-thousandth of a deviation of the noise. What counts is
-# sigma / alpha, and in vp at t = 1 it is 152.</details>
+# Nothing is taken away, but it drowns: at sigma = 50 a difference of one grey level is a six-thousandth of a deviation
+# of the noise. What counts is sigma / alpha: 50 here, and 152 in vp at t = 1.</details>
 #
 # <details><summary>A paper reports that flow matching needs fewer steps than DDPM. Which three things may it be?</summary>
-# The grid of times, the solver, and the network, which was trained with another weighting and density of t. Not the process: at the same levels, with
-# the same network, the images are the same. Ask for an experiment that changes one of them at a time.</details>
+# The grid of times, the solver, and the network, which was trained with another weighting and density of t. Not the
+# process: at the same levels, with the same network, the images are the same. Ask for an experiment that changes one of
+# them at a time.</details>
 #
 # <details><summary>Why do the same uniform numbers, through an inverse distribution function, make it easier to compare two densities?</summary>
-# Number 17 of the batch has a larger t in the one than in the other, and the same image and noise. What differs between the two runs is the density
-# alone, not the luck.</details>
+# Image 17 of a batch has the same noise in both runs, and the t that stands at the same place of its density. So the
+# runs differ in the density, and not in their luck.</details>
 #
 # ## What you have now
 #

@@ -110,6 +110,31 @@ UNUSUAL_CONTINUOUS = dataclasses.replace(
 )
 
 
+# Nor those fields that do not go together with others of UNUSUAL.
+UNUSUAL_SCORE = dataclasses.replace(
+    UNUSUAL,
+    preset="score-transformer",
+    model=dataclasses.replace(
+        UNUSUAL.model, network="transformer_unet", num_res_blocks=1, context_tokens=2, fourier_scale=16.5
+    ),
+    diffusion=DiffusionConfig(
+        process="edm",
+        prediction="F",
+        preconditioning="edm",
+        loss_weighting="edm",
+        sigma_data=0.7,
+        sigma_min=0.002,
+        sigma_max=80.5,
+        time_density="log_normal",
+        density_mean=-1.2,
+        density_deviation=1.25,
+        density_shift=2.5,
+        stratified=True,
+        time_scale=1.5,
+    ),
+)
+
+
 def flat(values, prefix=""):
     for key, value in values.items():
         if isinstance(value, dict):
@@ -151,6 +176,9 @@ def test_every_setting_survives_json():
     for key, default in flat(configs.to_dict(Config())):
         assert unusual[key] != default or continuous[key] != default, f"{key} is not tested here"
     for config in (UNUSUAL, UNUSUAL_CONTINUOUS):
+    values, others = (dict(flat(configs.to_dict(config))) for config in (UNUSUAL, UNUSUAL_SCORE))
+        assert not default == values[key] == others[key], f"{key} is not tested here"
+    for config in (UNUSUAL, UNUSUAL_SCORE):
         read = configs.read(write_json(configs.to_dict(config)))
         assert read == config
         assert hash(read) == hash(config)  # so lists became tuples again
@@ -185,6 +213,10 @@ def test_a_partial_model_starts_from_the_preset_of_its_file():
         ('{"batch_size": 1}', "at its top level, .* \\('batch_size' was unexpected\\)"),  # it belongs to training
         ('{"model": {"seed": 1}}', "at model, .* \\('seed' was unexpected\\)"),
         ('{"preset": "huge"}', f"unknown preset 'huge': choose one of {', '.join(PRESETS)}"),
+        (
+            '{"preset": "huge"}',
+            "unknown preset 'huge': choose one of tiny, small, base, large, colour, score-transformer",
+        ),
         ('{"preset": ["tiny"]}', r"at preset, \['tiny'\] is not of type 'string'"),
         ('{"precision": "fp8"}', "unknown precision 'fp8': choose one of fp32, bf16, fp64"),
         ('{"device": "cuda"}', "unknown device 'cuda': choose one of auto, cpu, gpu"),
@@ -244,6 +276,7 @@ def test_an_unreadable_file_is_refused_by_name(path, reason):
         ("small", (32, 64, 128), (28, 14, 7), 1, (7,)),
         ("base", (32, 64, 128), (28, 14, 7), 2, (7,)),
         ("large", (64, 128, 256, 512), (28, 14, 7, 4), 2, (4,)),
+        ("score-transformer", (32, 64, 128, 256), (28, 14, 7, 4), 1, (7, 4)),
     ],
 )
 def test_presets_are_those_of_the_design(preset, channels, resolutions, num_res_blocks, attention):
@@ -357,6 +390,11 @@ BETAS = "--beta-start, --beta-end"
             "unknown learning_rate_decay 'step': choose one of none, linear, cosine",
         ),
         (Config, {"preset": "huge"}, f"unknown preset 'huge': choose one of {', '.join(PRESETS)}"),
+        (
+            Config,
+            {"preset": "huge"},
+            "unknown preset 'huge': choose one of tiny, small, base, large, colour, score-transformer",
+        ),
         (Config, {"precision": "fp16"}, "unknown precision 'fp16': choose one of fp32, bf16, fp64"),
         (Config, {"device": "cuda"}, "unknown device 'cuda': choose one of auto, cpu, gpu"),
         (Config, {"seed": -1}, "--seed -1: must be 0 or more"),

@@ -32,9 +32,11 @@ def test_every_preset_layer_and_step_is_among_the_quantities():
     assert len(names) == len(QUANTITIES)
     for preset in ("tiny", "small", "base", "large", "colour"):
         assert f"network: {preset}: gradient of every parameter" in names
+    assert "transformer: score-transformer: gradient of every parameter" in names
     assert {q.subject for q in QUANTITIES} == {
         "schedule", "engine", "embedding", "prediction", "guidance", "samplers", "layers", "network", "labels",
         "data", "parameters", "optimizer", "training", "exchange", "sampling", "bound", "colour",
+        "transformer",
     }  # fmt: skip
 
 

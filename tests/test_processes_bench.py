@@ -1,4 +1,4 @@
-"""The solver table (tests/benchmarks/processes.py): what a cell costs, draws, keeps and shows. Nothing is timed.
+"""Continuous time measured (tests/benchmarks: processes.py, score_transformer.py): what is drawn, kept and shown.
 
 The networks have hardly learned, so the distances are those of noise; that they are the right ones is the matter here.
 """
@@ -11,6 +11,8 @@ import numpy as np
 import processes
 import processes_order
 import pytest
+import score_transformer
+import score_transformer_report
 from PIL import Image
 from processes_cells import SOLVERS, Cell, cells_of
 
@@ -203,3 +205,47 @@ def test_other_settings_and_other_networks_are_refused(runs, measured, guarded):
     assert "is of other settings (images was 128, now 129): choose another --out" in said
     with pytest.raises(UserError, match="was trained in edm, and must be of ve"):
         options(runs, measured).run_of("ve")
+
+
+# --- The conditional score model (tests/benchmarks/score_transformer.py) --------------------------------------
+
+
+@pytest.mark.parametrize("sigma", [10.0, 25.0, 50.0])
+def test_the_prior_is_that_of_the_process(both, sigma):
+    """Otherwise the mismatch is told in deviations of another noise than that which the drawing begins with."""
+    config = processes.configs.DiffusionConfig(process="ve_exponential", sigma_max=sigma)
+    expected = both[0].processes.prior_scale(config, "ve_exponential")
+    assert score_transformer.prior_deviation(sigma) == pytest.approx(expected, rel=1e-12)
+
+
+def test_the_mismatch_is_that_of_the_mean_image(few_images):
+    """Otherwise a sigma seems large enough that is not. Here every mean is seen from the pixels themselves."""
+    (found,) = score_transformer.mismatches(score_transformer.Options(data=("fashion",), sigmas=(25.0,)))
+    pixels = few_images[0].images.reshape(300, -1).astype(np.float64)
+    drawn = (pixels / 127.5 - 1.0).sum(0) / 300
+    assert found["symmetric"] * found["deviation"] == pytest.approx(np.sqrt((drawn**2).sum()), rel=1e-12)
+    assert found["unit"] * found["deviation"] == pytest.approx(np.sqrt((((drawn + 1.0) / 2.0) ** 2).sum()), rel=1e-12)
+
+
+@pytest.mark.slow
+def test_the_score_model_is_trained_drawn_judged_and_shown(few_images, tmp_path, monkeypatch):
+    """Otherwise an hour's measurement ends with an error, or with a model of another sigma or other tokens."""
+    for module in (score_transformer, score_transformer_report):
+        monkeypatch.setattr(module, "STEPS", (2, 3))
+    told = {"data": ("fashion",), "sigmas": (10.0, 25.0), "context_tokens": (1, 2), "train_steps": 1, "steps": 2}
+    options = score_transformer.Options(**told, images=128, threads=1, out=str(tmp_path))
+    assert score_transformer.run(options) == 0
+    for model in options.models:
+        settings = json.loads((tmp_path / model.name / "config.json").read_text())
+        assert settings["diffusion"]["process"] == "ve_exponential"
+        assert settings["diffusion"]["sigma_max"] == model.sigma
+        assert settings["model"]["context_tokens"] == model.tokens
+        drawn = files.read_npz(tmp_path / model.name / "all" / "samples.npz")
+        assert drawn["labels"][:11].tolist() == [*range(10), 0]
+        assert files.read_npz(tmp_path / model.name / "steps-3" / "samples.npz")["labels"].tolist() == [7] * 4
+    assert "| fashion, s = 25, 2 tokens |" in (tmp_path / "score_transformer.md").read_text()
+    for name in ("classes", "steps"):
+        with Image.open(tmp_path / f"score-transformer-fashion-{name}.png") as picture:
+            assert min(picture.size) > 150
+    monkeypatch.setattr(score_transformer.Options, "command", lambda *_: pytest.fail("it was finished"))
+    assert score_transformer.run(options) == 0

@@ -398,7 +398,10 @@ GIVE = "give a run folder with checkpoints/latest in it, or a file"
 def test_bad_input_is_one_sentence_without_a_traceback(tree, tmp_path, module):
     """Otherwise a typo shows the user a page of our code, or of TensorFlow's greetings."""
     flag, message = {
-        "train": ("--preset=huge", "error: unknown preset 'huge': choose one of tiny, small, base, large, colour\n"),
+        "train": (
+            "--preset=huge",
+            "error: unknown preset 'huge': choose one of tiny, small, base, large, colour, score-transformer\n",
+        ),
         "inference": ("--checkpoint=x", f"error: x holds no checkpoint: {GIVE}\n"),
     }[module]
     done = subprocess.run(

@@ -17,7 +17,7 @@ Mirror: ddpm_tf.ode. Letters as in engine.py.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -254,6 +254,33 @@ class Likelihood:
         """`hutchinson` of eps at x [B, C, H, W] and t [B] with a probe [B, C, H, W]."""
         return hutchinson(lambda x: self.eps(x, t, labels), x, probe)
 
+    def divergence(
+        self,
+        x: Tensor,
+        i: int,
+        probes: Sequence[Tensor] | None,
+        labels: Tensor | None = None,
+        on_products: Callable[[int], None] = lambda count: None,
+    ) -> tuple[Tensor, Tensor]:
+        """The noise that the network predicts in x [B, C, H, W] at level i, and the trace of its Jacobian, [B].
+
+        Args:
+            x: [B, C, H, W] float64.
+            i: 0 .. N - 1.
+            probes: K times [B, C, H, W]: the trace is the mean of K estimates; None: exact.
+            labels: [B].
+            on_products: as in `bits`.
+        """
+        t = self._times(i, x)
+        if probes is None:
+            return exact_trace(lambda unit: self.product(x, t, unit, labels), x, lambda: on_products(len(x)))
+        traces = []
+        for probe in probes:
+            value, trace = self.product(x, t, probe, labels)
+            traces.append(trace)
+            on_products(len(x))
+        return value, torch.stack(traces).mean(0)
+
     def bits(
         self,
         pixels: NDArray[np.uint8],
@@ -279,15 +306,7 @@ class Likelihood:
             return self.eps(x, self._times(i, x), classes)
 
         def divergence(x: Tensor, i: int) -> tuple[Tensor, Tensor]:
-            t = self._times(i, x)
-            if given is None:
-                return exact_trace(lambda unit: self.product(x, t, unit, classes), x, lambda: on_products(len(x)))
-            traces = []
-            for probe in given:
-                value, trace = self.product(x, t, probe, classes)
-                traces.append(trace)
-                on_products(len(x))
-            return value, torch.stack(traces).mean(0)
+            return self.divergence(x, i, given, classes, on_products)
 
         x = dequantise(data.to_tensor(pixels, self.device), data.to_tensor(u, self.device))
         found = log_density(self.levels, eps, divergence, x, self.prior_scale)

@@ -17,7 +17,7 @@ Mirror: ddpm_torch.ode. Letters as in engine.py.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -273,6 +273,33 @@ class Likelihood:
     ) -> tuple[tf.Tensor, tf.Tensor]:
         return hutchinson(lambda x: self.eps(x, t, labels), x, probe)
 
+    def divergence(
+        self,
+        x: tf.Tensor,
+        i: int,
+        probes: Sequence[tf.Tensor] | None,
+        labels: tf.Tensor | None = None,
+        on_products: Callable[[int], None] = lambda count: None,
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """The noise that the network predicts in x [B, H, W, C] at level i, and the trace of its Jacobian, [B].
+
+        Args:
+            x: [B, H, W, C] float64.
+            i: 0 .. N - 1.
+            probes: K times [B, H, W, C]: the trace is the mean of K estimates; None: exact.
+            labels: [B].
+            on_products: as in `bits`.
+        """
+        t = self._times(i, x)
+        if probes is None:
+            return exact_trace(lambda unit: self.product(x, t, unit, labels), x, lambda: on_products(len(x)))
+        traces = []
+        for probe in probes:
+            value, trace = self.product(x, t, probe, labels)
+            traces.append(trace)
+            on_products(len(x))
+        return value, tf.reduce_mean(tf.stack(traces), axis=0)
+
     def bits(
         self,
         pixels: NDArray[np.uint8],
@@ -297,15 +324,7 @@ class Likelihood:
             return self.eps(x, self._times(i, x), classes)
 
         def divergence(x: tf.Tensor, i: int) -> tuple[tf.Tensor, tf.Tensor]:
-            t = self._times(i, x)
-            if given is None:
-                return exact_trace(lambda unit: self.product(x, t, unit, classes), x, lambda: on_products(len(x)))
-            traces = []
-            for probe in given:
-                value, trace = self.product(x, t, probe, classes)
-                traces.append(trace)
-                on_products(len(x))
-            return value, tf.reduce_mean(tf.stack(traces), axis=0)
+            return self.divergence(x, i, given, classes, on_products)
 
         x = dequantise(data.to_tensor(pixels), data.to_tensor(u))
         found = log_density(self.levels, eps, divergence, x, self.prior_scale)
@@ -314,4 +333,6 @@ class Likelihood:
     def _times(self, i: int, x: tf.Tensor) -> tf.Tensor:
         """The time of level i, for each image."""
         time = self.levels.time(i)
-        return tf.fill([len(x)], tf.cast(time, tf.int32 if self.discrete else tf.float64))
+        # Not tf.cast, which makes float32 of a number on its way.
+        whole = tf.constant(int(time), tf.int32) if self.discrete else tf.constant(time, tf.float64)
+        return tf.fill([len(x)], whole)

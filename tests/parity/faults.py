@@ -5,7 +5,14 @@ Each leaves a model that seems to work.
 They are of the kinds that public projects have carried unseen, or that a framework's default invites.
 """
 
-from ddpm_parity import continuous_faults, data_faults, label_faults, solver_faults, transformer_faults
+from ddpm_parity import (
+    continuous_faults,
+    data_faults,
+    label_faults,
+    likelihood_faults,
+    solver_faults,
+    transformer_faults,
+)
 from ddpm_parity.mutation import Mutation
 from ddpm_parity.mutation import fault as _fault
 
@@ -327,5 +334,6 @@ MUTATIONS: list[Mutation] = [
     *transformer_faults.MUTATIONS,
     *solver_faults.MUTATIONS,
     *continuous_faults.MUTATIONS,
+    *likelihood_faults.MUTATIONS,
 ]
 # fmt: on

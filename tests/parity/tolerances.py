@@ -127,6 +127,8 @@ ONE_THING = Tolerance(fp64=1e-14, fp32=2e-6)
 # Layers of the transformer U-Net, and their gradients. 3.6e-15 and 4.0e-6: with two tokens, the gradients of query and
 # key are differences of nearly equal terms.
 TRANSFORMER_LAYERS = Tolerance(fp64=3e-14, fp32=3e-5)
+# Elementwise. 6.7e-15 and 9.9e-8: of whole times up to 39, the angles are some ten thousands.
+TRANSFORMER_LOSSES = Tolerance(fp64=5e-14, fp32=1e-6)
 # Absolute, in float64 whatever the precision. 1.1e-13: angles up to some thousands, into sin and cos.
 FOURIER = Tolerance(fp64=1e-12, fp32=1e-12)
 CONTINUOUS_CONVERSIONS = Tolerance(fp64=1e-12, fp32=2e-6)
@@ -136,6 +138,21 @@ CONTINUOUS_TIMES = Tolerance(fp64=1e-12, fp32=1e-12)
 CONTINUOUS_WEIGHTS = Tolerance(fp64=1e-12, fp32=1e-6)
 CONTINUOUS_LOSSES = Tolerance(fp64=1e-12, fp32=1e-5)
 CONTINUOUS_SLOPES = Tolerance(fp64=1e-11, fp32=1e-5)
+# To be measured.
+ODE_LEVELS = Tolerance(fp64=1e-12, fp32=1e-12)
+LIKELIHOOD_PARTS = Tolerance(fp64=1e-12, fp32=1e-12)
+TRACES = Tolerance(fp64=1e-12, fp32=1e-5)
+LIKELIHOOD = Tolerance(fp64=1e-12, fp32=1e-5)
+# Elementwise, on the host in float64 whatever the precision. 5.1e-12: the first time of ve, by a root of log-SNR.
+ODE_LEVELS = Tolerance(fp64=5e-11, fp32=5e-11)
+# Elementwise, in float64 whatever the precision. 2.8e-14: a grey level near 0 in [-1, 1] has lost two digits.
+LIKELIHOOD_PARTS = Tolerance(fp64=3e-13, fp32=3e-13)
+# In float64 but for the network. 5.2e-14 and 5.0e-6: products of a random network's Jacobian, whose terms cancel.
+TRACES = Tolerance(fp64=5e-13, fp32=5e-5)
+# Elementwise. 2.9e-15 and 8.4e-7: sums over five levels and all numbers of an image.
+LIKELIHOOD = Tolerance(fp64=3e-14, fp32=1e-5)
+# TO MEASURE
+TRAINED_LIKELIHOOD = Tolerance(fp64=1e-12, fp32=1e-5)
 CONTINUOUS_DRAWING = Tolerance(fp64=1e-11, fp32=1e-3)
 DDPM_ELSEWHERE = Tolerance(fp64=1e-12, fp32=1e-3)
 DRAWN_ELSEWHERE = Tolerance(fp64=5e-12, fp32=1e-3)

@@ -20,6 +20,7 @@ from ddpm_parity.tolerances import (
     INITIAL_VALUES,
     LOSS,
     TRANSFORMER_LAYERS,
+    TRANSFORMER_LOSSES,
     Tolerance,
 )
 from ddpm_shared import batches, streams
@@ -280,5 +281,5 @@ QUANTITIES = [
         Quantity("transformer", name, partial(_outputs, commands=commands), FORWARD, of_the_largest)
         for name, commands in (("output, however given", False), ("output as commands call it", True))
     ),
-    Quantity("transformer", "losses of training and validation", _losses, LOSS, elementwise),
+    Quantity("transformer", "losses of training and validation", _losses, TRANSFORMER_LOSSES, elementwise),
 ]

@@ -1,26 +1,31 @@
-"""Likelihood by the probability-flow ODE: the flags, the plan, and the loop. What is written: likelihood_record.py."""
+"""Likelihood by the probability-flow ODE: the flags, the plan and the loop. The estimate: likelihood_estimate.py."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Literal
 
 import numpy as np
 
-from ddpm_shared import claims, files, images, machine, streams
+from ddpm_shared import claims, files, images, machine
 from ddpm_shared.command_line import parse_flags
 from ddpm_shared.commands import batchwise
 from ddpm_shared.commands.base import DataCommand, NetworkPlan, load_data, load_network, results_folder
-from ddpm_shared.commands.batchwise import Floats
 from ddpm_shared.commands.bits_estimate import table
 from ddpm_shared.commands.labels import Labels, true_labels
-from ddpm_shared.commands.likelihood_record import LikelihoodRecord, estimate, headline, of_classes, picture
+from ddpm_shared.commands.likelihood_estimate import (
+    Likelihood,
+    LikelihoodRecord,
+    bits_of,
+    estimate,
+    headline,
+    of_classes,
+    picture,
+)
 from ddpm_shared.config import require
 from ddpm_shared.config.checks import positive, whole
 from ddpm_shared.config.help import default_is
 from ddpm_shared.datasets import Split
-from ddpm_shared.errors import UserError
 from ddpm_shared.frameworks import FRAMEWORKS
-from ddpm_shared.images import Pixels
 
 PARTIAL, RESULT, PICTURE = "likelihood.partial.npz", "likelihood.json", "likelihood.png"
 EXACT = 1024  # numbers in an image, at most: the exact trace takes as many products at each level
@@ -80,24 +85,6 @@ class LikelihoodPlan(NetworkPlan):
     def grid(self) -> OdeGrid:
         """Of a continuous process."""
         return self.command.grid or "log_snr"
-
-
-class Likelihood(Protocol):
-    """What a tree provides: the density of images under a network on a device, in bits per dimension."""
-
-    device_name: str
-    threads: int
-    smallest_noise: float
-
-    def bits(
-        self,
-        pixels: Pixels,
-        u: Floats,
-        probes: Floats | None,
-        labels: Labels | None = None,
-        on_products: Callable[[int], None] = lambda count: None,
-    ) -> Floats:
-        """The bits of images [B, H, W, C], with uniform numbers of the same shape and probes [K, B, H, W, C], [B]."""
 
 
 @claims.released_on_error()
@@ -164,16 +151,19 @@ def _evaluate_all(plan: LikelihoodPlan, likelihood: Likelihood) -> int:
     )
     if plan.other_data:
         print(f"{path} was trained on another training set than that of {plan.test.name}")
+    probes = None if command.exact_trace else command.probes
     settings = {
         "steps": command.steps,
         "grid": plan.grid if continuous else None,
         "rho": command.rho if continuous and plan.grid == "karras" else None,
-        "probes": None if command.exact_trace else command.probes,
+        "probes": probes,
     }
     partial = plan.out / PARTIAL
 
     def evaluate(rows: slice, on_products: Callable[[int], None]) -> batchwise.Values:
-        return {"bits": _bits_of(plan, likelihood, rows, on_products)}
+        labels = None if plan.labels is None else plan.labels[rows]
+        pixels = plan.test.images[rows]
+        return {"bits": bits_of(likelihood, pixels, rows.start, command.seed, probes, labels, on_products)}
 
     shape = plan.test.images.shape[1:]
     products = command.steps * (int(np.prod(shape)) if command.exact_trace else command.probes)  # of an image
@@ -219,22 +209,3 @@ def _evaluate_all(plan: LikelihoodPlan, likelihood: Likelihood) -> int:
         target = "bits-tf" if plan.framework == "tensorflow" else "bits-torch"
         print(f'the variational bound of the same network: make {target} ARGS="--checkpoint {command.checkpoint}"')
     return 0
-
-
-def _bits_of(plan: LikelihoodPlan, likelihood: Likelihood, rows: slice, on_products: Callable[[int], None]) -> Floats:
-    """The bits of some images. Their random numbers depend on the seed and on the index of the image alone."""
-    command, pixels = plan.command, plan.test.images[rows]
-    u = streams.uniform_images(command.seed, streams.LIKELIHOOD_DEQUANTISATION, 0, pixels.shape, rows.start)
-    probes = [
-        streams.signs(command.seed, streams.LIKELIHOOD_PROBE, k, pixels.shape, rows.start)
-        for k in range(command.probes)
-    ]
-    given = None if command.exact_trace else np.array(probes)
-    bits = likelihood.bits(pixels, u, given, None if plan.labels is None else plan.labels[rows], on_products)
-    if not np.isfinite(bits).all():
-        image = rows.start + int(np.flatnonzero(~np.isfinite(bits))[0])
-        raise UserError(
-            f"--steps {command.steps}: the bits of image {image} are not finite; take more steps, another "
-            "checkpoint, or --precision fp64"
-        )
-    return bits

@@ -1,9 +1,10 @@
 """How large a network is, by formula: its parameters, and the bytes that training and drawing take at least.
 
-Nothing is made for it, so it is known before a framework is imported. The walk through the network is that of
-networks/unet.py in either tree. The bytes are lower bounds: what they do not count (copies, workspaces, the framework
-itself) comes on top, so a machine that has less than the bound cannot do the work. Of what the trees were seen to use
-on a CPU, the bound of a training step is 0.5 to 0.75 (0.15 to 0.3 with --compile), that of drawing 0.2 to 0.65.
+Nothing is made for it, so it is known before a framework is imported. The walks through the networks are those of
+networks/unet.py and networks/transformer_unet.py in either tree. The bytes are lower bounds: what they do not count
+(copies, workspaces, the framework itself) comes on top, so a machine that has less than the bound cannot do the work.
+Of what the trees were seen to use on a CPU, the bound of a training step is 0.5 to 0.9 (0.15 to 0.3 with --compile),
+that of drawing 0.2 to 0.65.
 """
 
 from collections.abc import Iterator
@@ -68,7 +69,11 @@ def _image_values(config: Config) -> int:
 
 
 def _parts(config: Config) -> Iterator[Part]:
-    """The parts of the network in the order of networks/unet.py."""
+    """The parts of the network in the order of its file in networks/."""
+    return (_unet if config.model.network == "unet" else _transformer_unet)(config)
+
+
+def _unet(config: Config) -> Iterator[Part]:
     model = config.model
     embedded = 4 * model.base_channels
     # A compiler computes the cheap maps (normalisation, SiLU) again on the way back instead of storing them.
@@ -110,3 +115,42 @@ def _parts(config: Config) -> Iterator[Part]:
         if level > 0:
             yield Part(9 * channels**2 + channels, channels * resolutions[level - 1] ** 2)
     yield Part(2 * channels + 9 * channels * config.out_channels + config.out_channels, copies * channels * size**2)
+
+
+def _transformer_unet(config: Config) -> Iterator[Part]:
+    model = config.model
+    widths = [model.base_channels * mult for mult in model.channel_mults]
+    levels, dim = list(zip(widths, model.resolutions, strict=True)), widths[-1]
+    # Of a level: what goes into the normalisation, into GELU, and on. A compiler computes the cheap maps again.
+    copies = 1 if config.compile else 3
+
+    def level(width: int, size: int, waits: bool = False) -> Part:
+        values = width * size**2
+        return Part(dim * width + 3 * width, copies * values, 2 * values, values if waits else 0)
+
+    def transformer(width: int, size: int) -> Part:
+        # Maps: 4 from the tokens and 2 from the context for attention, 8 of feed-forward; 3 normalisations; biases.
+        parameters = 12 * width**2 + 2 * dim * width + 15 * width
+        # Stored: q, k, v and the sums after each part, 4 of feed-forward; and, if not computed again, normalised three
+        # times and 4 through GELU. Besides, the weights of all pairs of pixels.
+        values, pairs = width * size**2, size**4
+        return Part(parameters, (10 if config.compile else 17) * values + pairs, max(8 * values, pairs))
+
+    def convolution(old: int, new: int) -> int:
+        return 9 * old * new + new
+
+    yield Part(dim**2 + dim + (model.num_classes + 1) * dim)
+    yield Part(convolution(model.image_channels, widths[0]), model.image_channels * model.image_size**2)
+    for number, (width, size) in enumerate(levels):
+        if number > 0:
+            yield Part(convolution(widths[number - 1], width))
+        yield level(width, size, waits=number < len(levels) - 1)
+        if number >= len(levels) - 2:
+            yield transformer(width, size)
+    channels = dim
+    for width, size in reversed(levels[:-1]):
+        yield Part(convolution(channels, width))
+        yield level(width, size)
+        channels = 2 * width
+        yield Part(0, channels * size**2)  # beside what waited, for the convolution that follows
+    yield Part(convolution(channels, config.out_channels))

@@ -198,9 +198,9 @@ class Levels(NamedTuple):
     squared_diffusion: Array | None = None
 
 
-def make_levels(config: DiffusionConfig, times: ArrayLike, process: str = "ddpm") -> Levels:
-    """The levels of a process at some of its times [N]."""
-    t = np.asarray(times, np.float64)
+def make_levels(config: DiffusionConfig, times: ArrayLike, process: str | None = None) -> Levels:
+    """The levels of a process, by default that of config, at some of its times [N]."""
+    process, t = process or config.process, np.asarray(times, np.float64)
     alpha, sigma = PROCESSES[process](config, t)
     if process == "ddpm":
         return Levels(alpha, sigma, t)

@@ -1,18 +1,77 @@
 """The likelihood in bits per dimension: the estimate over the images, what is written of it, and its picture."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, TypedDict
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Protocol, TypedDict
 
 import numpy as np
 
+from ddpm_shared import streams
 from ddpm_shared.commands.batchwise import Floats
 from ddpm_shared.commands.bits_estimate import OfClass
 from ddpm_shared.commands.labels import Labels
+from ddpm_shared.errors import UserError
+from ddpm_shared.images import Pixels
 from ddpm_shared.machine import Environment
 from ddpm_shared.pages import BLUE, VERMILION
 
 if TYPE_CHECKING:  # matplotlib takes a third of a second, which --help need not wait for
     from matplotlib.figure import Figure
+
+
+class Likelihood(Protocol):
+    """What a tree provides: the density of images under a network on a device, in bits per dimension."""
+
+    device_name: str
+    threads: int
+    smallest_noise: float
+
+    def bits(
+        self,
+        pixels: Pixels,
+        u: Floats,
+        probes: Floats | None,
+        labels: Labels | None = None,
+        on_products: Callable[[int], None] = lambda count: None,
+    ) -> Floats:
+        """The bits of images [B, H, W, C], with uniform numbers of the same shape and probes [K, B, H, W, C], [B]."""
+
+
+def bits_of(
+    likelihood: Likelihood,
+    pixels: Pixels,
+    first: int,
+    seed: int,
+    probes: int | None,
+    labels: Labels | None = None,
+    on_products: Callable[[int], None] = lambda count: None,
+) -> Floats:
+    """The bits of the images first .. first + B - 1.
+
+    Args:
+        likelihood: the tree's.
+        pixels: [B, H, W, C] uint8, those images.
+        first: index of the first image. An image's random numbers depend on its index and the seed, not on B.
+        seed: of the uniform numbers and of the probes.
+        probes: of each image; None: the exact trace.
+        labels: [B], the classes of the images, for a class-conditional network.
+        on_products: as in Likelihood.bits.
+
+    Returns:
+        [B], bits per dimension.
+
+    Raises:
+        UserError: the bits of an image are not finite.
+    """
+    shape = pixels.shape
+    u = streams.uniform_images(seed, streams.LIKELIHOOD_DEQUANTISATION, 0, shape, first)
+    signs = [streams.signs(seed, streams.LIKELIHOOD_PROBE, k, shape, first) for k in range(probes or 0)]
+    bits = likelihood.bits(pixels, u, None if probes is None else np.array(signs), labels, on_products)
+    if not np.isfinite(bits).all():
+        image = first + int(np.flatnonzero(~np.isfinite(bits))[0])
+        raise UserError(
+            f"the bits of image {image} are not finite: take more --steps, another checkpoint, or --precision fp64"
+        )
+    return bits
 
 
 class Estimate(TypedDict):
