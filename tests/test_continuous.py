@@ -13,7 +13,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from ddpm_shared import config as configs
 from ddpm_shared import datasets
 from ddpm_shared.config import DiffusionConfig, with_process
-from ddpm_shared.config.sampling import CONTINUOUS, Sampling
+from ddpm_shared.config.samplers import CONTINUOUS
+from ddpm_shared.config.sampling import Sampling
 from ddpm_shared.errors import UserError
 from ddpm_shared.records import checkpoint
 

@@ -7,7 +7,7 @@ import convergence
 import pytest
 
 from ddpm_parity.samplers import ON_DDPM
-from ddpm_shared.config.sampling import SAMPLER_FACTS, deterministic
+from ddpm_shared.config.samplers import SAMPLER_FACTS, deterministic
 
 # None of the numbers below is random, and rounding is far below them all; both trees gave the same three digits.
 

@@ -12,7 +12,8 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from ddpm_shared.config import DiffusionConfig
-from ddpm_shared.config.sampling import SAMPLER_FACTS, times
+from ddpm_shared.config.samplers import SAMPLER_FACTS
+from ddpm_shared.config.sampling import times
 from ddpm_shared.errors import UserError
 from ddpm_shared.oracle import bound as oracle_bound
 from ddpm_shared.oracle import diffusion

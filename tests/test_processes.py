@@ -10,7 +10,7 @@ import pytest
 
 from ddpm_shared.config import DiffusionConfig
 from ddpm_shared.config.processes import PROCESS_FACTS
-from ddpm_shared.config.sampling import SAMPLER_FACTS
+from ddpm_shared.config.samplers import SAMPLER_FACTS
 from ddpm_shared.errors import UserError
 
 

@@ -18,7 +18,8 @@ from processes_cells import SOLVERS, Cell, cells_of
 
 from ddpm_shared import files
 from ddpm_shared.config.processes import PROCESS_FACTS
-from ddpm_shared.config.sampling import PROCESS_SAMPLING, SAMPLER_FACTS, Draw, Sampling
+from ddpm_shared.config.samplers import PROCESS_SAMPLING, SAMPLER_FACTS
+from ddpm_shared.config.sampling import Draw, Sampling
 from ddpm_shared.errors import UserError
 from ddpm_shared.records import checkpoint, folder
 

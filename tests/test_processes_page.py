@@ -10,7 +10,7 @@ import pytest
 from ddpm_shared.config import DiffusionConfig, with_process
 from ddpm_shared.config.diffusion import DEFAULTS
 from ddpm_shared.config.processes import PROCESS_FACTS
-from ddpm_shared.config.sampling import PROCESS_SAMPLING, SAMPLER_FACTS
+from ddpm_shared.config.samplers import PROCESS_SAMPLING, SAMPLER_FACTS
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "processes.md"
 TIMES = np.array([0.07, 0.3, 0.55, 0.91])

@@ -20,7 +20,8 @@ from PIL import Image
 
 from ddpm_shared import files, images, streams
 from ddpm_shared.config import Config, DataConfig, DiffusionConfig, ModelConfig
-from ddpm_shared.config.sampling import SAMPLER_FACTS, Draw, SamplerName, Sampling, Spacing, times
+from ddpm_shared.config.samplers import SAMPLER_FACTS, SamplerName, Spacing
+from ddpm_shared.config.sampling import Draw, Sampling, times
 from ddpm_shared.errors import UserError
 from ddpm_shared.records import checkpoint
 from ddpm_shared.records import folder as run_folders

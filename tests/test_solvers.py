@@ -16,7 +16,7 @@ from ddpm_parity.sides import draw
 from ddpm_parity.solvers import gaussian
 from ddpm_shared import tables
 from ddpm_shared.config import DiffusionConfig
-from ddpm_shared.config.sampling import CONTINUOUS, SAMPLER_FACTS, SDES
+from ddpm_shared.config.samplers import CONTINUOUS, SAMPLER_FACTS, SDES
 from ddpm_shared.errors import UserError
 
 N = 12

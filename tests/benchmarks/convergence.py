@@ -28,7 +28,8 @@ from ddpm_parity.sides import Side
 from ddpm_parity.torch_side import Torch
 from ddpm_shared import images, tables
 from ddpm_shared.config import DiffusionConfig
-from ddpm_shared.config.sampling import SAMPLER_FACTS, times
+from ddpm_shared.config.samplers import SAMPLER_FACTS
+from ddpm_shared.config.sampling import times
 
 MEAN, STD = 0.3, 0.5
 

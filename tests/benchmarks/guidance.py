@@ -28,7 +28,8 @@ from guidance_report import Cell, Framework, Record
 from ddpm_shared import command_line, datasets, files, images
 from ddpm_shared import config as configs
 from ddpm_shared.config import Dataset, Precision, flag, require
-from ddpm_shared.config.sampling import SamplerName, Sampling
+from ddpm_shared.config.samplers import SamplerName
+from ddpm_shared.config.sampling import Sampling
 from ddpm_shared.errors import UserError
 from ddpm_shared.evaluation.extractor import CLASSES, DIMENSIONS
 from ddpm_shared.evaluation.judge import Judge, accuracy

@@ -32,7 +32,7 @@ from ddpm_shared import config as configs
 from ddpm_shared.commands.interruption import Interrupted, StopSignals
 from ddpm_shared.config import Dataset, Device, Precision, flag, require
 from ddpm_shared.config.processes import ProcessName
-from ddpm_shared.config.sampling import Grid, SamplerName
+from ddpm_shared.config.samplers import Grid, SamplerName
 from ddpm_shared.errors import UserError
 from ddpm_shared.evaluation.extractor import DIMENSIONS
 from ddpm_shared.evaluation.judge import Judge

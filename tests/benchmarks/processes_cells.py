@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from ddpm_shared.config.processes import ProcessName
-from ddpm_shared.config.sampling import PROCESS_SAMPLING, SAMPLER_FACTS, Grid, SamplerName, Sampling
+from ddpm_shared.config.samplers import PROCESS_SAMPLING, SAMPLER_FACTS, Grid, SamplerName
+from ddpm_shared.config.sampling import Sampling
 
 Record = dict[str, Any]
 Framework = Literal["torch", "tf"]

@@ -19,7 +19,7 @@ from convergence import MEAN, STD, Affine
 from ddpm_parity.sides import Side
 from ddpm_shared.config import DiffusionConfig, with_process
 from ddpm_shared.config.processes import ProcessName
-from ddpm_shared.config.sampling import SAMPLER_FACTS, SamplerName
+from ddpm_shared.config.samplers import SAMPLER_FACTS, SamplerName
 
 RATIOS = (0.1, 10.0)
 STEPS = (128, 256)  # what the doubling gains is the order

@@ -15,7 +15,7 @@ from table import NOTHING, figure, markdown
 
 from ddpm_shared import files, images
 from ddpm_shared.config.processes import PROCESS_FACTS, ProcessName
-from ddpm_shared.config.sampling import PROCESS_SAMPLING, SAMPLER_FACTS, SamplerName
+from ddpm_shared.config.samplers import PROCESS_SAMPLING, SAMPLER_FACTS, SamplerName
 from ddpm_shared.errors import UserError
 from ddpm_shared.images import Pixels
 from ddpm_shared.pages import COLOURS

@@ -28,7 +28,8 @@ from ddpm_shared import command_line, datasets, files, images
 from ddpm_shared import config as configs
 from ddpm_shared.commands.interruption import Interrupted, StopSignals
 from ddpm_shared.config import Dataset, Device, flag, require
-from ddpm_shared.config.sampling import SAMPLER_FACTS, Draw, Sampling, Spacing
+from ddpm_shared.config.samplers import SAMPLER_FACTS, Spacing
+from ddpm_shared.config.sampling import Draw, Sampling
 from ddpm_shared.errors import UserError
 from ddpm_shared.evaluation.extractor import DIMENSIONS, Extractor
 from ddpm_shared.evaluation.judge import Judge

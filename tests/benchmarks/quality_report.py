@@ -8,7 +8,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator
 from table import figure, markdown
 
 from ddpm_shared import files, images
-from ddpm_shared.config.sampling import Sampling, Spacing
+from ddpm_shared.config.samplers import Spacing
+from ddpm_shared.config.sampling import Sampling
 from ddpm_shared.errors import UserError
 from ddpm_shared.images import Pixels
 

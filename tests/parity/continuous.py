@@ -26,7 +26,7 @@ from ddpm_parity.tolerances import (
     PRECONDITIONING,
 )
 from ddpm_shared.config import DiffusionConfig, LossWeighting, Prediction, with_process
-from ddpm_shared.config.sampling import CONTINUOUS
+from ddpm_shared.config.samplers import CONTINUOUS
 from ddpm_shared.oracle import continuous as oracle
 from ddpm_shared.oracle import prediction as oracle_prediction
 

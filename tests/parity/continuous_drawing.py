@@ -20,7 +20,8 @@ from ddpm_parity.tolerances import CONTINUOUS_DRAWING, DDPM_ELSEWHERE, DRAWN_ELS
 from ddpm_shared import streams
 from ddpm_shared.config import Config, DiffusionConfig
 from ddpm_shared.config.processes import ProcessName
-from ddpm_shared.config.sampling import CONTINUOUS, PROCESS_SAMPLING, SAMPLER_FACTS, Draw, Sampling
+from ddpm_shared.config.samplers import CONTINUOUS, PROCESS_SAMPLING, SAMPLER_FACTS
+from ddpm_shared.config.sampling import Draw, Sampling
 from ddpm_shared.oracle import continuous as oracle
 from ddpm_shared.oracle import guidance as oracle_guidance
 from ddpm_shared.oracle import prediction as oracle_prediction

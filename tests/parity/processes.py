@@ -12,7 +12,7 @@ from ddpm_parity.tolerances import GRIDS_OF_TIMES, LEVELS, LOG_SNR, RATES
 from ddpm_shared.config import DiffusionConfig
 from ddpm_shared.config.diffusion import with_process
 from ddpm_shared.config.processes import PROCESS_FACTS
-from ddpm_shared.config.sampling import CONTINUOUS, Grid
+from ddpm_shared.config.samplers import CONTINUOUS, Grid
 
 # Times of each, from little noise to (nearly) nothing else. flow ends in pure noise.
 VISITED: dict[str, Array] = {

@@ -14,7 +14,8 @@ from ddpm_parity.sides import Array, Side, draw
 from ddpm_parity.solvers import IMAGES, STEPS, guess, steps_of
 from ddpm_parity.tolerances import ARITHMETIC, LEVELS, TRAJECTORIES, TRAJECTORIES_OF_EPS, TRAJECTORIES_OF_PROCESSES
 from ddpm_shared.config import DiffusionConfig, Variance
-from ddpm_shared.config.sampling import SAMPLER_FACTS, Spacing, times
+from ddpm_shared.config.samplers import SAMPLER_FACTS, Spacing
+from ddpm_shared.config.sampling import times
 
 # Those that need no derivatives by t, and so take the discrete process too.
 ON_DDPM = [name for name, facts in SAMPLER_FACTS.items() if "ddpm" in facts.processes]

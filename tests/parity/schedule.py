@@ -7,7 +7,8 @@ from ddpm_parity.quantities import Arrays, Quantity, elementwise
 from ddpm_parity.sides import Side
 from ddpm_parity.tolerances import SCHEDULE, SCHEDULES
 from ddpm_shared.config import DiffusionConfig, ScheduleName
-from ddpm_shared.config.sampling import Spacing, times
+from ddpm_shared.config.samplers import Spacing
+from ddpm_shared.config.sampling import times
 
 CONFIGS = {
     "T = 1000": DiffusionConfig(),

@@ -9,7 +9,7 @@ from ddpm_parity.processes import VISITED, config_of
 from ddpm_parity.quantities import Arrays, Quantity, elementwise, of_the_largest
 from ddpm_parity.sides import Array, Side, draw
 from ddpm_parity.tolerances import CHURN, EXACT_PATH, SOLVERS
-from ddpm_shared.config.sampling import CONTINUOUS, SAMPLER_FACTS, SamplerName
+from ddpm_shared.config.samplers import CONTINUOUS, SAMPLER_FACTS, SamplerName
 from ddpm_shared.oracle.gaussian import Gaussian, make_gaussian
 
 STEPS = 7

@@ -26,7 +26,8 @@ from ddpm_shared.commands.labels import ALL, Labels, asked_for, names_of
 from ddpm_shared.config import PROCESS_FACTS, require
 from ddpm_shared.config.checks import whole
 from ddpm_shared.config.help import default_is
-from ddpm_shared.config.sampling import PROCESS_SAMPLING, SAMPLER_FACTS, Draw, Sampling, deterministic
+from ddpm_shared.config.samplers import PROCESS_SAMPLING, SAMPLER_FACTS, deterministic
+from ddpm_shared.config.sampling import Draw, Sampling
 from ddpm_shared.errors import UserError
 from ddpm_shared.frameworks import FRAMEWORKS
 from ddpm_shared.images import Pixels

@@ -1,7 +1,7 @@
 """Settings of sampling: the samplers by name, and the times that they visit. The equations: samplers.py of a tree."""
 
 from dataclasses import asdict, dataclass, replace
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, get_args
 
 import numpy as np
 import tyro
@@ -10,65 +10,19 @@ from numpy.typing import NDArray
 from ddpm_shared.config.checks import flag, is_real, positive, require, whole
 from ddpm_shared.config.diffusion import LARGEST_SIGMA, TIMESTEPS, DiffusionConfig
 from ddpm_shared.config.help import default_is
-from ddpm_shared.config.processes import PROCESS_FACTS, ProcessName
+from ddpm_shared.config.processes import ProcessName
+from ddpm_shared.config.samplers import (
+    PROCESS_SAMPLING,
+    SAMPLER_FACTS,
+    Grid,
+    SamplerName,
+    Spacing,
+    deterministic,
+)
 from ddpm_shared.errors import UserError, choice
-
-SamplerName = Literal[
-    "ancestral",
-    "ddim",
-    "plms",
-    "dpmpp_2m",
-    "dpmpp_2m_sde",
-    "heun",
-    "euler",
-    "heun_t",
-    "rk4",
-    "euler_maruyama",
-    "pc",
-]
-Spacing = Literal["linspace", "leading", "trailing"]
-Grid = Literal["uniform", "log_snr", "karras", "shifted"]
 
 GUIDANCE = 1000.0  # images are noise long before
 CORRECTOR_STEPS = 1000
-
-
-@dataclass(frozen=True)
-class SamplerFacts:
-    """The properties of a sampler, besides its equations."""
-
-    title: str
-    steps: int | None  # the default; None: as many as the model was trained with
-    order: int  # of convergence in the size of a step; in distribution where it draws noise
-    noisy: bool  # whether it draws noise on the way (ddim: with eta above 0; heun: with churn)
-    evaluations: int = 1  # of the network per step
-    over: str = "levels"  # what it integrates over
-    processes: tuple[ProcessName, ...] = tuple(PROCESS_FACTS)  # those that it takes
-
-
-CONTINUOUS: tuple[ProcessName, ...] = ("vp", "sub_vp", "ve", "ve_exponential", "edm", "flow")
-SDES: tuple[ProcessName, ...] = ("vp", "sub_vp", "ve", "ve_exponential", "edm")  # g of flow is infinite at t = 1
-
-SAMPLER_FACTS: dict[SamplerName, SamplerFacts] = {
-    "ancestral": SamplerFacts("Ancestral (DDPM)", None, 1, noisy=True, over="the posterior of each step"),
-    "ddim": SamplerFacts("DDIM", 50, 1, noisy=False, over="sigma / alpha"),
-    "plms": SamplerFacts("PLMS (PNDM)", 50, 2, noisy=False, over="sigma / alpha"),
-    "dpmpp_2m": SamplerFacts("DPM-Solver++(2M)", 20, 2, noisy=False, over="log(alpha / sigma)"),
-    "dpmpp_2m_sde": SamplerFacts("SDE-DPM-Solver++(2M)", 20, 2, noisy=True, over="log(alpha / sigma)"),
-    "heun": SamplerFacts("Heun", 20, 2, noisy=False, evaluations=2, over="sigma / alpha"),
-    "euler": SamplerFacts("Euler in t", 50, 1, noisy=False, over="t", processes=CONTINUOUS),
-    "heun_t": SamplerFacts("Heun in t", 20, 2, noisy=False, evaluations=2, over="t", processes=CONTINUOUS),
-    "rk4": SamplerFacts("Runge-Kutta 4 in t", 10, 4, noisy=False, evaluations=4, over="t", processes=CONTINUOUS),
-    "euler_maruyama": SamplerFacts("Euler-Maruyama", 250, 1, noisy=True, over="t, the reverse SDE", processes=SDES),
-    "pc": SamplerFacts(
-        "Predictor-corrector", 250, 1, noisy=True, evaluations=2, over="t, the reverse SDE", processes=SDES
-    ),
-}
-
-
-def deterministic() -> list[SamplerName]:
-    """The samplers that draw no noise on the way: x_T alone decides the image."""
-    return [name for name, facts in SAMPLER_FACTS.items() if not facts.noisy]
 
 
 def _default_steps() -> str:
@@ -242,42 +196,33 @@ class Sampling:
         Raises:
             UserError: a sampler, a grid or an option that does not go with the process.
         """
-        process = self.process or diffusion.process
-        facts = SAMPLER_FACTS[self.sampler]
+        process, facts = self.process or diffusion.process, SAMPLER_FACTS[self.sampler]
         require(
             process in facts.processes,
             f"--sampler {self.sampler} with --process",
             process,
             f"it integrates over {facts.over}, and takes {', '.join(facts.processes)}",
         )
-        require(
-            self.churn == 0 or process != "ddpm",
-            f"--churn {self.churn:g} with --process",
-            process,
-            "its levels stand between those that the steps visit, and the time of ddpm is a whole number; draw in "
-            "another process",
-        )
         if diffusion.process == "ddpm":
-            require(
-                self.grid is None,
-                "--grid",
-                self.grid,
-                "the network was trained at whole times, which --spacing chooses: leave it out",
-            )
-            require(
-                facts.evaluations < 4,
-                "--sampler",
-                self.sampler,
-                "it evaluates the network halfway between two times, and this one was trained at whole times",
-            )
-            require(
-                self.churn == 0,
-                "--churn",
-                self.churn,
-                "it evaluates the network between the times of the steps, and this one was trained at whole times",
-            )
+            self._check_whole_times()
             return replace(self.resolved(diffusion.timesteps), process=process)
         require(process != "ddpm", "--process", process, f"the network was trained in {diffusion.process}")
+        grid = self.grid or PROCESS_SAMPLING[process][1]
+        self._check_real_times(diffusion.process, process, grid)
+        return replace(self, process=process, grid=grid, steps=self.steps or facts.steps or diffusion.timesteps)
+
+    def _check_whole_times(self) -> None:
+        """What does not go with a network that was trained at whole times."""
+        between = "it evaluates the network between the times of the steps, and this one was trained at whole times"
+        whole = "the network was trained at whole times, which --spacing chooses: leave it out"
+        require(SAMPLER_FACTS[self.sampler].evaluations < 4, "--sampler", self.sampler, between)
+        require(self.churn == 0, "--churn", self.churn, between)
+        require(self.grid is None, "--grid", self.grid, whole)
+        for name, default in (("rho", 7.0), ("shift", 1.0)):
+            require(getattr(self, name) == default, flag(name), getattr(self, name), whole)
+
+    def _check_real_times(self, trained: ProcessName, process: ProcessName, grid: Grid) -> None:
+        """What does not go with a network that was trained at times that are not whole."""
         require(
             self.spacing == "trailing",
             "--spacing",
@@ -288,17 +233,21 @@ class Sampling:
             self.guidance_from == 0 and self.guidance_to is None,
             "--guidance-from, --guidance-to",
             (self.guidance_from, self.guidance_to),
-            f"are whole times of ddpm, and the network was trained in {diffusion.process}",
+            f"are whole times of ddpm, and the network was trained in {trained}",
         )
-        grid = self.grid or PROCESS_SAMPLING[process][1]
         require(
             grid != "shifted" or process != "edm",
             "--grid shifted with --process",
             process,
             "it is for times from 0 to 1, and t of edm is a deviation",
         )
-        steps = self.steps or facts.steps or diffusion.timesteps
-        return replace(self, process=process, grid=grid, steps=steps)
+        for name, default, user in (("rho", 7.0, "karras"), ("shift", 1.0, "shifted")):
+            require(
+                getattr(self, name) == default or grid == user,
+                flag(name),
+                getattr(self, name),
+                f"is an option of --grid {user}, and {process} has {grid} here: add that flag",
+            )
 
     def stated(self, diffusion: DiffusionConfig) -> dict[str, Any]:
         """The settings by name, without those that later versions brought and that change nothing here."""
@@ -341,17 +290,6 @@ class Draw:
 
 
 QUICK = Sampling("dpmpp_2m_sde")  # the best images of few steps: docs/samplers.md
-
-# What a process brings to sampling: the sampler and the grid.
-PROCESS_SAMPLING: dict[ProcessName, tuple[SamplerName, Grid]] = {
-    "ddpm": ("ancestral", "uniform"),
-    "vp": ("dpmpp_2m_sde", "log_snr"),
-    "sub_vp": ("heun", "log_snr"),
-    "ve": ("heun", "karras"),
-    "ve_exponential": ("euler_maruyama", "uniform"),
-    "edm": ("heun", "karras"),
-    "flow": ("euler", "shifted"),
-}
 
 
 def quick(diffusion: DiffusionConfig) -> Sampling:

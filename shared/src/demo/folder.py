@@ -12,7 +12,7 @@ from ddpm_shared.compare.comparison import compare
 from ddpm_shared.compare.records import Comparison
 from ddpm_shared.compare.run_records import RunRecord, read_run
 from ddpm_shared.compare.tables import describe_differences
-from ddpm_shared.config.sampling import SAMPLER_FACTS
+from ddpm_shared.config.samplers import SAMPLER_FACTS
 from ddpm_shared.errors import UserError
 from ddpm_shared.evaluation import samples
 from ddpm_shared.evaluation.records import Evaluation

@@ -11,7 +11,7 @@ from ddpm_shared import images, pages
 from ddpm_shared.commands.sample import GRID_IMAGES
 from ddpm_shared.compare import charts, report, sample_grids, verdict
 from ddpm_shared.compare.records import PixelDifference
-from ddpm_shared.config.sampling import SAMPLER_FACTS
+from ddpm_shared.config.samplers import SAMPLER_FACTS
 from ddpm_shared.demo.folder import REPORT, Demo
 from ddpm_shared.evaluation.picture import ROWS, Score, rows
 from ddpm_shared.evaluation.records import Evaluation

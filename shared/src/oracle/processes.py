@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ddpm_shared.config import DiffusionConfig
 from ddpm_shared.config.processes import ProcessName
-from ddpm_shared.config.sampling import Grid
+from ddpm_shared.config.samplers import Grid
 from ddpm_shared.oracle.diffusion import Array, make_schedule
 
 Times = NDArray[Any]  # real, long or complex: a path is a formula, and the type of t decides how it is computed
