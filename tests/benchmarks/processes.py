@@ -124,19 +124,20 @@ def make(options: Options, loaded: Checkpoint) -> tuple[Any, Any]:
 
 
 def drawing(options: Options) -> Any:
-    """What quality.draw needs to know."""
-    return quality.Options(images=options.number, seed=options.seed, batch_size=min(options.batch_size, options.number))
+    """What quality.draw needs to know. With --quick there is one batch, and so one compilation at most."""
+    size = options.number if options.quick else min(options.batch_size, options.number)
+    return quality.Options(images=options.number, seed=options.seed, batch_size=size)
 
 
 def speed(options: Options) -> int:
     """Time one cell of few evaluations in each process, and print how long the others will take. Returns 0."""
-    cells, total = unfinished(options), 0.0
+    cells, total, size = unfinished(options), 0.0, max(DIMENSIONS, options.batch_size)
     for process in options.processes:
         column = [cell for cell in cells if cell.process == process]
         if not column:
             continue
         network, make_sampler = make(options, options.run_of(process))
-        one = dataclasses.replace(drawing(options), images=max(DIMENSIONS, options.batch_size))
+        one = dataclasses.replace(drawing(options), images=size, batch_size=size)
         _, facts = quality.draw(make_sampler, network, column[0].sampling, one, lambda count: None)
         rate = one.images * facts["evaluations"] / facts["seconds"]
         total += (seconds := seconds_left(column, options.number, rate))

@@ -21,6 +21,7 @@ from ddpm_parity.tolerances import (
     CONTINUOUS_SLOPES,
     CONTINUOUS_TIMES,
     CONTINUOUS_WEIGHTS,
+    ONE_LOSS,
     PRECONDITIONED,
     PRECONDITIONING,
 )
@@ -153,7 +154,7 @@ def stand_in(side: Side, slopes: Any = (0.3, 0.1)) -> Callable[[Any, Any], Any]:
     """A stand-in for the network, which depends on its time: one slope is that of x, the other that of the time."""
 
     def network(x: Any, t: Any) -> Any:
-        time = (t if isinstance(side, Oracle) else side.cast(t))[:, None, None, None]  # type: ignore[attr-defined]
+        time = (t if isinstance(side, Oracle) else side.cast(t))[:, None, None, None]
         return slopes[0] * x + 0.0002 * x**3 + slopes[1] * (1.0 + time) / (1.0 + 0.01 * time**2)
 
     return network
@@ -238,7 +239,7 @@ def _slopes(side: Side) -> Arrays:
         if isinstance(side, Oracle):
             result[process] = np.array([difference(partial(_nudged, side, config, i), OF_OUTPUT) for i in range(2)])
         else:
-            result[process] = side.slopes(partial(loss_of, side, config), SLOPES_AT)  # type: ignore[attr-defined]
+            result[process] = side.slopes(partial(loss_of, side, config), SLOPES_AT)
     return result
 
 
@@ -305,5 +306,5 @@ QUANTITIES = [
     Quantity("continuous", "weights of the losses", _weights, CONTINUOUS_WEIGHTS, elementwise),
     Quantity("continuous", "training_loss of every kind", _losses, CONTINUOUS_LOSSES, elementwise),
     Quantity("continuous", "gradient of training_loss", _slopes, CONTINUOUS_SLOPES, of_the_largest),
-    Quantity("continuous", "one loss, whatever is predicted", _same_losses, CONTINUOUS_LOSSES, elementwise),
+    Quantity("continuous", "one loss, whatever is predicted", _same_losses, ONE_LOSS, elementwise),
 ]

@@ -30,7 +30,8 @@ from ddpm_shared.oracle import solvers as oracle_solvers
 from ddpm_shared.oracle.networks import Network
 
 STEPS = 5
-DRAW = Draw(3, 2, 3, labels=np.array([0, 2, 1]))
+LABELS = np.array([0, 2, 1])
+DRAW = Draw(3, 2, 3, labels=LABELS)
 GUIDANCE = 2.0
 FLOW_LAST = 0.999  # of flow's times, where they are those of another process too
 # The solvers on eps and x_0 of today, and those in t: on every process that they take.
@@ -68,8 +69,8 @@ def _network(side: Side, process: str) -> Any:
             shapes = side.shapes_of(lambda torch: torch.model.make_network(torch.configured(config), 0))
             return Network(random_parameters(shapes), MODEL)
         network = side.model.make_network(side.configured(config), 0)
-        side.assign(network, random_parameters(side.shapes(network)))  # type: ignore[attr-defined]
-        return side.sampler(network)  # type: ignore[attr-defined]
+        side.assign(network, random_parameters(side.shapes(network)))
+        return side.sampler(network)
 
     return side.keep("small network with classes", make)  # the same for every process
 
@@ -115,7 +116,7 @@ class _At:
         return 1.0 if same else float(alpha[0] / self.levels.alpha[i])
 
     def __call__(self, x: Array, i: int) -> oracle_prediction.Predicted:
-        guided = oracle_guidance.condition(self.network, DRAW.labels, self.sampling.guidance)
+        guided = oracle_guidance.condition(self.network, LABELS, self.sampling.guidance)
         t = np.full(len(x), self.own[i])
         return oracle.denoise(guided, self.config.diffusion, self.factor(i) * x, t, self.sampling.clip_x_0)
 

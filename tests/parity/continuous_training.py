@@ -14,10 +14,10 @@ from ddpm_parity.training import IN_COLOUR, Plan, quantities, small_emoji
 from ddpm_shared import batches, streams
 from ddpm_shared.config import Config, TrainingConfig
 
-STEPS = 20
+STEPS, VALIDATION_IMAGES = 20, 11
 # Beside what --process brings: a batch with one time in each part of the density.
 TRAINED: dict[str, dict[str, Any]] = {"vp": {}, "ve": {}, "edm": {"stratified": True}, "flow": {}}
-BATCH = Config(seed=4, training=TrainingConfig(batch_size=8, validation_images=11))
+BATCH = Config(seed=4, training=TrainingConfig(batch_size=8, validation_images=VALIDATION_IMAGES))
 
 
 def plan_of(process: str) -> Plan:
@@ -47,12 +47,12 @@ def _uniform(side: Side) -> Arrays:
             if isinstance(side, Oracle):
                 result[name] = _numbers(config.seed, "train/u", step, size, stratified)
             else:
-                result[name] = side.array(side.batch(batches.training_batch(SPLIT, config, step).arrays)[1])  # type: ignore[attr-defined]
+                result[name] = side.array(side.batch(batches.training_batch(SPLIT, config, step).arrays)[1])
         name = f"stratified {stratified}, validation"
         if isinstance(side, Oracle):
-            result[name] = _numbers(config.seed, "validation/u", 0, config.training.validation_images, False)
+            result[name] = _numbers(config.seed, "validation/u", 0, VALIDATION_IMAGES, False)
         else:
-            validation = (side.batch(batch.arrays)[1] for batch in batches.validation_batches(SPLIT, config))  # type: ignore[attr-defined]
+            validation = (side.batch(batch.arrays)[1] for batch in batches.validation_batches(SPLIT, config))
             result[name] = np.concatenate([side.array(u) for u in validation])
     return result
 

@@ -7,18 +7,17 @@ about variances; a time is found where the distribution function has the value u
 import math
 from collections.abc import Callable
 from statistics import NormalDist
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ddpm_shared.config import DiffusionConfig
 from ddpm_shared.oracle import prediction
 from ddpm_shared.oracle.diffusion import Array, Schedule, Timesteps, q_sample
-from ddpm_shared.oracle.prediction import Predicted, best_estimate
+from ddpm_shared.oracle.prediction import Network, Predicted, best_estimate
 from ddpm_shared.oracle.processes import PROCESSES, log_snr
 from ddpm_shared.oracle.weights import error_weight
-
-Network = Callable[[Array, Array], Array]
 
 COMPLEX_STEP = 1e-40  # in NumPy's longest float; its square is nothing beside 1
 HALVINGS = 200  # of an interval: more than the digits of any float
@@ -106,7 +105,7 @@ def times_of(config: DiffusionConfig, u: Array) -> Array:
     return np.asarray(t, np.float64)
 
 
-def _solve(function: Callable[[Array], Array], wanted: Array, low: float, high: float) -> Array:
+def _solve(function: Callable[[Any], Any], wanted: NDArray[Any], low: float, high: float) -> NDArray[Any]:
     """Where a growing function has the values `wanted` [B], between two numbers."""
     below, above = np.full_like(wanted, low), np.full_like(wanted, high)
     for _ in range(HALVINGS):

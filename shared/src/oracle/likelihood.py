@@ -14,7 +14,7 @@ import numpy as np
 from ddpm_shared.config import DiffusionConfig
 from ddpm_shared.oracle import continuous
 from ddpm_shared.oracle.diffusion import Array, make_schedule
-from ddpm_shared.oracle.prediction import Network, split, to_eps
+from ddpm_shared.oracle.prediction import split, to_eps
 from ddpm_shared.oracle.processes import Levels
 
 COMPLEX_STEP = 1e-100  # its square is 0 in float64
@@ -42,7 +42,7 @@ def log_normal(x: Array, deviation: float) -> Array:
     return densities.reshape(len(x), -1).sum(axis=1)
 
 
-def eps_of(network: Network, config: DiffusionConfig, times: Sequence[float]) -> tuple[Predict, Slope]:
+def eps_of(network: Callable[..., Array], config: DiffusionConfig, times: Sequence[float]) -> tuple[Predict, Slope]:
     """The noise that a network predicts at level i, whose time is times[i], and its derivative along a direction.
 
     Eps is linear in x and the network's output together, so its derivative is eps of the derivatives of both. That of

@@ -17,17 +17,16 @@ from numpy.typing import NDArray
 
 from ddpm_shared.config import ModelConfig
 from ddpm_shared.errors import UserError
-from ddpm_shared.oracle.diffusion import Array, Timesteps
+from ddpm_shared.oracle.diffusion import Array
 
 Labels = NDArray[Any]  # [B] integer, or [B, K + 1] weights
-Times = Timesteps | Array  # [B], whole or not
 
 
 def _float64(x: Any) -> Any:
     return x.astype(np.promote_types(x.dtype, np.float64), copy=False)
 
 
-def timestep_embedding(t: Times, dim: int) -> Array:
+def timestep_embedding(t: NDArray[Any], dim: int) -> Array:
     """Sinusoids of t: the dim/2 sines, then the dim/2 cosines, at frequencies from 1 down to 1/10000.
 
     Frequency i is 10000^(-i / (dim/2 - 1)). Sine and cosine are the two sides of one rotation, exp(1j w t).
@@ -230,8 +229,8 @@ class Network:
             h = self.stage(f"up.{up + i}", np.concatenate([h, skip], axis=3), emb, attention)
         return h
 
-    def __call__(self, x_t: Array, t: Times, labels: Labels | None = None) -> Array:
-        """[B, H, W, C] noisy images, [B] integer times and labels -> [B, H, W, C] predicted noise.
+    def __call__(self, x_t: Array, t: NDArray[Any], labels: Labels | None = None) -> Array:
+        """[B, H, W, C] noisy images, [B] times and labels -> [B, H, W, C] predicted noise.
 
         Labels are as in label_embedding; without them, every image of a network with classes has the null label.
 
@@ -275,7 +274,7 @@ def loss_and_gradients(
     config: ModelConfig,
     parameters: Mapping[str, NDArray[Any]],
     x_t: Array,
-    t: Times,
+    t: NDArray[Any],
     eps: Array,
     labels: Labels | None = None,
     weights: Array | float = 1.0,

@@ -17,7 +17,7 @@ import numpy as np
 from ddpm_shared.config import DiffusionConfig, Prediction
 from ddpm_shared.oracle.diffusion import Array, Schedule, Timesteps, at, q_posterior
 
-Network = Callable[[Array, Timesteps], Array]
+Network = Callable[[Array, Any], Array]
 
 
 class Predicted(NamedTuple):
@@ -169,8 +169,8 @@ def target(
     """The output of a perfect network at x_t = q_sample(x_0, t, eps).
 
     v = sqrt(alphas_cumprod) eps - sqrt(1 - alphas_cumprod) x_0 is the imaginary part of (x_0 + 1j eps) exp(-1j phi),
-    whose real part is x_t. The score is that of the Gaussian around alpha x_0. F turns as v, in units of the data:
-    `_pair_of_f`.
+    whose real part is x_t. The score is the slope of log N(x_t; alpha x_0, sigma^2). F turns as v,
+    in units of the data: `_pair_of_f`.
 
     Args:
         schedule: of `make_schedule`.
@@ -197,8 +197,7 @@ def target(
         case "mean":
             return q_posterior(schedule, x_0, x_t, t)[0]
         case "score":
-            rotation = rotation_at(schedule, t, x_0)
-            return (rotation.real * x_0 - x_t) / rotation.imag**2
+            return -eps / rotation_at(schedule, t, x_0).imag
         case "velocity":
             return eps - x_0
         case "F":

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ddpm_shared.config import ModelConfig
 from ddpm_shared.errors import UserError
 from ddpm_shared.oracle.diffusion import Array
-from ddpm_shared.oracle.networks import Labels, Network, Times, _float64, _windows, gradients_of, softmax
+from ddpm_shared.oracle.networks import Labels, Network, _float64, _windows, gradients_of, softmax
 
 
 def gelu(x: Array) -> Array:
@@ -28,7 +28,7 @@ def gelu(x: Array) -> Array:
     return x * erfc(-x / np.sqrt(2)) / 2
 
 
-def fourier_features(t: Times, frequencies: Array) -> Array:
+def fourier_features(t: NDArray[Any], frequencies: Array) -> Array:
     """The sines, then the cosines, of 2 pi w t: both sides of one rotation, exp(2j pi w t).
 
     Args:
@@ -137,7 +137,7 @@ class TransformerNetwork(Network):
         y = self.level(f"up.{up + 1}", self.transposed_convolution(f"up.{up}", below, size, size), emb, context, False)
         return np.concatenate([y, h], axis=3)
 
-    def __call__(self, x_t: Array, t: Times, labels: Labels | None = None) -> Array:
+    def __call__(self, x_t: Array, t: NDArray[Any], labels: Labels | None = None) -> Array:
         """[B, H, W, C] noisy images, [B] times, [B] or [B, K + 1] labels -> [B, H, W, C] prediction.
 
         Raises:
@@ -168,7 +168,7 @@ def loss_and_gradients(
     parameters: Mapping[str, NDArray[Any]],
     frequencies: Array,
     x_t: Array,
-    t: Times,
+    t: NDArray[Any],
     target: Array,
     labels: Labels | None = None,
 ) -> tuple[float, dict[str, Array]]:

@@ -32,8 +32,10 @@ def loss_weight(
 
     Source: Hang et al. 2023 (arXiv:2303.09556).
     """
-    snr, squared_slope = _snr(schedule, t), _squared_slope(schedule, prediction, t, sigma_data)
-    return np.minimum(1, gamma / snr) if prediction == "eps" else np.minimum(snr, gamma) * squared_slope
+    snr = _snr(schedule, t)
+    if prediction == "eps":  # the squared slope is 1 / SNR, which no signal makes infinite
+        return 1 / np.maximum(1, snr / gamma)
+    return np.minimum(snr, gamma) * _squared_slope(schedule, prediction, t, sigma_data)
 
 
 def error_weight(schedule: Schedule, config: DiffusionConfig, t: Timesteps, falling: Array | None = None) -> Array:
