@@ -127,7 +127,7 @@ ONE_THING = Tolerance(fp64=1e-14, fp32=2e-6)
 # Layers of the transformer U-Net, and their gradients. 3.6e-15 and 4.0e-6: with two tokens, the gradients of query and
 # key are differences of nearly equal terms.
 TRANSFORMER_LAYERS = Tolerance(fp64=3e-14, fp32=3e-5)
-# Elementwise. 6.7e-15 and 9.9e-8: of whole times up to 39, the angles are some ten thousands.
+# Elementwise. 8.2e-15 and 1.3e-7: of whole times up to 39, the angles are some ten thousands.
 TRANSFORMER_LOSSES = Tolerance(fp64=5e-14, fp32=1e-6)
 # Absolute, in float64 whatever the precision. 1.1e-13: angles up to some thousands, into sin and cos.
 FOURIER = Tolerance(fp64=1e-12, fp32=1e-12)

@@ -28,7 +28,7 @@ def gelu(x: Array) -> Array:
     return x * erfc(-x / np.sqrt(2)) / 2
 
 
-def fourier_features(t: Array, frequencies: Array) -> Array:
+def fourier_features(t: NDArray[Any], frequencies: Array) -> Array:
     """The sines, then the cosines, of 2 pi w t: both sides of one rotation, exp(2j pi w t).
 
     Args:
@@ -137,7 +137,7 @@ class TransformerNetwork(Network):
         y = self.level(f"up.{up + 1}", self.transposed_convolution(f"up.{up}", below, size, size), emb, context, False)
         return np.concatenate([y, h], axis=3)
 
-    def __call__(self, x_t: Array, t: Array, labels: Labels | None = None) -> Array:
+    def __call__(self, x_t: Array, t: NDArray[Any], labels: Labels | None = None) -> Array:
         """[B, H, W, C] noisy images, [B] times, [B] or [B, K + 1] labels -> [B, H, W, C] prediction.
 
         Raises:
@@ -168,7 +168,7 @@ def loss_and_gradients(
     parameters: Mapping[str, NDArray[Any]],
     frequencies: Array,
     x_t: Array,
-    t: Array,
+    t: NDArray[Any],
     target: Array,
     labels: Labels | None = None,
 ) -> tuple[float, dict[str, Array]]:
