@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from ddpm_shared.commands.labels import Labels, true_labels
 from ddpm_shared.commands.likelihood_estimate import (
     Likelihood,
     LikelihoodRecord,
+    Settings,
     bits_of,
     estimate,
     headline,
@@ -153,7 +154,7 @@ def _evaluate_all(plan: LikelihoodPlan, likelihood: Likelihood) -> int:
     if plan.other_data:
         print(f"{path} was trained on another training set than that of {plan.test.name}")
     probes = None if command.exact_trace else command.probes
-    settings: dict[str, Any] = {
+    settings: Settings = {
         "steps": command.steps,
         "grid": plan.grid if continuous else None,
         "rho": command.rho if continuous and plan.grid == "karras" else None,

@@ -82,7 +82,16 @@ class Estimate(TypedDict):
     per_image: list[float]  # [N]
 
 
-class LikelihoodRecord(Estimate):
+class Settings(TypedDict):
+    """What the number depends on beside the network and the images."""
+
+    steps: int
+    grid: str | None  # None for ddpm, whose times are whole
+    rho: float | None  # of the karras grid
+    probes: int | None  # of each image; None: exact
+
+
+class LikelihoodRecord(Estimate, Settings):
     """likelihood.json."""
 
     classes: list[OfClass]
@@ -90,12 +99,8 @@ class LikelihoodRecord(Estimate):
     checkpoint: dict[str, str | int]  # path, sha256, step
     weights: str
     process: str
-    steps: int
-    grid: str | None  # None for ddpm, whose times are whole
-    rho: float | None  # of the karras grid
     smallest_noise: float  # sigma of level 0, in units of x, which is in [-1, 1]
     trace: str  # "hutchinson" or "exact"
-    probes: int | None  # of each image; None: exact
     num_images: int
     seed: int
     precision: str
