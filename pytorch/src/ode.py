@@ -115,7 +115,7 @@ def exact_trace(
     Args:
         divergence: probe -> what `hutchinson` returns at x with it.
         x: [B, C, H, W].
-        on_entry: called after each of the C H W entries.
+        on_entry: called after each entry of the trace.
 
     Returns:
         [B, C, H, W] and [B].

@@ -125,6 +125,7 @@ def compiled(network: Network, compile: bool = False) -> Callable[..., tf.Tensor
             return unlabelled(x_t, t)
         return labelled(x_t, t, one_hot(labels, classes, x_t.dtype)) if classes else network(x_t, t, labels)
 
+    call.python_function = network  # type: ignore[attr-defined] # as of a tf.function: what is inside
     return call
 
 

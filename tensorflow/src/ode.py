@@ -118,7 +118,7 @@ def exact_trace(
     Args:
         divergence: probe -> what `hutchinson` returns at x with it.
         x: [B, H, W, C].
-        on_entry: called after each of the H W C entries.
+        on_entry: called after each entry of the trace.
 
     Returns:
         [B, H, W, C] and [B].

@@ -80,7 +80,12 @@ class Sampler:
         if sampling.sampler == "rk4":
             options["middle"] = waypoints((levels.times + np.append(0.0, levels.times[:-1])) / 2.0)
         if sampling.churn > 0:
-            ratios = churned(levels, sampling.churn, sampling.churn_from, sampling.churn_to or math.inf)
+            ratios = churned(
+                levels,
+                sampling.churn,
+                sampling.churn_from,
+                math.inf if sampling.churn_to is None else sampling.churn_to,
+            )
             options["raised"] = waypoints(times_at_ratio(diffusion, ratios, self.process))
         if sampling.sampler == "pc":
             first = sampling.corrector_steps

@@ -60,3 +60,16 @@ def fraction(settings: object, *names: str) -> None:
     for name in names:
         value = getattr(settings, name)
         require(is_real(value) and 0 <= value < 1, flag(name), value, "must be in [0, 1)")
+
+
+def between(settings: object, least: float, most: float, *names: str) -> None:
+    """Raise UserError unless each of these fields is None or a number from `least` to `most`."""
+    for name in names:
+        value = getattr(settings, name)
+        if value is not None:
+            require(
+                is_real(value) and least <= value <= most,
+                flag(name),
+                value,
+                f"must be a number from {least:g} to {most:g}",
+            )

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, get_args
 
 import numpy as np
 
-from ddpm_shared.config.checks import flag, is_real, positive, require, whole
+from ddpm_shared.config.checks import between, flag, is_real, positive, require, whole
 from ddpm_shared.config.help import default_is
 from ddpm_shared.config.processes import PROCESS_FACTS, TRAINING_FIRST, ProcessName
 from ddpm_shared.errors import choice
@@ -24,7 +24,8 @@ SMALLEST_BETA = 1e-12  # 1 - beta keeps four digits of a smaller one in float64
 # mean, float32 divides by the signal (it ends at exp(-87)); and two losses then divide by the square.
 IN_FLOAT64, DIVIDED_BY, DIVIDED_BY_SQUARE = -350.0, -85.0, -42.0
 
-LARGEST_SIGMA = 1e6  # images are from -1 to 1
+SIGMAS = 1e-6, 1e6  # images are from -1 to 1
+FACTORS = 1e-3, 1e3  # beyond, all times are one
 LARGEST_SCALE = 1e6  # of t
 
 DIFFUSION_CHOICES = {
@@ -127,10 +128,10 @@ class DiffusionConfig:
         self._check_continuous()
 
     def _check_continuous(self) -> None:
-        positive(self, "sigma_data", "sigma_min", "sigma_max", "density_deviation", "density_shift", most=LARGEST_SIGMA)
+        between(self, *SIGMAS, "sigma_data", "sigma_min", "sigma_max")
+        between(self, -100.0, 100.0, "density_mean")
+        between(self, *FACTORS, "density_deviation", "density_shift")
         positive(self, "time_scale", most=LARGEST_SCALE)
-        mean = self.density_mean
-        require(is_real(mean) and abs(mean) <= 100, "--density-mean", mean, "must be a number from -100 to 100")
         discrete, process = self.process == "ddpm", f"--process {self.process}"
         require(
             self.sigma_min < self.sigma_max,

@@ -7,8 +7,8 @@ import numpy as np
 import tyro
 from numpy.typing import NDArray
 
-from ddpm_shared.config.checks import flag, is_real, positive, require, whole
-from ddpm_shared.config.diffusion import LARGEST_SIGMA, TIMESTEPS, DiffusionConfig
+from ddpm_shared.config.checks import between, flag, is_real, require, whole
+from ddpm_shared.config.diffusion import FACTORS, SIGMAS, TIMESTEPS, DiffusionConfig
 from ddpm_shared.config.help import default_is
 from ddpm_shared.config.processes import ProcessName
 from ddpm_shared.config.samplers import (
@@ -131,11 +131,10 @@ class Sampling:
             choice("process", self.process, get_args(ProcessName))
         if self.grid is not None:
             choice("grid", self.grid, get_args(Grid))
-        positive(self, "rho", "shift", "churn_to", "churn_noise", "corrector_snr", most=LARGEST_SIGMA)
+        between(self, *FACTORS, "shift", "churn_noise", "corrector_snr")
+        between(self, 0.1, 1000.0, "rho")
+        between(self, 0.0, SIGMAS[1], "churn", "churn_from", "churn_to")
         whole(self, "corrector_steps", most=CORRECTOR_STEPS)
-        for name in ("churn", "churn_from"):
-            value = getattr(self, name)
-            require(is_real(value) and 0 <= value <= LARGEST_SIGMA, flag(name), value, "must be 0 or more and finite")
         only = {"churn": "heun", "churn_from": "heun", "churn_to": "heun", "churn_noise": "heun"}
         only |= {"corrector_steps": "pc", "corrector_snr": "pc"}
         for name, sampler in only.items():

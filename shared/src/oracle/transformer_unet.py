@@ -6,17 +6,27 @@ tail of the error function; Fourier features are one rotation; the network is a 
 Letters as in oracle.networks, but D = channels of the deepest level; and N and M tokens. Images are [B, H, W, C].
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import autograd.numpy as np
-from autograd.scipy.special import erfc
+from autograd.extend import defvjp, primitive
 from numpy.typing import NDArray
 
 from ddpm_shared.config import ModelConfig
 from ddpm_shared.errors import UserError
 from ddpm_shared.oracle.diffusion import Array
 from ddpm_shared.oracle.networks import Labels, Network, _float64, _windows, gradients_of, softmax
+
+
+@primitive
+def erfc(x: Array) -> Array:
+    """The tail of the error function, of any shape, number by number; SciPy's would look for frameworks."""
+    return np.vectorize(math.erfc, otypes=[np.float64])(x)
+
+
+defvjp(erfc, lambda _, x: lambda g: -2 / np.sqrt(np.pi) * np.exp(-(x**2)) * g)
 
 
 def gelu(x: Array) -> Array:
