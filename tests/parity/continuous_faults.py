@@ -94,7 +94,7 @@ MUTATIONS = [
     fault("a network of whole times is matched one step off", "tf.stations", "continuous drawing",
           'matched(diffusion, whole, "ddpm", process)',
           'matched(diffusion, np.maximum(whole - 1.0, 0.0), "ddpm", process)'),
-    fault("x_0 is clipped to [0, 1]", "tf.sampling", "continuous drawing", "self.codec.limits", "(0.0, 1.0)"),
+    fault("a drawn x_0 is clipped to [0, 1]", "tf.sampling", "continuous drawing", "self.codec.limits", "(0.0, 1.0)"),
     fault("Langevin steps share their noise with those of the next level", "torch.sampling", "continuous drawing",
           "first * i + k", "first * (i // 2) + k"),
     fault("the middle of a step is taken at its end", "tf.sampling", "continuous drawing",

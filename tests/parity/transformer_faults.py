@@ -89,7 +89,7 @@ MUTATIONS = [
     fault("the second token is the class again", _TF, "transformer",
           "tokens.append(self.label(null))", "tokens.append(tokens[0])"),
     fault("one token for two", _TORCH, "transformer", "self.config.context_tokens == 2", "False"),
-    fault("no label is class 0", _TORCH, "transformer",
+    fault("no label is class 0 in a transformer", _TORCH, "transformer",
           "torch.full(t.shape, self.config.num_classes,", "torch.full(t.shape, 0,"),
     fault("what comes up and what waits change places", _TORCH, "transformer",
           "[step(h, emb, context), skips.pop()]", "[skips.pop(), step(h, emb, context)]"),
