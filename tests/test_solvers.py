@@ -86,7 +86,7 @@ def test_ddim_and_euler_are_one_solver_in_every_process(side, record_property):
     others = [*((process, "ddim") for process in CONTINUOUS), ("edm", "euler"), ("flow", "euler")]
     for process, name in others:
         apart = gap(unscaled(side, process, name, ratios), wanted)
-        record_property(f"{name} of {process}", apart)
+        record_property(f"{name} of {process}", float(apart))
         assert apart <= ROUNDING, (process, name)
 
 
@@ -97,7 +97,7 @@ def test_a_sampler_on_levels_does_not_know_the_process(side, name, record_proper
     wanted = unscaled(side, "vp", name, ratios)
     for process in CONTINUOUS:
         apart = gap(unscaled(side, process, name, ratios), wanted)
-        record_property(f"{name} of {process}", apart)
+        record_property(f"{name} of {process}", float(apart))
         assert apart <= ROUNDING, process
 
 
@@ -111,7 +111,7 @@ def test_heun_s_methods_of_edm_are_one(side, record_property):
     """Otherwise heun in sigma / alpha and heun in t differ where t is sigma, or one is not Heun's."""
     ratios = np.geomspace(0.01, 20.0, N)
     apart = gap(unscaled(side, "edm", "heun_t", ratios), unscaled(side, "edm", "heun", ratios))
-    record_property("heun of edm", apart)
+    record_property("heun of edm", float(apart))
     assert apart <= ROUNDING
 
 
@@ -120,7 +120,7 @@ def test_ancestral_sampling_is_ddim_with_all_of_its_noise_new(side, process, rec
     """Otherwise the noise of one of the two is too large or too small."""
     ratios = np.geomspace(0.01, 20.0, N)
     apart = gap(unscaled(side, process, "ddim", ratios, eta=1.0), unscaled(side, process, "ancestral", ratios))
-    record_property(f"ancestral of {process}", apart)
+    record_property(f"ancestral of {process}", float(apart))
     assert apart <= ROUNDING
 
 
@@ -241,7 +241,7 @@ def test_the_error_falls_at_the_solver_s_order_in_every_process(side, record_pro
                 row.append("")
                 continue
             order = convergence.order([between(side, process, name, steps) for steps in STEPS])
-            record_property(f"order {name} {process}", order)
+            record_property(f"order {name} {process}", float(order))
             row.append(f"{order:.2f}")
             least = MORE.get((name, process), facts.order)
             if order < least - ORDER_WITHIN or (least == facts.order and order > least + ORDER_WITHIN):
@@ -266,7 +266,7 @@ def test_predictor_and_corrector_draw_the_data(side, record_property):
         levels, convergence.denoiser(side, levels), start, noise, lambda i, k: noise(i, k + 1)
     )
     drawn = side.array([x for _, x in chain][-1])
-    record_property("pc mean, deviation", (drawn.mean(), drawn.std()))
+    record_property("pc mean, deviation", (float(drawn.mean()), float(drawn.std())))
     assert drawn.mean() == pytest.approx(convergence.MEAN, abs=0.02)
     assert drawn.std() == pytest.approx(convergence.STD, rel=0.1)
 
@@ -284,7 +284,7 @@ def test_the_corrector_stays_at_its_level(side, record_property):
         z = side.tensor(draw(*shape, seed=1 + k))
         x = side.solvers.langevin_step(levels, 0, x, denoise(x, 0).eps, z, snr)
     found = side.array(x)
-    record_property("corrector", found.std() / deviation)
+    record_property("corrector", float(found.std() / deviation))
     assert found.mean() == pytest.approx(convergence.MEAN, abs=0.03)
     assert found.std() / deviation == pytest.approx(1 / math.sqrt(1 - snr**2), rel=0.015)
 
