@@ -28,7 +28,7 @@ class SamplerFacts:
 
     title: str
     steps: int | None  # the default; None: as many as the model was trained with
-    order: int  # of convergence in the size of a step; in distribution where it draws noise
+    order: int  # of convergence in the size of a step; in distribution where it draws noise; 0: it does not converge
     noisy: bool  # whether it draws noise on the way (ddim: with eta above 0; heun: with churn)
     evaluations: int = 1  # of the network per step
     over: str = "levels"  # what it integrates over
@@ -50,7 +50,7 @@ SAMPLER_FACTS: dict[SamplerName, SamplerFacts] = {
     "rk4": SamplerFacts("Runge-Kutta 4 in t", 10, 4, noisy=False, evaluations=4, over="t", processes=CONTINUOUS),
     "euler_maruyama": SamplerFacts("Euler-Maruyama", 250, 1, noisy=True, over="t, the reverse SDE", processes=SDES),
     "pc": SamplerFacts(
-        "Predictor-corrector", 250, 1, noisy=True, evaluations=2, over="t, the reverse SDE", processes=SDES
+        "Predictor-corrector", 250, 0, noisy=True, evaluations=2, over="t, the reverse SDE", processes=SDES
     ),
 }
 
