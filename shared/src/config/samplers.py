@@ -65,7 +65,7 @@ PROCESS_SAMPLING: dict[ProcessName, tuple[SamplerName, Grid]] = {
     "ddpm": ("ancestral", "uniform"),
     "vp": ("dpmpp_2m_sde", "log_snr"),
     "sub_vp": ("heun", "log_snr"),
-    "ve": ("heun", "karras"),
+    "ve": ("dpmpp_2m_sde", "karras"),
     "ve_exponential": ("euler_maruyama", "uniform"),
     "edm": ("heun", "karras"),
     "flow": ("euler", "shifted"),
