@@ -217,7 +217,10 @@ def run(plan: TrainPlan, make_learner: Callable[[Config, int], Learner]) -> int:
 def _train(plan: TrainPlan, make_learner: Callable[[Config, int], Learner]) -> int:
     framework, config = plan.framework, plan.config
     train_split, test_split = datasets.load(config.data.dataset, config.data.data_dir, config.data.folder)
-    sigma_data = measures.moments(measures.level_counts(train_split.images).sum(axis=0).astype(np.float64))[1]
+    sigma_data = None
+    if config.diffusion.needs_sigma_data:
+        counts = measures.level_counts(train_split.images).sum(axis=0)
+        _, sigma_data, _ = measures.moments(counts.astype(np.float64))
     config = configs.fitted(config, train_split.images.shape[1:], len(train_split.class_names), sigma_data)
     _require_same_data(plan.resumed, train_split, test_split)
     require(
