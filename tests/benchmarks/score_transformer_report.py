@@ -119,10 +119,10 @@ def steps_picture(out: Path, models: Sequence[Model], suffix: str) -> Figure | N
         return None
     picture = Figure(figsize=(0.8 + 1.25 * len(STEPS), 0.3 + 1.3 * len(found)), layout="constrained")
     panels = picture.subplots(len(found), len(STEPS), squeeze=False)
+    for axes, n in zip(panels[0], STEPS, strict=True):
+        axes.set_title(f"{n} steps", fontsize="medium")
     for row, (title, sets) in zip(panels, found.items(), strict=True):
-        for axes, pixels, n in zip(row, sets, STEPS, strict=True):
+        for axes, pixels in zip(row, sets, strict=True):
             blank_axes(axes, pixels, 2)
-            if row is panels[0]:
-                axes.set_title(f"{n} steps", fontsize="medium")
         row[0].set_ylabel(title)
     return picture
