@@ -108,6 +108,24 @@ UNUSUAL_CONTINUOUS = dataclasses.replace(
         time_scale=1 / 7,
     ),
 )
+# Networks with settings that neither of these has.
+UNUSUAL_NETWORKS = [
+    dataclasses.replace(
+        UNUSUAL,
+        model=ModelConfig(
+            network="residual_unet",
+            attention_resolutions=(),
+            activation="tanh",
+            attention_heads=4,
+            attention_blocks=3,
+            time_channels=10,
+            image_size=9,
+            num_classes=7,
+        ),
+    ),
+    dataclasses.replace(UNUSUAL, model=dataclasses.replace(PRESETS["two-convolutions"], uses_time=False)),
+    dataclasses.replace(UNUSUAL, model=dataclasses.replace(PRESETS["dit-small"], patch_size=7, depth=2)),
+]
 
 
 def flat(values, prefix=""):
@@ -147,7 +165,7 @@ def refused(capsys, *argv):
 
 def test_every_setting_survives_json():
     """Otherwise config.json does not repeat its run, or a resumed run refuses its own settings."""
-    every = (UNUSUAL, UNUSUAL_CONTINUOUS)
+    every = (UNUSUAL, UNUSUAL_CONTINUOUS, *UNUSUAL_NETWORKS)
     values = [dict(flat(configs.to_dict(config))) for config in every]
     for key, default in flat(configs.to_dict(Config())):
         assert any(each[key] != default for each in values), f"{key} is not tested here"
@@ -188,7 +206,8 @@ def test_a_partial_model_starts_from_the_preset_of_its_file():
         ('{"preset": "huge"}', f"unknown preset 'huge': choose one of {', '.join(PRESETS)}"),
         (
             '{"preset": "huge"}',
-            "unknown preset 'huge': choose one of tiny, small, base, large, colour, score-transformer",
+            "unknown preset 'huge': choose one of tiny, small, base, large, colour, score-transformer, "
+            "residual-batchnorm, simple-unet, two-convolutions, dit-small",
         ),
         ('{"preset": ["tiny"]}', r"at preset, \['tiny'\] is not of type 'string'"),
         ('{"precision": "fp8"}', "unknown precision 'fp8': choose one of fp32, bf16, fp64"),
@@ -366,7 +385,8 @@ BETAS = "--beta-start, --beta-end"
         (
             Config,
             {"preset": "huge"},
-            "unknown preset 'huge': choose one of tiny, small, base, large, colour, score-transformer",
+            "unknown preset 'huge': choose one of tiny, small, base, large, colour, score-transformer, "
+            "residual-batchnorm, simple-unet, two-convolutions, dit-small",
         ),
         (Config, {"precision": "fp16"}, "unknown precision 'fp16': choose one of fp32, bf16, fp64"),
         (Config, {"device": "cuda"}, "unknown device 'cuda': choose one of auto, cpu, gpu"),

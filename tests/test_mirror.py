@@ -24,8 +24,15 @@ EXTRA_NAMES = {
     ("ddpm_tf", "model.py"): {"LEAVES", "Layout", "canonical_shape", "from_canonical", "layouts", "to_canonical"},
     # Keras' GroupNorm, its gradient of SiLU and its building of layers of layers are slow; and it would draw the
     # kernels that model.py then sets.
-    ("ddpm_tf", "networks/layers.py"): {"Block", "Conv2D", "Dense", "GroupNorm", "silu"},
-    ("ddpm_tf", "networks/transformer_unet.py"): {"Conv2DTranspose", "LayerNorm"},
+    ("ddpm_tf", "networks/layers.py"): {
+        "Block",
+        "Conv2D",
+        "Conv2DTranspose",
+        "Dense",
+        "GroupNorm",
+        "LayerNorm",
+        "silu",
+    },
 }
 SPELLING = {"forward": "call"}  # the method that a layer of each framework must define
 OWN_ARGUMENTS = {"dtype"}  # Keras layers are given their number format, PyTorch modules moved to it

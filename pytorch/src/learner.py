@@ -19,7 +19,14 @@ from ddpm_torch.config import Config
 from ddpm_torch.data import PIXELS, to_batch, to_labels
 from ddpm_torch.engine import make_schedule
 from ddpm_torch.guidance import condition
-from ddpm_torch.model import compiled, make_network, named_buffers, named_parameters
+from ddpm_torch.model import (
+    compiled,
+    make_network,
+    named_buffers,
+    named_parameters,
+    remember_moments,
+    set_training,
+)
 from ddpm_torch.objective import training_loss
 from ddpm_torch.optimizer import (
     Adam,
@@ -51,6 +58,7 @@ class Learner:
         self.schedule = make_schedule(config.diffusion, utils.dtype(config.precision), self.device)
         self.codec = PIXELS
         self.model = make_network(config, config.seed)
+        set_training(self.model, True)
         self.ema_model = make_network(config).requires_grad_(False)
         self.names = list(named_parameters(self.model))
         self.parameters = list(named_parameters(self.model).values())
@@ -89,11 +97,12 @@ class Learner:
         loss = training_loss(self.schedule, network, x_0, t, eps, self.config.diffusion)
         gradients = torch.autograd.grad(loss, self.parameters)
         clipped, norm = clip_by_global_norm(gradients, settings.max_grad_norm)
-        # 3. the step, and the average of the weights after it
+        # 3. the step, and after it the average of the weights and what BatchNorm remembers
         learning_rate = scheduled_learning_rate(step, self.num_steps, settings)
         self.begun = step + 1
         self.adam.update(clipped, learning_rate, step + 1)
         update_ema(self.averages, self.parameters, warmup_ema_decay(step + 1, settings.ema_decay))
+        remember_moments(self.model)
         self._copy_buffers()
         loss_value, norm_value = torch.stack([loss.detach(), norm]).tolist()  # one wait for the device, not two
         self.ended = step + 1

@@ -14,15 +14,29 @@ from ddpm_shared.parameters import fourier_frequencies, initial_value
 from ddpm_shared.records import checkpoint
 from ddpm_shared.records.checkpoint import Checkpoint
 from ddpm_torch import utils
-from ddpm_torch.config import Config
+from ddpm_torch.config import Config, NetworkName
+from ddpm_torch.networks.denoise_net import DenoiseNet
+from ddpm_torch.networks.dit import DiT
+from ddpm_torch.networks.layers import BatchNorm
+from ddpm_torch.networks.residual_unet import ResidualUNet
+from ddpm_torch.networks.simple_unet import SimpleUNet
 from ddpm_torch.networks.transformer_unet import TransformerUNet
 from ddpm_torch.networks.unet import UNet
 
-Network = UNet | TransformerUNet
+Network = UNet | TransformerUNet | ResidualUNet | SimpleUNet | DenoiseNet | DiT
+
+NETWORKS: dict[NetworkName, type[Network]] = {
+    "unet": UNet,
+    "transformer_unet": TransformerUNet,
+    "residual_unet": ResidualUNet,
+    "simple_unet": SimpleUNet,
+    "denoise_net": DenoiseNet,
+    "dit": DiT,
+}
 
 
 def make_network(config: Config, seed: int | None = None) -> Network:
-    """The network that `config` describes, on its device and in its precision.
+    """The network that `config` describes, on its device and in its precision, not in training (see set_training).
 
     In "bf16" the parameters are float32, and most of the arithmetic inside is bfloat16.
 
@@ -36,8 +50,8 @@ def make_network(config: Config, seed: int | None = None) -> Network:
     Mirror: ddpm_tf.model.make_network.
     """
     device, dtype = utils.select_device(config.device), utils.dtype(config.precision)
-    kind: type[Network] = TransformerUNet if config.model.network == "transformer_unet" else UNet
-    network = kind(config.model, config.out_channels)
+    network = NETWORKS[config.model.network](config.model, config.out_channels)
+    set_training(network, False)
     # Channels innermost: the layout in which convolutions are fastest, on a CPU as on a GPU's tensor cores.
     network.to(device, dtype, memory_format=torch.channels_last)  # type: ignore[call-overload] # unknown to it
     if config.precision == "bf16":  # a method, so that a copy of the network calls its own
@@ -70,6 +84,24 @@ def initialise(network: Network, seed: int) -> None:
     buffers = named_buffers(network)
     for name, scale in network.normal_at_start.items():
         buffers[name].copy_(torch.from_numpy(fourier_frequencies(seed, name, len(buffers[name]), scale)))
+
+
+def set_training(network: nn.Module, training: bool) -> None:
+    """Say whether BatchNorm takes the moments of its batch, or those that it remembers. Nothing else depends on it.
+
+    Mirror: ddpm_tf.model.set_training.
+    """
+    network.train(training)
+
+
+def remember_moments(network: nn.Module) -> None:
+    """Let each BatchNorm take in the moments of the batch that last went through it in training.
+
+    Mirror: ddpm_tf.model.remember_moments.
+    """
+    for layer in network.modules():
+        if isinstance(layer, BatchNorm):
+            layer.remember()
 
 
 @torch.no_grad()
@@ -132,7 +164,7 @@ def named_parameters(network: nn.Module) -> dict[str, Tensor]:
 
 
 def named_buffers(network: nn.Module) -> dict[str, Tensor]:
-    """What a network holds beside its parameters, by canonical name: none in UNet.
+    """What a network holds beside its parameters, by canonical name: none in most.
 
     A checkpoint holds them; they are copied to the averaged network, not averaged.
 

@@ -2,11 +2,13 @@
 
 from ddpm_shared.config import (
     PRESETS,
+    ActivationName,
     Config,
     DataConfig,
     Device,
     DiffusionConfig,
     ModelConfig,
+    NetworkName,
     Precision,
     Prediction,
     ProcessName,
@@ -19,11 +21,13 @@ FRAMEWORK = "tensorflow"
 __all__ = [
     "FRAMEWORK",
     "PRESETS",
+    "ActivationName",
     "Config",
     "DataConfig",
     "Device",
     "DiffusionConfig",
     "ModelConfig",
+    "NetworkName",
     "Precision",
     "Prediction",
     "ProcessName",

@@ -26,6 +26,8 @@ from ddpm_tf.model import (
     make_network,
     named_buffers,
     named_parameters,
+    remember_moments,
+    set_training,
     to_canonical,
 )
 from ddpm_tf.objective import training_loss
@@ -59,6 +61,7 @@ class Learner:
         self.schedule = make_schedule(config.diffusion, utils.dtype(config.precision))
         self.codec = PIXELS
         self.model = make_network(config, config.seed)
+        set_training(self.model, True)
         self.ema_model = make_network(config)
         self.layouts = layouts(self.model)
         self.names = list(named_parameters(self.model))
@@ -118,12 +121,14 @@ class Learner:
             loss = training_loss(self.schedule, network, x_0, t, eps, self.config.diffusion)
         gradients = tape.gradient(loss, self.parameters)
         clipped, norm = clip_by_global_norm(gradients, self.config.training.max_grad_norm)
-        # 3. the step, and the average of the weights after it; nothing changes before all gradients are there
+        # 3. the step, and after it the average of the weights and what BatchNorm remembers; nothing changes before all
+        # gradients are there
         with tf.control_dependencies([norm]):
             begun = self.begun.assign(k)
         with tf.control_dependencies([begun]):
             self.adam.update(clipped, learning_rate, k)
             update_ema(self.averages, self.parameters, decay)
+            remember_moments(self.model)
             self._copy_buffers()
         return loss, norm
 

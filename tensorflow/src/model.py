@@ -16,16 +16,29 @@ from ddpm_shared.parameters import fourier_frequencies, initial_value
 from ddpm_shared.records import checkpoint
 from ddpm_shared.records.checkpoint import Checkpoint
 from ddpm_tf import utils
-from ddpm_tf.config import Config
-from ddpm_tf.networks.layers import GroupNorm, LabelEmbedding, one_hot
+from ddpm_tf.config import Config, NetworkName
+from ddpm_tf.networks.denoise_net import DenoiseNet
+from ddpm_tf.networks.dit import DiT
+from ddpm_tf.networks.layers import BatchNorm, GroupNorm, LabelEmbedding, one_hot
+from ddpm_tf.networks.residual_unet import ResidualUNet
+from ddpm_tf.networks.simple_unet import SimpleUNet
 from ddpm_tf.networks.transformer_unet import FourierFeatures, TransformerUNet
 from ddpm_tf.networks.unet import UNet
 
-Network = UNet | TransformerUNet
+Network = UNet | TransformerUNet | ResidualUNet | SimpleUNet | DenoiseNet | DiT
+
+NETWORKS: dict[NetworkName, type[Network]] = {
+    "unet": UNet,
+    "transformer_unet": TransformerUNet,
+    "residual_unet": ResidualUNet,
+    "simple_unet": SimpleUNet,
+    "denoise_net": DenoiseNet,
+    "dit": DiT,
+}
 
 
 def make_network(config: Config, seed: int | None = None) -> Network:
-    """The network that `config` describes, on its device and in its precision.
+    """The network that `config` describes, on its device and in its precision, not in training (see set_training).
 
     In "bf16" the parameters are float32, and most of the arithmetic inside is bfloat16.
 
@@ -40,8 +53,7 @@ def make_network(config: Config, seed: int | None = None) -> Network:
     """
     utils.select_device(config.device)
     policy = {"fp32": "float32", "fp64": "float64", "bf16": "mixed_bfloat16"}[config.precision]
-    kind: type[Network] = TransformerUNet if config.model.network == "transformer_unet" else UNet
-    network = kind(config.model, config.out_channels, policy)
+    network = NETWORKS[config.model.network](config.model, config.out_channels, policy)
     # Keras makes the weights at the first call.
     shape = [1, config.model.image_size, config.model.image_size, config.model.image_channels]
     network(tf.zeros(shape, utils.dtype(config.precision)), tf.zeros([1], tf.int32))
@@ -69,6 +81,28 @@ def initialise(network: Network, seed: int) -> None:
     buffers = named_buffers(network)
     for name, scale in network.normal_at_start.items():
         buffers[name].assign(fourier_frequencies(seed, name, buffers[name].shape[0], scale))
+
+
+def set_training(network: layers.Layer, training: bool) -> None:
+    """Say whether BatchNorm takes the moments of its batch, or those that it remembers. Nothing else depends on it.
+
+    Mirror: ddpm_torch.model.set_training.
+    """
+    for layer in _batch_norms(network):
+        layer.training = training
+
+
+def remember_moments(network: layers.Layer) -> None:
+    """Let each BatchNorm take in the moments of the batch that last went through it in training.
+
+    Mirror: ddpm_torch.model.remember_moments.
+    """
+    for layer in _batch_norms(network):
+        layer.remember()
+
+
+def _batch_norms(network: layers.Layer) -> list[BatchNorm]:
+    return [layer for layer in network._flatten_layers() if isinstance(layer, BatchNorm)]
 
 
 def load(loaded: Checkpoint, prefix: str, config: Config) -> Callable[..., tf.Tensor]:
@@ -135,7 +169,7 @@ def named_parameters(network: layers.Layer) -> dict[str, keras.Variable]:
 
 
 def named_buffers(network: layers.Layer) -> dict[str, keras.Variable]:
-    """What a network holds beside its parameters, by canonical name: none in UNet.
+    """What a network holds beside its parameters, by canonical name: none in most.
 
     A checkpoint holds them; they are copied to the averaged network, not averaged.
 
@@ -155,6 +189,12 @@ LEAVES: dict[type[layers.Layer], dict[str, tuple[str, Layout]]] = {
     layers.Dense: {"kernel": ("weight", (1, 0)), "bias": ("bias", (0,))},  # [in, out] -> [out, in]
     GroupNorm: {"gamma": ("weight", (0,)), "beta": ("bias", (0,))},
     layers.LayerNormalization: {"gamma": ("weight", (0,)), "beta": ("bias", (0,))},
+    BatchNorm: {
+        "weight": ("weight", (0,)),
+        "bias": ("bias", (0,)),
+        "running_mean": ("running_mean", (0,)),
+        "running_var": ("running_var", (0,)),
+    },
     LabelEmbedding: {"weight": ("weight", (0, 1))},
     FourierFeatures: {"frequencies": ("frequencies", (0,))},
 }

@@ -83,6 +83,11 @@ WHOLE = {
         "--channel-mults": (1, None),
         "--attention-resolutions": (14, 28),
         "--context-tokens": (1, 2),
+        "--attention-heads": (1, None),
+        "--attention-blocks": (0, 100),
+        "--time-channels": (4, None),
+        "--patch-size": (1, None),
+        "--depth": (1, None),
         "--image-size": (4, 1024),
     },
     "inference": {
@@ -154,6 +159,11 @@ TRANSFORMERS = ["--network", "transformer_unet", "--attention-resolutions", "28"
 BESIDE = {  # what a flag cannot be given without
     "--context-tokens": TRANSFORMERS,
     "--fourier-scale": TRANSFORMERS,
+    "--attention-heads": ["--preset", "dit-small"],
+    "--attention-blocks": ["--preset", "residual-batchnorm"],
+    "--time-channels": ["--preset", "dit-small"],
+    "--patch-size": ["--preset", "dit-small"],
+    "--depth": ["--preset", "dit-small"],
     "--interpolate": ["--sampler", "ddim"],
     "--sigma-data": ["--process", "edm"],
     "--time-scale": ["--process", "vp"],
@@ -231,7 +241,11 @@ LONG = ["1"] * 5000
         (["--fourier-scale", "16"], ["--fourier-scale 16.0: is for --network transformer_unet"]),
         (["--network", "transformer_unet"], ["--attention-resolutions (): transformer_unet", "levels: give 28 14"]),
         ([*TRANSFORMERS, "--num-res-blocks", "2"], ["--num-res-blocks 2: is for --network unet"]),
-        (["--network", "dit"], ["'dit'", "--network", "'unet', 'transformer_unet'"]),
+        (["--network", "vit"], ["'vit'", "--network", "'unet', 'transformer_unet'"]),
+        (["--patch-size", "4"], ["--patch-size 4: is for --network dit, and this is unet"]),
+        (["--preset", "dit-small", "--patch-size", "5"], ["--patch-size 5: must divide the size of the images, 28"]),
+        (["--preset", "dit-small", "--attention-heads", "5"], ["--attention-heads 5: must divide the 192 channels"]),
+        (["--preset", "dit-small", "--channel-mults", "1", "2"], ["--channel-mults (1, 2): is for --network unet or"]),
     ],
 )
 def test_what_is_absurd_in_training(tmp_path, argv, words):
@@ -297,6 +311,13 @@ ODD = [
     ModelConfig(8, (1,), 1, (28,), 2, network="transformer_unet"),
     ModelConfig(8, (3, 1, 2), 1, (5, 3), 2, image_size=10, image_channels=3, num_classes=4, network="transformer_unet"),
     ModelConfig(6, (1, 2), 1, (9, 5), 3, image_size=9, network="transformer_unet", context_tokens=2),
+    ModelConfig(8, (1, 2, 3), 1, (), network="residual_unet", attention_heads=3, attention_blocks=2, image_size=9),
+    ModelConfig(6, (2,), 1, (), network="residual_unet", attention_blocks=0, image_channels=3, num_classes=4),
+    ModelConfig(6, (1, 3), 1, (), network="simple_unet", time_channels=10, image_size=7, num_classes=2),
+    ModelConfig(10, (1,), 1, (), network="denoise_net", image_channels=3, num_classes=5, image_size=5),
+    ModelConfig(10, (1,), 1, (), network="denoise_net", uses_time=False),
+    ModelConfig(12, (1,), 1, (), network="dit", depth=3, attention_heads=4, patch_size=3, image_size=9, num_classes=2),
+    ModelConfig(8, (1,), 1, (), network="dit", depth=1, patch_size=1, image_size=4, image_channels=2),
 ]
 
 
@@ -319,7 +340,8 @@ def test_the_formula_counts_the_parameters(tree, number):
 def test_the_formula_counts_the_presets(preset):
     """Otherwise what fits is refused; the numbers are those of docs/guide.md."""
     expected = {"tiny": 159_697, "small": 2_734_433, "base": 3_938_625, "large": 61_827_457, "colour": 2_735_587}
-    expected |= {"score-transformer": 2_301_665}
+    expected |= {"score-transformer": 2_301_665, "residual-batchnorm": 10_323_201, "simple-unet": 2_367_115}
+    expected |= {"two-convolutions": 1_217, "dit-small": 4_159_684}
     assert size.num_parameters(described(PRESETS[preset])) == expected[preset]
 
 

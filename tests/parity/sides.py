@@ -7,6 +7,7 @@ returns is NumPy again, images [B, H, W, C] and parameters under their canonical
 import dataclasses
 import importlib
 import math
+import types
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
@@ -75,7 +76,7 @@ class Side:
 
     def layer_class(self, kind: str) -> Any:
         """A class of the tree's networks/, by its name."""
-        modules = (self.networks.layers, self.networks.unet, self.networks.transformer_unet)
+        modules = (value for value in vars(self.networks).values() if isinstance(value, types.ModuleType))
         return next(getattr(module, kind) for module in modules if hasattr(module, kind))
 
     def network(self, config: ModelConfig, seed: int = 0) -> Any:

@@ -3,6 +3,7 @@
 from ddpm_parity.mutation import fault
 
 _TORCH, _TF = "torch.networks.transformer_unet", "tf.networks.transformer_unet"
+_TORCH_LAYERS, _TF_LAYERS = "torch.networks.layers", "tf.networks.layers"
 
 # fmt: off
 MUTATIONS = [
@@ -37,18 +38,20 @@ MUTATIONS = [
           "emb = gelu(self.time(tf.cast(self.fourier(t), x_t.dtype)))",
           "emb = self.time(tf.cast(self.fourier(t), x_t.dtype))"),
     # --- transposed convolutions
-    fault("a transposed convolution is cut as by 'same', one pixel off where the size doubles", _TF, "transformer",
+    fault("a transposed convolution is cut as by 'same', one pixel off where the size doubles", _TF_LAYERS, "transformer",
           "return self.conv(x)[:, 1 : 1 + rows, 1 : 1 + columns, :]",
           "first = 1 - self.output_padding\n"
           "        return self.conv(x)[:, first : first + rows, first : first + columns, :]"),
-    fault("a transposed convolution is cut from its start", _TF, "transformer",
+    fault("a transposed convolution is cut from its start", _TF_LAYERS, "transformer",
           "[:, 1 : 1 + rows, 1 : 1 + columns, :]", "[:, :rows, :columns, :]"),
-    fault("a transposed convolution is cut at its end", _TF, "transformer",
+    fault("a transposed convolution is cut at its end", _TF_LAYERS, "transformer",
           "[:, 1 : 1 + rows, 1 : 1 + columns, :]", "[:, -rows:, -columns:, :]"),
-    fault("a transposed convolution's rows are one pixel off", _TORCH, "transformer",
-          "        return self.conv(x)\n", "        return torch.roll(self.conv(x), 1, dims=2)\n"),
-    fault("a transposed convolution's kernel is turned round", _TORCH, "transformer",
-          "        return self.conv(x)\n",
+    fault("a transposed convolution's rows are one pixel off", _TORCH_LAYERS, "transformer",
+          'output_padding]."""\n        return self.conv(x)\n',
+          'output_padding]."""\n        return torch.roll(self.conv(x), 1, dims=2)\n'),
+    fault("a transposed convolution's kernel is turned round", _TORCH_LAYERS, "transformer",
+          'output_padding]."""\n        return self.conv(x)\n',
+          'output_padding]."""\n'
           "        kernel = self.conv.weight.flip(2, 3)\n"
           "        more = self.conv.output_padding\n"
           "        return torch.conv_transpose2d(x, kernel, self.conv.bias, 2, 1, more)\n"),
@@ -56,13 +59,13 @@ MUTATIONS = [
           'layers.Conv2DTranspose: {"kernel": ("weight", (3, 2, 0, 1))',
           'layers.Conv2DTranspose: {"kernel": ("weight", (3, 2, 1, 0))'),
     # --- transformers
-    fault("LayerNorm with Keras' epsilon", _TF, "transformer", "LAYER_NORM_EPS = 1e-5", "LAYER_NORM_EPS = 1e-3"),
-    fault("LayerNorm with DiT's epsilon", _TORCH, "transformer", "LAYER_NORM_EPS = 1e-5", "LAYER_NORM_EPS = 1e-6"),
-    fault("GELU is approximated by tanh", "torch.networks.layers", "transformer",
+    fault("LayerNorm with Keras' epsilon", _TF_LAYERS, "transformer", "LAYER_NORM_EPS = 1e-5", "LAYER_NORM_EPS = 1e-3"),
+    fault("LayerNorm with DiT's epsilon", _TORCH_LAYERS, "transformer", "LAYER_NORM_EPS = 1e-5", "LAYER_NORM_EPS = 1e-6"),
+    fault("GELU is approximated by tanh", _TORCH_LAYERS, "transformer",
           'approximate="none"', 'approximate="tanh"'),
-    fault("GELU with the square root of two in float32", "tf.networks.layers", "transformer",
+    fault("GELU with the square root of two in float32", _TF_LAYERS, "transformer",
           "return x * _normal_cdf(x), lambda", "return tf.nn.gelu(x), lambda"),
-    fault("GELU's gradient lacks the density", "tf.networks.layers", "transformer",
+    fault("GELU's gradient lacks the density", _TF_LAYERS, "transformer",
           "(_normal_cdf(z) + z * density)", "_normal_cdf(z)"),
     fault("softmax over the queries, not the context", _TORCH, "transformer", "dim=-1)  # [B, N, M]", "dim=-2)"),
     fault("softmax over the queries, not the context", _TF, "transformer", "axis=-1)  # [B, N, M]", "axis=-2)"),

@@ -4,14 +4,19 @@ Letters in the shape comments: B images, C channels, H and W height and width, D
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 (the field's name for it)
 
-from ddpm_torch.config import ModelConfig
+from ddpm_shared.errors import UserError
+from ddpm_torch.config import ActivationName, ModelConfig
 
 GROUP_NORM_EPS = 1e-5  # Keras would take 1e-3
+LAYER_NORM_EPS = 1e-5  # so would it here
+BATCH_NORM_EPS = 1e-5  # and here
+BATCH_NORM_MOMENTUM = 0.1  # weight of the new moments; Keras' momentum is that of the old ones, 0.99
 
 
 def timestep_embedding(t: Tensor, dim: int) -> Tensor:
@@ -53,6 +58,30 @@ def gelu(x: Tensor) -> Tensor:
     return F.gelu(x, approximate="none")
 
 
+def gelu_tanh(x: Tensor) -> Tensor:
+    """The approximation of gelu by tanh: x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2.
+
+    Args:
+        x: of any shape.
+
+    Returns:
+        The shape of x.
+
+    Source: Hendrycks & Gimpel 2016 (arXiv:1606.08415), section 2.
+    Mirror: ddpm_tf.networks.layers.gelu_tanh.
+    """
+    return F.gelu(x, approximate="tanh")
+
+
+# What stands between the layers of the networks that have a choice, by name.
+ACTIVATIONS: dict[ActivationName, Callable[[Tensor], Tensor]] = {
+    "silu": F.silu,
+    "relu": F.relu,
+    "gelu": gelu,
+    "tanh": torch.tanh,
+}
+
+
 def one_hot(labels: Tensor, num_classes: int, dtype: torch.dtype) -> Tensor:
     """The weights of labels in the table of LabelEmbedding.
 
@@ -92,6 +121,106 @@ class LabelEmbedding(nn.Module):
     def forward(self, labels: Tensor) -> Tensor:
         """[B] or [B, K + 1], as in one_hot -> [B, D]."""
         return one_hot(labels, self.num_classes, self.weight.dtype) @ self.weight
+
+
+def label_of_each(labels: Tensor | None, t: Tensor, num_classes: int) -> Tensor:
+    """The labels of a batch, or the null label for each of its images.
+
+    Args:
+        labels: as in one_hot; None: no image has one.
+        t: [B].
+        num_classes: K.
+
+    Returns:
+        As in one_hot.
+
+    Raises:
+        UserError: labels for a network without classes.
+
+    Mirror: ddpm_tf.networks.layers.label_of_each.
+    """
+    if labels is not None and not num_classes:
+        raise UserError("labels: this network was built without class labels; leave them out")
+    return labels if labels is not None else torch.full(t.shape, num_classes, device=t.device)
+
+
+class BatchNorm(nn.Module):
+    """y = (x - mean) / sqrt(variance + epsilon) * weight + bias, with the moments of each channel over all images.
+
+    In training they are the moments of the batch, so that an image's output depends on the other images. Afterwards
+    they are running averages over the batches of the training, two buffers:
+
+    running = (1 - momentum) running + momentum batch, whose variance here is the unbiased one, n / (n - 1) times
+
+    A call in training changes nothing: it leaves the moments of its batch in `seen`, and `remember` takes them over
+    when the step has succeeded.
+
+    Args:
+        channels: C.
+
+    Source: Ioffe & Szegedy 2015 (arXiv:1502.03167), algorithms 1 and 2, with PyTorch's momentum and epsilon.
+    Mirror: ddpm_tf.networks.layers.BatchNorm.
+    """
+
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.register_buffer("running_mean", torch.zeros(channels))
+        self.register_buffer("running_var", torch.ones(channels))
+        self.seen: tuple[Tensor, Tensor] | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] -> [B, C, H, W]."""
+        if not self.training:
+            return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=BATCH_NORM_EPS)
+        with torch.no_grad():
+            precise = x.to(self.weight.dtype)
+            mean, variance = precise.mean((0, 2, 3)), precise.var((0, 2, 3), correction=0)
+            count = x.numel() // x.shape[1]
+            self.seen = mean, variance * count / max(count - 1, 1)
+        return F.batch_norm(x, None, None, self.weight, self.bias, training=True, eps=BATCH_NORM_EPS)
+
+    @torch.no_grad()
+    def remember(self) -> None:
+        """Take the moments of the last batch into the running ones."""
+        assert self.seen is not None, "no batch has gone through this layer in training"
+        for running, new in zip((self.running_mean, self.running_var), self.seen, strict=True):
+            running.mul_(1.0 - BATCH_NORM_MOMENTUM).add_(new, alpha=BATCH_NORM_MOMENTUM)
+        self.seen = None
+
+
+class MultiHeadAttention(nn.Module):
+    """Every token looks at every other, once in each head: project(softmax(q k^T / sqrt(C / heads)) v).
+
+    q, k and v are linear in the tokens, and each head has its own range of their channels. The key has no bias, as in
+    AttentionBlock.
+
+    Args:
+        channels: C, a multiple of `heads`.
+        heads: how many.
+
+    Source: Vaswani et al. 2017 (arXiv:1706.03762), section 3.2.2.
+    Mirror: ddpm_tf.networks.layers.MultiHeadAttention.
+    """
+
+    def __init__(self, channels: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.query = nn.Linear(channels, channels)
+        self.key = nn.Linear(channels, channels, bias=False)
+        self.value = nn.Linear(channels, channels)
+        self.project = nn.Linear(channels, channels)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """[B, N, C] -> [B, N, C]."""
+        maps = (self.query(tokens), self.key(tokens), self.value(tokens))
+        q, k, v = (y.unflatten(2, (self.heads, -1)).transpose(1, 2) for y in maps)  # [B, heads, N, C / heads]
+        weights = torch.softmax(q @ k.transpose(2, 3) / math.sqrt(q.shape[3]), dim=-1)  # [B, heads, N, N]
+        return self.project((weights @ v).transpose(1, 2).flatten(2))
 
 
 class ResidualBlock(nn.Module):
@@ -184,3 +313,24 @@ class Upsample(nn.Module):
         """[B, C, H, W] -> [B, C, size, size]."""
         x = F.interpolate(x, scale_factor=2, mode="nearest")
         return self.conv(x[:, :, : self.size, : self.size])
+
+
+class TransposedConvolution(nn.Module):
+    """Twice the size, or one pixel less, by the adjoint of Downsample: each pixel adds its kernel to a 3 x 3 patch.
+
+    Args:
+        in_channels: C of the input.
+        out_channels: C of the output.
+        output_padding: 1 for twice the size; 0 for one pixel less, where the way down rounded up.
+
+    Source: Dumoulin & Visin 2016 (arXiv:1603.07285), section 4.
+    Mirror: ddpm_tf.networks.layers.TransposedConvolution.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, output_padding: int) -> None:
+        super().__init__()
+        self.conv = nn.ConvTranspose2d(in_channels, out_channels, 3, stride=2, padding=1, output_padding=output_padding)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C_in, H, W] -> [B, C_out, 2H - 1 + output_padding, 2W - 1 + output_padding]."""
+        return self.conv(x)

@@ -10,9 +10,14 @@ from torch import Tensor, nn
 
 from ddpm_shared.errors import UserError
 from ddpm_torch.config import ModelConfig
-from ddpm_torch.networks.layers import GROUP_NORM_EPS, Downsample, LabelEmbedding, gelu
-
-LAYER_NORM_EPS = 1e-5  # Keras would take 1e-3
+from ddpm_torch.networks.layers import (
+    GROUP_NORM_EPS,
+    LAYER_NORM_EPS,
+    Downsample,
+    LabelEmbedding,
+    TransposedConvolution,
+    gelu,
+)
 
 
 class FourierFeatures(nn.Module):
@@ -40,27 +45,6 @@ class FourierFeatures(nn.Module):
         """[B] times, real or integer -> [B, dim] float64, to be rounded by the caller."""
         angles = 2.0 * math.pi * t.double()[:, None] * self.frequencies.double()[None, :]  # [B] -> [B, half]
         return torch.cat([torch.sin(angles), torch.cos(angles)], dim=1)
-
-
-class TransposedConvolution(nn.Module):
-    """Twice the size, or one pixel less, by the adjoint of Downsample: each pixel adds its kernel to a 3 x 3 patch.
-
-    Args:
-        in_channels: C of the input.
-        out_channels: C of the output.
-        output_padding: 1 for twice the size; 0 for one pixel less, where the way down rounded up.
-
-    Source: Dumoulin & Visin 2016 (arXiv:1603.07285), section 4.
-    Mirror: ddpm_tf.networks.transformer_unet.TransposedConvolution.
-    """
-
-    def __init__(self, in_channels: int, out_channels: int, output_padding: int) -> None:
-        super().__init__()
-        self.conv = nn.ConvTranspose2d(in_channels, out_channels, 3, stride=2, padding=1, output_padding=output_padding)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, C_in, H, W] -> [B, C_out, 2H - 1 + output_padding, 2W - 1 + output_padding]."""
-        return self.conv(x)
 
 
 class Attention(nn.Module):

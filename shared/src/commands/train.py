@@ -111,6 +111,10 @@ def parse(framework: str, argv: Sequence[str] | None) -> TrainPlan:
     settings = resumed.config if resumed else _settings(source, known.config)
     if known.preset and not (source and known.preset == settings.preset):
         settings = configs.with_preset(settings, known.preset)
+    elif (
+        known.network in configs.PRESET_OF and known.network != settings.model.network and not (source or known.config)
+    ):
+        settings = configs.with_network(settings, known.network)
     if known.process in configs.PROCESS_FACTS and known.process != settings.diffusion.process:
         diffusion = configs.with_process(settings.diffusion, known.process)
         if (known.network or settings.model.network) == "transformer_unet":  # its frequencies are for t itself

@@ -26,7 +26,15 @@ from ddpm_shared.config.diffusion import (
     with_process,
 )
 from ddpm_shared.config.help import default_is
-from ddpm_shared.config.model import PRESETS, ModelConfig, NetworkName, Preset
+from ddpm_shared.config.model import (
+    LATER_SETTINGS,
+    PRESET_OF,
+    PRESETS,
+    ActivationName,
+    ModelConfig,
+    NetworkName,
+    Preset,
+)
 from ddpm_shared.config.processes import PROCESS_FACTS, ProcessName
 from ddpm_shared.config.schema import schema
 from ddpm_shared.config.training import LearningRateDecay, TrainingConfig
@@ -37,8 +45,10 @@ __all__ = [
     "DIFFUSION_CHOICES",
     "LATER",
     "PRESETS",
+    "PRESET_OF",
     "PROCESS_FACTS",
     "RECIPES",
+    "ActivationName",
     "Config",
     "DataConfig",
     "Dataset",
@@ -48,6 +58,7 @@ __all__ = [
     "LearningRateDecay",
     "LossWeighting",
     "ModelConfig",
+    "NetworkName",
     "Precision",
     "Prediction",
     "Preset",
@@ -63,6 +74,7 @@ __all__ = [
     "read",
     "require",
     "to_dict",
+    "with_network",
     "with_preset",
     "with_process",
 ]
@@ -95,10 +107,7 @@ LATER = {
     "class_conditional": False,
     "data.folder": dataclasses.asdict(FolderConfig()),
     **{f"diffusion.{name}": getattr(DiffusionConfig(), name) for name in CONTINUOUS_SETTINGS},
-    "model.context_tokens": 1,
-    "model.fourier_scale": 30.0,
-    "model.network": "unet",
-    "model.num_classes": 0,
+    **{f"model.{name}": getattr(ModelConfig(), name) for name in LATER_SETTINGS},
     "training.label_drop": 0.1,
 }
 
@@ -139,26 +148,53 @@ class Config:
         return self.model.image_channels * (2 if self.diffusion.variance == "learned_range" else 1)
 
 
-# Presets that bring more than a network: a process with its settings, and whether the network is given classes.
+# Presets that bring more than a network: whether it is given classes, a process, and settings.
 RECIPES: dict[str, dict[str, Any]] = {
-    "score-transformer": {"class_conditional": True, "process": "ve_exponential", "settings": {"time_scale": 1.0}},
+    "score-transformer": {
+        "class_conditional": True,
+        "process": "ve_exponential",
+        "diffusion": {"time_scale": 1.0},
+    },
+    "residual-batchnorm": {
+        "diffusion": {"schedule": "linear"},
+        "training": {
+            "epochs": 50,
+            "batch_size": 32,
+            "learning_rate": 1e-4,
+            "warmup_steps": 0,
+            "learning_rate_decay": "none",
+            "sample_every": 10,
+        },
+    },
 }
 
 
 def with_preset(config: Config, preset: str) -> Config:
-    """`config` with the network of `preset`, and the process of one that brings its own.
+    """`config` with the network of `preset`, and with all that the preset brings beside it.
 
     Raises UserError for an unknown one.
     """
     choice("preset", preset, tuple(PRESETS))
-    if recipe := RECIPES.get(preset):
-        diffusion = with_process(config.diffusion, recipe["process"])
-        config = dataclasses.replace(
-            config,
-            class_conditional=recipe["class_conditional"],
-            diffusion=dataclasses.replace(diffusion, **recipe["settings"]),
-        )
-    return dataclasses.replace(config, preset=preset, model=PRESETS[preset])  # type: ignore[arg-type]
+    recipe = RECIPES.get(preset, {})
+    diffusion = with_process(config.diffusion, recipe["process"]) if "process" in recipe else config.diffusion
+    return dataclasses.replace(
+        config,
+        preset=preset,  # type: ignore[arg-type] # checked above
+        model=PRESETS[preset],
+        class_conditional=recipe.get("class_conditional", config.class_conditional),
+        diffusion=dataclasses.replace(diffusion, **recipe.get("diffusion", {})),
+        training=dataclasses.replace(config.training, **recipe.get("training", {})),
+    )
+
+
+def with_network(config: Config, network: str) -> Config:
+    """`config` with the network of the preset that shows `network`, and nothing else of the preset.
+
+    Raises UserError for an unknown one.
+    """
+    choice("network", network, get_args(NetworkName))
+    preset = PRESET_OF[network]
+    return dataclasses.replace(config, preset=preset, model=PRESETS[preset])
 
 
 def fitted(
@@ -211,6 +247,7 @@ def _checked(name: str, kind: Any) -> Callable[[object], object]:
 _CHOICES = {
     "preset": Preset,
     "network": NetworkName,
+    "activation": ActivationName,
     "precision": Precision,
     "device": Device,
     "dataset": Dataset,

@@ -1,16 +1,16 @@
 """How large a network is, by formula: its parameters, and the bytes that training and drawing take at least.
 
-Nothing is made for it, so it is known before a framework is imported. The walks through the networks are those of
-networks/unet.py and networks/transformer_unet.py in either tree. The bytes are lower bounds: what they do not count
+Nothing is made for it, so it is known before a framework is imported. The walks through the networks are those of the
+files in networks/ in either tree. The bytes are lower bounds: what they do not count
 (copies, workspaces, the framework itself) comes on top, so a machine that has less than the bound cannot do the work.
 Of what the trees were seen to use on a CPU, the bound of a training step is 0.5 to 0.9 (0.15 to 0.3 with --compile),
 that of drawing 0.2 to 0.65.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from ddpm_shared.config import Config
+from ddpm_shared.config import Config, NetworkName
 
 STATE = 4  # arrays of the weights' size: themselves, their average, and Adam's two moments
 
@@ -70,7 +70,26 @@ def _image_values(config: Config) -> int:
 
 def _parts(config: Config) -> Iterator[Part]:
     """The parts of the network in the order of its file in networks/."""
-    return (_unet if config.model.network == "unet" else _transformer_unet)(config)
+    return _WALKS[config.model.network](config)
+
+
+def _convolution(old: int, new: int, side: int = 3) -> int:
+    return side**2 * old * new + new
+
+
+def _linear(old: int, new: int) -> int:
+    return old * new + new
+
+
+def _labels(config: Config, dim: int) -> int:
+    return (config.model.num_classes + 1) * dim if config.model.num_classes else 0
+
+
+def _attention(dim: int, tokens: int, heads: int) -> Part:
+    # Maps: q, k without a bias, v, and out. Stored: what goes in, normalised, q, k, v, the sum and the weights of all
+    # pairs of tokens.
+    pairs = heads * tokens**2
+    return Part(4 * dim**2 + 3 * dim, 6 * dim * tokens + pairs, max(4 * dim * tokens, pairs))
 
 
 def _unet(config: Config) -> Iterator[Part]:
@@ -136,21 +155,97 @@ def _transformer_unet(config: Config) -> Iterator[Part]:
         values, pairs = width * size**2, size**4
         return Part(parameters, (10 if config.compile else 17) * values + pairs, max(8 * values, pairs))
 
-    def convolution(old: int, new: int) -> int:
-        return 9 * old * new + new
-
     yield Part(dim**2 + dim + (model.num_classes + 1) * dim)
-    yield Part(convolution(model.image_channels, widths[0]), model.image_channels * model.image_size**2)
+    yield Part(_convolution(model.image_channels, widths[0]), model.image_channels * model.image_size**2)
     for number, (width, size) in enumerate(levels):
         if number > 0:
-            yield Part(convolution(widths[number - 1], width))
+            yield Part(_convolution(widths[number - 1], width))
         yield level(width, size, waits=number < len(levels) - 1)
         if number >= len(levels) - 2:
             yield transformer(width, size)
     channels = dim
     for width, size in reversed(levels[:-1]):
-        yield Part(convolution(channels, width))
+        yield Part(_convolution(channels, width))
         yield level(width, size)
         channels = 2 * width
         yield Part(0, channels * size**2)  # beside what waited, for the convolution that follows
-    yield Part(convolution(channels, config.out_channels))
+    yield Part(_convolution(channels, config.out_channels))
+
+
+def _residual_unet(config: Config) -> Iterator[Part]:
+    model = config.model
+    widths = [model.base_channels * mult for mult in model.channel_mults]
+    levels, dim = list(zip(widths, model.resolutions, strict=True)), widths[-1]
+
+    def block(old: int, new: int, size: int, changes: bool, waits: bool = False) -> Part:
+        convolutions = 9 * (old + new) * new + 4 * new + (old * new + 2 * new if changes else 0)
+        # Stored: what goes into each normalisation, and into the next convolution.
+        values = new * size**2
+        return Part(convolutions, (5 if changes else 4) * values, 2 * values, values if waits else 0)
+
+    yield Part(_linear(model.time_channels, dim) + _linear(dim, dim) + _labels(config, dim))
+    first = model.image_channels * model.image_size**2
+    yield Part(_convolution(model.image_channels, widths[0]), first + widths[0] * model.image_size**2)
+    for number, (width, size) in enumerate(levels):
+        yield block(widths[max(number - 1, 0)], width, size, changes=number > 0, waits=number < len(levels) - 1)
+    for _ in range(model.attention_blocks):
+        yield Part(2 * dim)
+        yield _attention(dim, levels[-1][1] ** 2, model.attention_heads)
+    channels = dim
+    for width, size in reversed(levels[:-1]):
+        yield Part(_convolution(channels, width), 2 * width * size**2)  # beside what waited
+        yield block(2 * width, width, size, changes=True)
+        channels = width
+    yield Part(_convolution(channels, config.out_channels))
+
+
+def _simple_unet(config: Config) -> Iterator[Part]:
+    model = config.model
+    widths = [model.base_channels * mult for mult in model.channel_mults]
+    levels, dim = list(zip(widths, model.resolutions, strict=True)), widths[-1]
+    yield Part(_linear(1, model.time_channels) + _linear(model.time_channels, dim) + _labels(config, dim))
+    values = widths[0] * model.image_size**2
+    parameters = _convolution(model.image_channels, widths[0])
+    yield Part(parameters, model.image_channels * model.image_size**2 + values, values, values)
+    for number, (width, size) in enumerate(levels[1:], 1):
+        values = width * size**2
+        yield Part(_convolution(widths[number - 1], width), values, values, values if number < len(levels) - 1 else 0)
+    for _ in range(2):
+        yield Part(_convolution(dim, dim), dim * levels[-1][1] ** 2, 2 * dim * levels[-1][1] ** 2)
+    channels = dim
+    for width, size in reversed(levels[:-1]):
+        yield Part(_convolution(channels, width, side=4), 3 * width * size**2, 2 * width * size**2)
+        channels = 2 * width
+    yield Part(_convolution(channels, config.out_channels))
+
+
+def _denoise_net(config: Config) -> Iterator[Part]:
+    model = config.model
+    channels, pixels = model.base_channels, model.image_size**2
+    time = _linear(model.time_channels, channels) if model.uses_time else 0
+    yield Part(time + _labels(config, channels))
+    yield Part(_convolution(model.image_channels, channels), model.image_channels * pixels)
+    yield Part(_convolution(channels, config.out_channels), channels * pixels, channels * pixels)
+
+
+def _dit(config: Config) -> Iterator[Part]:
+    model = config.model
+    dim, pixels, tokens = model.base_channels, model.patch_size**2, (model.image_size // model.patch_size) ** 2
+    yield Part(_linear(model.time_channels, dim) + _linear(dim, dim) + _labels(config, dim))
+    yield Part(_linear(pixels * model.image_channels, dim), pixels * model.image_channels * tokens)
+    for _ in range(model.depth):
+        yield _attention(dim, tokens, model.attention_heads)
+        # Stored beside it: the sum and its normalised form, and what goes into the function and comes out of it.
+        others = _linear(dim, 6 * dim) + _linear(dim, 4 * dim) + _linear(4 * dim, dim)
+        yield Part(others, 8 * dim * tokens, 8 * dim * tokens)
+    yield Part(_linear(dim, 2 * dim) + _linear(dim, pixels * config.out_channels), 2 * dim * tokens)
+
+
+_WALKS: dict[NetworkName, Callable[[Config], Iterator[Part]]] = {
+    "unet": _unet,
+    "transformer_unet": _transformer_unet,
+    "residual_unet": _residual_unet,
+    "simple_unet": _simple_unet,
+    "denoise_net": _denoise_net,
+    "dit": _dit,
+}

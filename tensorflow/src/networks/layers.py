@@ -5,20 +5,29 @@ Letters in the shape comments: B images, C channels, H and W height and width, D
 
 import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
+import keras
 import tensorflow as tf
 from keras import layers
 
-from ddpm_tf.config import ModelConfig
+from ddpm_shared.errors import UserError
+from ddpm_tf.config import ActivationName, ModelConfig
 
 _NHWC = "channels_last"  # said to every layer: the user's Keras may have another default
 
 # ddpm_tf.model sets every weight; Keras' own draw, at the first call, would be lost.
 Conv2D = functools.partial(layers.Conv2D, kernel_initializer="zeros", data_format=_NHWC)
+Conv2DTranspose = functools.partial(layers.Conv2DTranspose, kernel_initializer="zeros", data_format=_NHWC)
 Dense = functools.partial(layers.Dense, kernel_initializer="zeros")
 
 GROUP_NORM_EPS = 1e-5  # Keras would take 1e-3
+LAYER_NORM_EPS = 1e-5  # so would it here
+BATCH_NORM_EPS = 1e-5  # and here
+BATCH_NORM_MOMENTUM = 0.1  # weight of the new moments; Keras' momentum is that of the old ones, 0.99
+
+LayerNorm = functools.partial(layers.LayerNormalization, epsilon=LAYER_NORM_EPS)
 
 
 def timestep_embedding(t: tf.Tensor, dim: int) -> tf.Tensor:
@@ -88,6 +97,31 @@ def _gelu_gradient(x: tf.Tensor, dy: tf.Tensor) -> tf.Tensor:  # as that of silu
     z, dz = (tf.cast(y, _accurate(x.dtype)) for y in (x, dy))
     density = tf.exp(-0.5 * z * z) / math.sqrt(2.0 * math.pi)
     return tf.cast(dz * (_normal_cdf(z) + z * density), x.dtype)
+
+
+def gelu_tanh(x: tf.Tensor) -> tf.Tensor:
+    """The approximation of gelu by tanh: x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2.
+
+    Args:
+        x: of any shape.
+
+    Returns:
+        The shape of x.
+
+    Source: Hendrycks & Gimpel 2016 (arXiv:1606.08415), section 2.
+    Mirror: ddpm_torch.networks.layers.gelu_tanh.
+    """
+    # tf.nn.gelu rounds 0.044715 to float32, even for x in float64.
+    return 0.5 * x * (1.0 + tf.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x**3)))
+
+
+# What stands between the layers of the networks that have a choice, by name.
+ACTIVATIONS: dict[ActivationName, Callable[[tf.Tensor], tf.Tensor]] = {
+    "silu": silu,
+    "relu": tf.nn.relu,
+    "gelu": gelu,
+    "tanh": tf.tanh,
+}
 
 
 class GroupNorm(layers.Layer):
@@ -205,6 +239,116 @@ class LabelEmbedding(Block):
         return one_hot(labels, self.num_classes, tf.as_dtype(self.compute_dtype)) @ self.weight
 
 
+def label_of_each(labels: tf.Tensor | None, t: tf.Tensor, num_classes: int) -> tf.Tensor:
+    """The labels of a batch, or the null label for each of its images.
+
+    Args:
+        labels: as in one_hot; None: no image has one.
+        t: [B].
+        num_classes: K.
+
+    Returns:
+        As in one_hot.
+
+    Raises:
+        UserError: labels for a network without classes.
+
+    Mirror: ddpm_torch.networks.layers.label_of_each.
+    """
+    if labels is not None and not num_classes:
+        raise UserError("labels: this network was built without class labels; leave them out")
+    return labels if labels is not None else tf.fill(tf.shape(t), num_classes)
+
+
+class BatchNorm(Block):
+    """y = (x - mean) / sqrt(variance + epsilon) * weight + bias, with the moments of each channel over all images.
+
+    In training they are the moments of the batch, so that an image's output depends on the other images. Afterwards
+    they are running averages over the batches of the training, two buffers:
+
+    running = (1 - momentum) running + momentum batch, whose variance here is the unbiased one, n / (n - 1) times
+
+    A call in training changes nothing: it leaves the moments of its batch in `seen`, and `remember` takes them over
+    when the step has succeeded.
+
+    Args:
+        channels: C.
+        dtype: a Keras dtype policy.
+
+    Source: Ioffe & Szegedy 2015 (arXiv:1502.03167), algorithms 1 and 2, with PyTorch's momentum and epsilon.
+    Mirror: ddpm_torch.networks.layers.BatchNorm.
+    """
+
+    running_mean: keras.Variable
+    running_var: keras.Variable
+
+    def __init__(self, channels: int, dtype: str) -> None:
+        super().__init__(dtype=dtype)
+
+        def make(name: str, initializer: str, trainable: bool) -> keras.Variable:
+            return self.add_weight(
+                name=name, shape=(channels,), initializer=initializer, trainable=trainable, autocast=False
+            )
+
+        self.weight, self.bias = make("weight", "ones", True), make("bias", "zeros", True)
+        self.running_mean, self.running_var = make("running_mean", "zeros", False), make("running_var", "ones", False)
+        self.training = False
+        self.seen: tuple[tf.Tensor, tf.Tensor] | None = None
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        """[B, H, W, C] -> [B, H, W, C]."""
+        precise = tf.cast(x, self.variable_dtype)
+        if self.training:
+            mean, variance = tf.nn.moments(precise, axes=[0, 1, 2])
+            count = tf.cast(tf.size(x) // x.shape[3], precise.dtype)
+            self.seen = mean, variance * count / tf.maximum(count - 1.0, 1.0)
+        else:
+            mean, variance = self.running_mean, self.running_var
+        y = (precise - mean) * (tf.math.rsqrt(variance + BATCH_NORM_EPS) * self.weight) + self.bias
+        return tf.cast(y, x.dtype)
+
+    def remember(self) -> None:
+        """Take the moments of the last batch into the running ones."""
+        assert self.seen is not None, "no batch has gone through this layer in training"
+        for running, new in zip((self.running_mean, self.running_var), self.seen, strict=True):
+            running.assign((1.0 - BATCH_NORM_MOMENTUM) * running + BATCH_NORM_MOMENTUM * new)
+        self.seen = None
+
+
+class MultiHeadAttention(Block):
+    """Every token looks at every other, once in each head: project(softmax(q k^T / sqrt(C / heads)) v).
+
+    q, k and v are linear in the tokens, and each head has its own range of their channels. The key has no bias, as in
+    AttentionBlock.
+
+    Args:
+        channels: C, a multiple of `heads`.
+        heads: how many.
+        dtype: a Keras dtype policy.
+
+    Source: Vaswani et al. 2017 (arXiv:1706.03762), section 3.2.2.
+    Mirror: ddpm_torch.networks.layers.MultiHeadAttention.
+    """
+
+    def __init__(self, channels: int, heads: int, dtype: str) -> None:
+        super().__init__(dtype=dtype)
+        self.heads = heads
+        self.query = Dense(channels, dtype=dtype)
+        self.key = Dense(channels, use_bias=False, dtype=dtype)
+        self.value = Dense(channels, dtype=dtype)
+        self.project = Dense(channels, dtype=dtype)
+
+    def call(self, tokens: tf.Tensor) -> tf.Tensor:
+        """[B, N, C] -> [B, N, C]."""
+        _, count, channels = tokens.shape
+        maps = (self.query(tokens), self.key(tokens), self.value(tokens))
+        split = (tf.reshape(y, [-1, count, self.heads, channels // self.heads]) for y in maps)
+        q, k, v = (tf.transpose(y, [0, 2, 1, 3]) for y in split)  # [B, heads, N, C / heads]
+        weights = tf.nn.softmax(tf.matmul(q, k, transpose_b=True) / math.sqrt(q.shape[3]), axis=-1)  # [B, heads, N, N]
+        joined = tf.transpose(tf.matmul(weights, v), [0, 2, 1, 3])
+        return self.project(tf.reshape(joined, [-1, count, channels]))
+
+
 class ResidualBlock(Block):
     """h = conv_1(silu(norm_1(x))) + time(emb);  y = skip(x) + conv_2(silu(norm_2(h))).
 
@@ -300,3 +444,30 @@ class Upsample(Block):
         """[B, H, W, C] -> [B, size, size, C]."""
         x = self.repeat(x)
         return self.conv(x[:, : self.size, : self.size, :])
+
+
+class TransposedConvolution(Block):
+    """Twice the size, or one pixel less, by the adjoint of Downsample: each pixel adds its kernel to a 3 x 3 patch.
+
+    Args:
+        in_channels: C of the input.
+        out_channels: C of the output.
+        output_padding: 1 for twice the size; 0 for one pixel less, where the way down rounded up.
+        dtype: a Keras dtype policy.
+
+    Source: Dumoulin & Visin 2016 (arXiv:1603.07285), section 4.
+    Mirror: ddpm_torch.networks.layers.TransposedConvolution.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, output_padding: int, dtype: str) -> None:
+        super().__init__(dtype=dtype)
+        self.output_padding = output_padding
+        self.conv = Conv2DTranspose(out_channels, 3, strides=2, padding="valid", dtype=dtype)
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        """[B, H, W, C_in] -> [B, 2H - 1 + output_padding, 2W - 1 + output_padding, C_out]."""
+        _, height, width, _ = x.shape
+        # All patches make 2H + 1 rows. PyTorch's padding cuts off the first; padding="same" cuts off the last, and is
+        # one pixel off where the size doubles.
+        rows, columns = (2 * size - 1 + self.output_padding for size in (height, width))
+        return self.conv(x)[:, 1 : 1 + rows, 1 : 1 + columns, :]

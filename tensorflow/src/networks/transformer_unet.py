@@ -3,7 +3,6 @@
 Letters as in layers.py, but D = channels of the deepest level; and M tokens of the context.
 """
 
-import functools
 import math
 
 import keras
@@ -12,13 +11,17 @@ from keras import layers
 
 from ddpm_shared.errors import UserError
 from ddpm_tf.config import ModelConfig
-from ddpm_tf.networks.layers import Block, Conv2D, Dense, Downsample, GroupNorm, LabelEmbedding, gelu
-
-LAYER_NORM_EPS = 1e-5  # Keras would take 1e-3
-
-# As Conv2D and Dense in layers.py.
-Conv2DTranspose = functools.partial(layers.Conv2DTranspose, kernel_initializer="zeros", data_format="channels_last")
-LayerNorm = functools.partial(layers.LayerNormalization, epsilon=LAYER_NORM_EPS)
+from ddpm_tf.networks.layers import (
+    Block,
+    Conv2D,
+    Dense,
+    Downsample,
+    GroupNorm,
+    LabelEmbedding,
+    LayerNorm,
+    TransposedConvolution,
+    gelu,
+)
 
 
 class FourierFeatures(layers.Layer):
@@ -51,33 +54,6 @@ class FourierFeatures(layers.Layer):
         frequencies = tf.cast(self.frequencies, tf.float64)
         angles = 2.0 * math.pi * tf.cast(t, tf.float64)[:, None] * frequencies[None, :]  # [B] -> [B, half]
         return tf.concat([tf.sin(angles), tf.cos(angles)], axis=1)
-
-
-class TransposedConvolution(Block):
-    """Twice the size, or one pixel less, by the adjoint of Downsample: each pixel adds its kernel to a 3 x 3 patch.
-
-    Args:
-        in_channels: C of the input.
-        out_channels: C of the output.
-        output_padding: 1 for twice the size; 0 for one pixel less, where the way down rounded up.
-        dtype: a Keras dtype policy.
-
-    Source: Dumoulin & Visin 2016 (arXiv:1603.07285), section 4.
-    Mirror: ddpm_torch.networks.transformer_unet.TransposedConvolution.
-    """
-
-    def __init__(self, in_channels: int, out_channels: int, output_padding: int, dtype: str) -> None:
-        super().__init__(dtype=dtype)
-        self.output_padding = output_padding
-        self.conv = Conv2DTranspose(out_channels, 3, strides=2, padding="valid", dtype=dtype)
-
-    def call(self, x: tf.Tensor) -> tf.Tensor:
-        """[B, H, W, C_in] -> [B, 2H - 1 + output_padding, 2W - 1 + output_padding, C_out]."""
-        _, height, width, _ = x.shape
-        # All patches make 2H + 1 rows. PyTorch's padding cuts off the first; padding="same" cuts off the last, and is
-        # one pixel off where the size doubles.
-        rows, columns = (2 * size - 1 + self.output_padding for size in (height, width))
-        return self.conv(x)[:, 1 : 1 + rows, 1 : 1 + columns, :]
 
 
 class Attention(Block):
