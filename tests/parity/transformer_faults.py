@@ -38,7 +38,8 @@ MUTATIONS = [
           "emb = gelu(self.time(tf.cast(self.fourier(t), x_t.dtype)))",
           "emb = self.time(tf.cast(self.fourier(t), x_t.dtype))"),
     # --- transposed convolutions
-    fault("a transposed convolution is cut as by 'same', one pixel off where the size doubles", _TF_LAYERS, "transformer",
+    fault("a transposed convolution is cut as by 'same', one pixel off where the size doubles", _TF_LAYERS,
+          "transformer",
           "return self.conv(x)[:, 1 : 1 + rows, 1 : 1 + columns, :]",
           "first = 1 - self.output_padding\n"
           "        return self.conv(x)[:, first : first + rows, first : first + columns, :]"),
@@ -59,8 +60,10 @@ MUTATIONS = [
           'layers.Conv2DTranspose: {"kernel": ("weight", (3, 2, 0, 1))',
           'layers.Conv2DTranspose: {"kernel": ("weight", (3, 2, 1, 0))'),
     # --- transformers
-    fault("LayerNorm with Keras' epsilon", _TF_LAYERS, "transformer", "LAYER_NORM_EPS = 1e-5", "LAYER_NORM_EPS = 1e-3"),
-    fault("LayerNorm with DiT's epsilon", _TORCH_LAYERS, "transformer", "LAYER_NORM_EPS = 1e-5", "LAYER_NORM_EPS = 1e-6"),
+    fault("LayerNorm with Keras' epsilon", _TF_LAYERS, "transformer",
+          "LAYER_NORM_EPS = 1e-5", "LAYER_NORM_EPS = 1e-3"),
+    fault("LayerNorm with DiT's epsilon", _TORCH_LAYERS, "transformer",
+          "LAYER_NORM_EPS = 1e-5", "LAYER_NORM_EPS = 1e-6"),
     fault("GELU is approximated by tanh", _TORCH_LAYERS, "transformer",
           'approximate="none"', 'approximate="tanh"'),
     fault("GELU with the square root of two in float32", _TF_LAYERS, "transformer",

@@ -31,8 +31,9 @@ def patches(x: Tensor, side: int) -> Tensor:
     Source: Dosovitskiy et al. 2021 (arXiv:2010.11929), section 3.1.
     Mirror: ddpm_tf.networks.dit.patches.
     """
-    x = x.unflatten(3, (-1, side)).unflatten(2, (-1, side))  # [B, C, H/P, P, W/P, P]
-    return x.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)
+    batch, channels, height, width = x.shape
+    x = x.reshape(batch, channels, height // side, side, width // side, side)  # [B, C, H/P, P, W/P, P]
+    return x.permute(0, 2, 4, 3, 5, 1).reshape(batch, -1, side * side * channels)
 
 
 def images(tokens: Tensor, side: int, rows: int) -> Tensor:
@@ -40,8 +41,10 @@ def images(tokens: Tensor, side: int, rows: int) -> Tensor:
 
     Mirror: ddpm_tf.networks.dit.images.
     """
-    x = tokens.unflatten(2, (side, side, -1)).unflatten(1, (rows, -1))  # [B, H/P, W/P, P, P, C]
-    return x.permute(0, 5, 1, 3, 2, 4).flatten(4).flatten(2, 3)
+    batch, count, _ = tokens.shape
+    columns = count // rows
+    x = tokens.reshape(batch, rows, columns, side, side, -1)  # [B, H/P, W/P, P, P, C]
+    return x.permute(0, 5, 1, 3, 2, 4).reshape(batch, -1, rows * side, columns * side)
 
 
 def positions(rows: int, columns: int, dim: int) -> Tensor:

@@ -193,7 +193,7 @@ def with_network(config: Config, network: str) -> Config:
     Raises UserError for an unknown one.
     """
     choice("network", network, get_args(NetworkName))
-    preset = PRESET_OF[network]
+    preset = PRESET_OF[network]  # type: ignore[index] # checked above
     return dataclasses.replace(config, preset=preset, model=PRESETS[preset])
 
 
