@@ -255,7 +255,7 @@ def test_a_layout_follows_from_the_kind_of_layer(both, monkeypatch):
 
 def with_buffer(tree, monkeypatch):
     """Give the tree's U-Net a buffer, "counter.count", [2, 3] in canonical layout."""
-    kind = tree.model.UNet
+    kind = tree.model.NETWORKS["unet"]
     if tree.name == "torch":
         torch = importlib.import_module("torch")
 
@@ -279,7 +279,7 @@ def with_buffer(tree, monkeypatch):
                 self.counter.built = True
 
         monkeypatch.setitem(tree.model.LEAVES, Counter, {"count": ("count", (1, 0))})
-    monkeypatch.setattr(tree.model, "UNet", Counting)
+    monkeypatch.setitem(tree.model.NETWORKS, "unet", Counting)
 
 
 def test_buffers_go_with_the_network(tree, monkeypatch, tmp_path):
