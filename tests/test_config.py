@@ -78,6 +78,7 @@ UNUSUAL = Config(
         validation_images=5,
         sample_every=0,
         sample_images=7,
+        loss_curve=True,
         evaluate_every=10,
         evaluate_images=200,
         checkpoint_every=8,

@@ -32,7 +32,7 @@ from ddpm_shared.commands import train as train_command
 from ddpm_shared.config.sampling import QUICK
 from ddpm_shared.errors import UserError
 from ddpm_shared.evaluation import judge
-from ddpm_shared.records import checkpoint
+from ddpm_shared.records import checkpoint, loss_curve
 from ddpm_shared.records import folder as run_folders
 from ddpm_shared.records import history as run_history
 from ddpm_shared.records import run as run_record
@@ -761,6 +761,28 @@ def test_pictures_come_every_so_many_epochs_and_at_the_end(tree, fake, tmp_path,
     folder = tmp_path / "run"
     assert train(tree, "--run-dir", folder, "--epochs", 3, "--sample-every", every) == 0
     assert sorted(path.name for path in folder.glob("samples/*")) == [f"step_{step:08d}.png" for step in drawn]
+
+
+def test_the_losses_of_the_whole_run_are_drawn_at_its_end_if_asked_for(tree, fake, tmp_path, monkeypatch):
+    """Otherwise the picture lacks the steps before an interruption, or puts losses at other steps."""
+    drawn = []
+    monkeypatch.setattr(images, "write_figure", lambda path, figure: drawn.append((path, figure.axes[0].lines)))
+    folder = tmp_path / "run"
+    train(tree, "--run-dir", folder, "--loss-curve", "--max-steps", 6)
+    resume(tree, folder, "--max-steps", str(STEPS))
+    monkeypatch.setattr(loss_curve, "POINTS", 3)
+    train(tree, "--run-dir", tmp_path / "thin", "--loss-curve")
+    train(tree, "--run-dir", tmp_path / "none")
+    history = metrics(folder)["history"]
+    losses = [record["loss"] for record in history["steps"]]
+    validation = [[record[key] for record in history["epochs"]] for key in ("step", "validation_loss")]
+    assert [path for path, _ in drawn] == [folder / "loss.png", folder / "loss.png", tmp_path / "thin" / "loss.png"]
+    training, ends = drawn[1][1]
+    assert training.get_xydata().tolist() == [[step, loss] for step, loss in enumerate(losses, 1)]
+    assert ends.get_xydata().T.tolist() == validation
+    thin = drawn[2][1][0].get_xydata()
+    assert thin[:, 0].tolist() == [2, 4, 6, 8]
+    assert_allclose(thin[:, 1], np.reshape(losses, (4, 2)).mean(1))
 
 
 @pytest.mark.parametrize(("every", "judged"), [(1, [4, 8, 12]), (2, [8, 12]), (5, [12])])

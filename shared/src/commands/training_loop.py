@@ -17,6 +17,7 @@ from ddpm_shared.commands.interruption import Interrupted, StopSignals
 from ddpm_shared.commands.learner import Learner, finite_state, require_finite
 from ddpm_shared.config import Config
 from ddpm_shared.datasets import Split
+from ddpm_shared.records import loss_curve
 from ddpm_shared.records.run import Run
 from ddpm_shared.records.types import Status, StepRecord
 
@@ -98,6 +99,8 @@ class TrainingLoop:
                 records.finish(status, self.step, f"{type(error).__name__}: {error}")
             raise
         records.finish("completed", self.step)
+        if self.settings.loss_curve:
+            loss_curve.write(records.folder / "loss.png", records.history)
         print(f"done: {records.folder / 'metrics.json'}")
         return 0
 

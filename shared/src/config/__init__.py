@@ -96,6 +96,7 @@ CHANGEABLE = {
     "training.max_steps",
     "training.sample_every",
     "training.sample_images",
+    "training.loss_curve",
     "training.evaluate_every",
     "training.evaluate_images",
     "training.checkpoint_every",
@@ -109,6 +110,7 @@ LATER = {
     **{f"diffusion.{name}": getattr(DiffusionConfig(), name) for name in CONTINUOUS_SETTINGS},
     **{f"model.{name}": getattr(ModelConfig(), name) for name in LATER_SETTINGS},
     "training.label_drop": 0.1,
+    "training.loss_curve": False,
 }
 
 
@@ -164,6 +166,7 @@ RECIPES: dict[str, dict[str, Any]] = {
             "warmup_steps": 0,
             "learning_rate_decay": "none",
             "sample_every": 10,
+            "loss_curve": True,
         },
     },
 }

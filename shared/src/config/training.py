@@ -46,6 +46,8 @@ class TrainingConfig:
     """Epochs between pictures of samples; one more is drawn at the end. 0 draws none."""
     sample_images: int = 16
     """Images in such a picture."""
+    loss_curve: bool = False
+    """Draw the losses of the whole run at its end, as loss.png."""
     evaluate_every: int = 0
     """Epochs between evaluations of samples, with one more at the end; the best checkpoint is saved. 0 makes none."""
     evaluate_images: int = 256
