@@ -1,8 +1,9 @@
 """Two convolutions, as lecture notes write them."""
 
 import torch
-from foreign.times import PositionalEncoding, SinusoidalPositionEmbeddings
 from torch import Tensor, nn
+
+from foreign.times import PositionalEncoding, SinusoidalPositionEmbeddings
 
 
 class Sequential(nn.Module):

@@ -114,15 +114,15 @@ class FinalLayer(nn.Module):
 
 
 class DiT(nn.Module):
-    """Of images, 28 x 28; with learn_sigma it has twice the channels, as by default there."""
+    """With learn_sigma it has twice the channels, as by default there."""
 
-    def __init__(self, dim=24, heads=3, depth=2, patch=4, channels=1, learn_sigma=False, classes=10, frequencies=20):
+    def __init__(self, dim=24, heads=3, depth=2, patch=4, channels=1, learn_sigma=False, classes=10, size=28):
         super().__init__()
         self.patch, self.out = patch, channels * (2 if learn_sigma else 1)
         self.x_embedder = PatchEmbed(patch, channels, dim)
-        self.t_embedder = TimestepEmbedder(dim, frequencies)
+        self.t_embedder = TimestepEmbedder(dim, 20)
         self.y_embedder = LabelEmbedder(classes + 1, dim)
-        self.pos_embed = nn.Parameter(grid_embedding(dim, 28 // patch), requires_grad=False)
+        self.pos_embed = nn.Parameter(grid_embedding(dim, size // patch), requires_grad=False)
         self.blocks = nn.ModuleList([DiTBlock(dim, heads) for _ in range(depth)])
         self.final_layer = FinalLayer(dim, patch**2 * self.out)
 

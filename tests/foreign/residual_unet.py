@@ -1,8 +1,11 @@
 """A U-Net of ResNet's blocks, with attention at the bottleneck, as tutorials write it."""
 
+import itertools
+
 import torch
-from foreign.times import SinusoidalPositionEmbeddings
 from torch import Tensor, nn
+
+from foreign.times import SinusoidalPositionEmbeddings
 
 
 class ResidualBlock(nn.Module):
@@ -53,7 +56,7 @@ class ResUNet(nn.Module):
         self.label_emb = nn.Embedding(classes, deepest) if classes else None
         self.conv_in = nn.Conv2d(1, widths[0], 3, padding=1)
         self.encoder = nn.ModuleList([ResidualBlock(widths[0], widths[0])])
-        for old, new in zip(widths, widths[1:], strict=False):
+        for old, new in itertools.pairwise(widths):
             self.encoder.append(ResidualBlock(old, new, stride=2))
         self.attention = nn.ModuleList([AttentionBlock(deepest, heads) for _ in range(attentions)])
         self.upsample, self.decoder = nn.ModuleList(), nn.ModuleList()

@@ -1,5 +1,7 @@
 """A U-Net of convolutions alone, as short sketches write it."""
 
+import itertools
+
 import torch
 from torch import Tensor, nn
 
@@ -14,7 +16,7 @@ class SimpleUNet(nn.Module):
         self.time_mlp = nn.Sequential(nn.Linear(1, hidden), nn.SiLU(), nn.Linear(hidden, deepest))
         self.label_emb = nn.Embedding(classes, deepest)
         self.down = nn.ModuleList([nn.Conv2d(1, widths[0], 3, padding=1)])
-        for old, new in zip(widths, widths[1:], strict=False):
+        for old, new in itertools.pairwise(widths):
             self.down.append(nn.Conv2d(old, new, 3, stride=2, padding=1))
         self.mid = nn.ModuleList([nn.Conv2d(deepest, deepest, 3, padding=1) for _ in range(2)])
         self.up = nn.ModuleList()

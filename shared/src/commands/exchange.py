@@ -195,7 +195,8 @@ def _import(plan: ImportPlan, make_learner: Callable[[Config, int], Learner]) ->
     values = convert.converted(layout, config, plan.tensors, shapes, str(source))
     for name, value in state.items():
         place, _, key = name.partition("/")
-        new = np.zeros_like(value) if place.startswith("adam") else values[key].astype(value.dtype)
+        with np.errstate(over="ignore"):  # it is said below
+            new = np.zeros_like(value) if place.startswith("adam") else values[key].astype(value.dtype)
         if not np.isfinite(new).all():
             raise UserError(f"{name_of(source)} holds numbers in {key} that --precision {config.precision} cannot hold")
         state[name] = new

@@ -10,9 +10,10 @@ from ddpm_shared.config import Config
 from ddpm_shared.errors import UserError
 from ddpm_shared.exchange.layouts import Layout, Module
 from ddpm_shared.exchange.steps import FIXED, STEPS, Array, Source
-from ddpm_shared.reading import listed, name_of
+from ddpm_shared.reading import listed, name_of, one_line
 
 Tensors = Mapping[str, NDArray[np.floating]]
+SHOWN = 5  # faults of a kind in a message
 CLOSE = 1e-5  # a fixed embedding that was rounded to float32 is off by 6e-8
 
 
@@ -85,7 +86,7 @@ class Conversion:
 
     @staticmethod
     def _name(piece: str, leaf: str) -> str:
-        """The tensor of a piece: conv -> conv.weight, attention.in_proj_ -> attention.in_proj_weight, =time.W -> time.W."""
+        """The tensor of a piece: conv -> conv.weight, mha.in_proj_ -> mha.in_proj_weight, =time.W -> time.W."""
         if piece.startswith("="):
             return piece[1:]
         return f"{piece}{leaf}" if piece.endswith("_") else f"{piece}.{leaf}"
@@ -129,11 +130,11 @@ def converted(
     conversion.check_fixed()
     faults = []
     if conversion.missing:
-        faults.append(f"missing {listed(conversion.missing)}")
+        faults.append(f"missing {_listed(conversion.missing)}")
     if unknown := conversion.unknown():
         faults.append(f"unknown {listed(unknown)}")
     if conversion.wrong:
-        faults.append(f"of another shape {listed(conversion.wrong)}")
+        faults.append(f"of another shape {_listed(conversion.wrong)}")
     if broken := sorted(name for name in conversion.used if not np.isfinite(tensors[name]).all()):
         faults.append(f"with NaN or infinite values {listed(broken)}")
     if faults:
@@ -142,3 +143,9 @@ def converted(
             f"{'; '.join(faults)}. Give the flags of its sizes, or another --layout"
         )
     return values
+
+
+def _listed(faults: list[str]) -> str:
+    """As reading.listed, for a name of theirs, one of ours and their shapes."""
+    more = f" and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
+    return ", ".join(one_line(fault) for fault in faults[:SHOWN]) + more
