@@ -27,10 +27,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 def read_pickle(path: Path) -> dict[str, Any]:
     """The tensors in a file of torch.save as arrays, in nested dicts; what else it holds is left out.
 
-    A pickle is a program. With weights_only, PyTorch runs none of it but what makes tensors.
+    A pickle is a program. PyTorch reads one without running more than what makes tensors; TensorFlow's tree cannot.
+
+    Args:
+        path: of the file.
 
     Raises:
-        UserError: no such file, a damaged one, or one that holds more than tensors and plain values.
+        UserError: no such file, a damaged one, or one that holds more than tensors and plain values; in TensorFlow any.
 
     Mirror: ddpm_tf.exchange.read_pickle.
     """

@@ -24,10 +24,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def read_pickle(path: Path) -> dict[str, Any]:
-    """PyTorch alone reads its pickles without running what is in them: here they are refused, with the way out.
+    """The tensors in a file of torch.save as arrays, in nested dicts; what else it holds is left out.
+
+    A pickle is a program. PyTorch reads one without running more than what makes tensors; TensorFlow's tree cannot.
+
+    Args:
+        path: of the file.
 
     Raises:
-        UserError: always.
+        UserError: no such file, a damaged one, or one that holds more than tensors and plain values; in TensorFlow any.
 
     Mirror: ddpm_torch.exchange.read_pickle.
     """

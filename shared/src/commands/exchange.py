@@ -24,7 +24,7 @@ from ddpm_shared.exchange import convert, layouts, sizes, weights
 from ddpm_shared.exchange.layouts import Layout
 from ddpm_shared.exchange.weights import PickleReader, Tensors
 from ddpm_shared.frameworks import FRAMEWORKS
-from ddpm_shared.reading import name_of
+from ddpm_shared.reading import name_of, one_line
 from ddpm_shared.records import folder as folders
 from ddpm_shared.records import picture_list
 from ddpm_shared.records.run import Run
@@ -103,7 +103,7 @@ def parse(framework: str, argv: Sequence[str] | None, read_pickle: PickleReader)
         config.model.network == layout.network,
         "--network",
         config.model.network,
-        f"layout {layout.name} is of {layout.network}",
+        f"layout {one_line(layout.name, 60)} is of {layout.network}",
     )
     require(
         shown.rows > 0 or not config.class_conditional,
@@ -215,10 +215,10 @@ def _import(plan: ImportPlan, make_learner: Callable[[Config, int], Learner]) ->
     records.finish("interrupted", 0, MESSAGE)
     model = config.model
     print(
-        f"{name_of(source)}: {layout.network}, {learner.num_parameters:,} parameters, as {layout.name} names them | "
+        f"{name_of(source)}: {layout.network}, {learner.num_parameters:,} parameters, as {one_line(layout.name, 60)} names them | "
         f"channels {model.base_channels} x {model.channel_mults}, {model.num_classes} classes | {path}"
     )
     if assumed := layout.values.get("assumes"):
-        print("what weights do not show, and is taken to be so: " + "; ".join(assumed))
+        print("what weights do not show, and is taken to be so: " + "; ".join(map(one_line, assumed)))
     print(f"go on with --resume {plan.folder}, draw with --checkpoint {plan.folder}, in either framework")
     return 0

@@ -48,7 +48,9 @@ class Conversion:
         values = {}
         for name, shape in shapes.items():
             module, _, leaf = name.rpartition(".")
-            assert module in self.modules, f"layout {self.layout.name} says nothing of {name}"
+            if module not in self.modules:
+                self.missing.append(f"any name for our {name} in the layout")
+                continue
             try:
                 value = self._value(self.modules[module], leaf, shape)
             except KeyError as absent:
@@ -139,7 +141,7 @@ def converted(
         faults.append(f"with NaN or infinite values {listed(broken)}")
     if faults:
         raise UserError(
-            f"{name_of(source)} does not fit {config.model.network} as layout {layout.name} names it: "
+            f"{name_of(source)} does not fit {config.model.network} as layout {one_line(layout.name, 60)} names it: "
             f"{'; '.join(faults)}. Give the flags of its sizes, or another --layout"
         )
     return values

@@ -2,7 +2,6 @@
 
 import ast
 import itertools
-import json
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from typing import Any, get_args
 from ddpm_shared import reading, validation
 from ddpm_shared.config import NetworkName
 from ddpm_shared.errors import UserError
-from ddpm_shared.exchange.steps import STEPS, TIMES
+from ddpm_shared.exchange.steps import FIXED, STEPS, TIMES
 from ddpm_shared.reading import listed, name_of, one_line
 
 Piece = tuple[str, int, int]  # a name of theirs, and which part of how many of its first axis
@@ -41,6 +40,45 @@ GROUP = {
     "required": ["modules"],
     "additionalProperties": False,
 }
+# What the shapes show, each by one rule: the length of an axis, of each level's, a count, whether a tensor is there.
+SIZE_NAMES = (
+    *("widths", "base_channels", "num_res_blocks", "depth", "patch_size", "image_channels", "out_channels"),
+    *("time_channels", "uses_time", "attention_blocks", "attention_levels", "rows"),
+)
+RULE = {
+    "type": "object",
+    "properties": {
+        **{name: {"type": "string"} for name in ("of", "each", "count", "exists", "levels_with")},
+        "axis": {"type": "integer", "minimum": 0},
+        "may_be_absent": {"type": "boolean"},
+    },
+    "additionalProperties": False,
+}
+SIZES = {
+    "type": "object",
+    "properties": {name: RULE for name in SIZE_NAMES},
+    "required": ["image_channels", "out_channels"],
+    "additionalProperties": False,
+}
+SETTINGS = {
+    "type": "object",
+    "properties": {
+        **{name: {"type": "integer"} for name in ("attention_heads", "attention_blocks", "time_channels")},
+        **{name: {"type": "integer"} for name in ("num_groups", "context_tokens")},
+        "activation": {"type": "string"},
+        "uses_time": {"type": "boolean"},
+    },
+    "additionalProperties": False,
+}
+BESIDE = {
+    "type": "object",
+    "properties": {
+        "file": {"type": "string"},
+        "must": {"type": "object", "additionalProperties": {"type": "array", "minItems": 2, "maxItems": 2}},
+        "takes": TEXTS,
+    },
+    "required": ["file", "must", "takes"],
+}
 LAYOUT = {
     "type": "object",
     "properties": {
@@ -50,12 +88,12 @@ LAYOUT = {
         "sign": {"type": "string"},
         "assumes": {"type": "array", "items": {"type": "string"}},
         "time": {"enum": list(TIMES)},
-        "sizes": {"type": "object", "additionalProperties": {"type": "object"}},
-        "settings": {"type": "object"},
+        "sizes": SIZES,
+        "settings": SETTINGS,
         "groups": {"type": "array", "items": GROUP},
         "dropped": TEXTS,
-        "fixed": TEXTS,
-        "beside": {"type": "object"},
+        "fixed": {"type": "object", "additionalProperties": {"enum": list(FIXED)}},
+        "beside": BESIDE,
     },
     "anyOf": [{"required": ["as"]}, {"required": ["title", "source", "sign", "sizes", "groups"]}],
     "additionalProperties": False,
@@ -76,6 +114,7 @@ MAPPING = {
     "additionalProperties": False,
 }
 SIZE_AT_MOST = reading.MIB  # of a mapping file
+MOST = 1000  # levels, blocks, or the like
 
 
 @dataclass(frozen=True)
@@ -132,7 +171,12 @@ def _module(value: Any, numbers: Mapping[str, int]) -> Module:
 
 def _numbers(ranges: Mapping[str, str], counts: Mapping[str, int]) -> Iterator[dict[str, int]]:
     """Every combination of the numbers that a group runs through, beside the counts."""
-    for each in itertools.product(*(range(_number(count, counts)) for count in ranges.values())):
+    lengths = [_number(count, counts) for count in ranges.values()]
+    if any(length > MOST for length in lengths):
+        raise UserError(
+            f"a layout repeats its names {max(lengths):,} times, and no network has more than {MOST:,} parts"
+        )
+    for each in itertools.product(*map(range, lengths)):
         yield {**counts, **dict(zip(ranges, each, strict=True))}
 
 
@@ -197,7 +241,7 @@ def of_file(path: Path) -> dict[str, Layout]:
 
 def _packaged(network: str) -> dict[str, Any]:
     file = resources.files("ddpm_shared") / "exchange" / "mappings" / f"{network}.json"
-    return dict(json.loads(file.read_text("utf-8")))
+    return dict(reading.parse_json(file.read_bytes(), file.name, "install ddpm-duet again"))
 
 
 def _layouts(values: Mapping[str, Any]) -> dict[str, Layout]:

@@ -9,6 +9,7 @@ from ddpm_shared.config.model import UNUSED
 from ddpm_shared.errors import UserError
 from ddpm_shared.exchange.layouts import Layout, filled
 from ddpm_shared.exchange.steps import TIMES
+from ddpm_shared.reading import one_line
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -46,7 +47,7 @@ def inferred(layout: Layout, shapes: Shapes) -> Sizes:
         model["time_channels"] = seen["time_channels"] + more
     out = seen.get("out_channels", 0)
     if layout.network == "dit":
-        out //= model["patch_size"] ** 2
+        out //= model.get("patch_size", 1) ** 2
     return Sizes(model, seen.get("attention_levels", ()), seen.get("rows") or 0, out == 2 * model["image_channels"])
 
 
@@ -67,19 +68,19 @@ def _value(rule: Mapping[str, Any], shapes: Shapes, layout: str) -> Any:
         case {"levels_with": template, "of": every}:
             levels = len(list(_names(every, shapes)))
             return tuple(level for level in range(levels) if filled(template, {"n": level}) in shapes)
-    raise UserError(f"layout {layout} has a rule for a size that there is not: {dict(rule)}")
+    raise UserError(f"layout {one_line(layout, 60)} has a rule for a size that there is not: {one_line(dict(rule))}")
 
 
 def _names(template: str, shapes: Shapes) -> list[str]:
     """The names that a template gives for n = 0, 1, ... as long as they are there."""
-    names = (filled(template, {"n": n}) for n in itertools.count())
+    names = (filled(template, {"n": n}) for n in range(len(shapes)))
     return list(itertools.takewhile(lambda name: name in shapes, names))
 
 
 def _length(shapes: Shapes, name: str, axis: int, layout: str) -> int:
     if name not in shapes or len(shapes[name]) <= axis:
         found = f"has the shape {shapes[name]}" if name in shapes else "is not there"
-        raise UserError(f"{name} {found}, and layout {layout} takes a size from it")
+        raise UserError(f"{one_line(name)} {found}, and layout {one_line(layout, 60)} takes a size from it")
     return shapes[name][axis]
 
 
