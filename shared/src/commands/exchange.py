@@ -215,7 +215,8 @@ def _import(plan: ImportPlan, make_learner: Callable[[Config, int], Learner]) ->
     records.finish("interrupted", 0, MESSAGE)
     model = config.model
     print(
-        f"{name_of(source)}: {layout.network}, {learner.num_parameters:,} parameters, as {one_line(layout.name, 60)} names them | "
+        f"{name_of(source)}: {layout.network}, {learner.num_parameters:,} parameters, as "
+        f"{one_line(layout.name, 60)} names them | "
         f"channels {model.base_channels} x {model.channel_mults}, {model.num_classes} classes | {path}"
     )
     if assumed := layout.values.get("assumes"):
