@@ -717,6 +717,33 @@ def test_the_weights_must_be_named_and_known_by_their_ending(tmp_path):
     assert "--seed -1" in refusal(main, ["--seed", "-1"])
 
 
+def test_network_and_layout_are_found_by_the_names(tmp_path):
+    """Otherwise --network must be known before anything is, and a forgotten flag is a refusal."""
+    path = saved(tmp_path / "x.safetensors", elsewhere("resnet")[1])
+    argv = ["--weights", str(path), "--run-dir", str(tmp_path / "run"), "--dataset", "fashion-mnist-10k"]
+    assert require("torch").exchange.main(argv) == 0
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["model"]["network"] == "residual_unet"
+    assert config["preset"] == "residual-batchnorm"
+
+
+def test_what_no_shape_shows_is_printed(tmp_path, capsys):
+    """Otherwise eight heads are taken for four, every shape fits, and nobody is told what to look at."""
+    path = saved(tmp_path / "x.safetensors", elsewhere("resnet")[1])
+    assert require("torch").exchange.main(flags("resnet", path, tmp_path / "run")) == 0
+    printed = capsys.readouterr().out
+    assert "--activation relu; --attention-heads 4; the decoder joins torch.cat([upsampled, skip], dim=1)" in printed
+
+
+def test_the_time_of_a_score_model_is_its_own(tmp_path):
+    """Otherwise random frequencies that were drawn for t are given 999 t, as the U-Net's embedding is."""
+    path = saved(tmp_path / "x.safetensors", elsewhere("score notebook")[1])
+    argv = [*flags("score notebook", path, tmp_path / "run"), "--sigma-max", "25"]
+    assert require("torch").exchange.main(argv) == 0
+    diffusion = json.loads((tmp_path / "run" / "config.json").read_text())["diffusion"]
+    assert (diffusion["time_scale"], diffusion["preconditioning"], diffusion["sigma_max"]) == (1.0, "score_sde", 25.0)
+
+
 def test_a_taken_folder_is_left_alone(tmp_path):
     """Otherwise an import replaces a training of days."""
     main = require("torch").exchange.main

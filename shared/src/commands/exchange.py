@@ -15,9 +15,10 @@ from ddpm_shared import claims, datasets, files, machine, memory
 from ddpm_shared import config as configs
 from ddpm_shared.command_line import parse_flags, require_words
 from ddpm_shared.commands.learner import Learner
-from ddpm_shared.config import Config, require
+from ddpm_shared.config import Config, flag, require
 from ddpm_shared.config.data import LARGEST_IMAGE, SMALLEST_IMAGE
 from ddpm_shared.config.help import default_is
+from ddpm_shared.config.model import SETTINGS_OF
 from ddpm_shared.datasets import measures
 from ddpm_shared.errors import UserError
 from ddpm_shared.exchange import convert, layouts, sizes, weights
@@ -29,6 +30,8 @@ from ddpm_shared.records import folder as folders
 from ddpm_shared.records import picture_list
 from ddpm_shared.records.run import Run
 
+# Settings of the network that no shape shows.
+UNSEEN = {name: SETTINGS_OF[name] for name in ("num_groups", "activation", "attention_heads")}
 RECORD = "imported.json"  # of a run folder: where its weights came from
 MESSAGE = "imported: no step was trained here"
 
@@ -125,7 +128,10 @@ def _settings(known: Any, layout: Layout, shown: sizes.Sizes, source: Path) -> C
     if settings.model.network != layout.network:
         settings = configs.with_network(settings, layout.network)
     if known.process in configs.PROCESS_FACTS:
-        settings = dataclasses.replace(settings, diffusion=configs.with_process(settings.diffusion, known.process))
+        diffusion = configs.with_process(settings.diffusion, known.process)
+        if layout.network == "transformer_unet":  # its frequencies are for t itself
+            diffusion = dataclasses.replace(diffusion, time_scale=1.0)
+        settings = dataclasses.replace(settings, diffusion=diffusion)
     data, image = settings.data, known.image_size
     folder = data.folder
     if image and re.fullmatch("[0-9]{1,4}", image) and SMALLEST_IMAGE <= int(image) <= LARGEST_IMAGE:
@@ -219,7 +225,9 @@ def _import(plan: ImportPlan, make_learner: Callable[[Config, int], Learner]) ->
         f"{one_line(layout.name, 60)} names them | "
         f"channels {model.base_channels} x {model.channel_mults}, {model.num_classes} classes | {path}"
     )
-    if assumed := layout.values.get("assumes"):
-        print("what weights do not show, and is taken to be so: " + "; ".join(map(one_line, assumed)))
+    unseen = (name for name, networks in UNSEEN.items() if layout.network in networks)
+    taken = [f"{flag(name)} {getattr(model, name)}" for name in unseen]
+    taken += [one_line(each) for each in layout.values.get("assumes", [])]
+    print("what weights do not show, and is taken to be so: " + "; ".join(taken))
     print(f"go on with --resume {plan.folder}, draw with --checkpoint {plan.folder}, in either framework")
     return 0
