@@ -834,6 +834,23 @@ def test_a_wrong_mapping_is_refused(tmp_path, change, message):
     assert not (tmp_path / "run").exists()
 
 
+STRANGERS = [
+    (network, stranger["sign"], stranger["why"])
+    for network in get_args(NetworkName)
+    for stranger in layouts._packaged(network).get("strangers", ())
+]
+
+
+@pytest.mark.parametrize(("network", "sign", "why"), STRANGERS, ids=lambda value: str(value)[:20])
+def test_what_ours_cannot_compute_is_refused_with_the_reason(tmp_path, network, sign, why):
+    """Otherwise somebody renames tensors for an hour, and the pictures are noise."""
+    path = saved(tmp_path / "x.safetensors", {sign: np.zeros((2, 2)), "a.b": np.zeros(1)})
+    argv = ["--weights", str(path), "--network", network, "--run-dir", str(tmp_path / "run")]
+    message = refusal(require("torch").exchange.main, argv)
+    assert message.endswith(f"which no network of ours computes: {why}")
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("network", get_args(NetworkName))
 def test_every_mapping_of_the_package_is_one(network):
     """Otherwise those that people copy break the rules that theirs must keep."""
