@@ -806,6 +806,25 @@ def test_a_mapping_of_ones_own_gives_other_names(tmp_path):
     assert gap(ours(side, "sketch", x, labels, loaded), theirs("sketch", x, labels)) < EQUAL
 
 
+def test_convolutions_of_one_pixel_are_linear_maps(tmp_path):
+    """Otherwise attention that is written with nn.Conv2d(C, C, 1), as often, does not come in."""
+    tree, side, part = require("torch"), Torch("fp64"), re.compile(r"to_(q|k|v|out\.0)\.weight$")
+    tensors = elsewhere("diffusers")[1]
+    tensors = {key: value[:, :, None, None] if part.search(key) else value for key, value in tensors.items()}
+    assert sum(value.shape[2:] == (1, 1) for key, value in tensors.items() if part.search(key)) == 4 * 6
+    values = layouts._packaged("unet")
+    maps = re.compile(r'("[^"]*\.attention\.(?:query|key|value|project)"): ("[^"]*")')
+    mine = json.loads(maps.sub(r'\1: {"from": \2, "steps": [["matrix"]]}', json.dumps(values["layouts"]["diffusers"])))
+    (tmp_path / "mine.json").write_text(json.dumps({"network": "unet", "layouts": {"mine": mine}}))
+    path = saved(tmp_path / "x.safetensors", tensors)
+    argv = [*flags("diffusers", path, tmp_path / "run"), "--precision", "fp64"]
+    assert "of another shape" in refusal(tree.exchange.main, argv)
+    assert tree.exchange.main([*argv, "--layout", str(tmp_path / "mine.json")]) == 0
+    loaded = checkpoint.load(tmp_path / "run" / "checkpoints" / "step_00000000.safetensors")
+    x, labels = images("diffusers"), labels_of("diffusers")
+    assert gap(ours(side, "diffusers", x, labels, loaded), theirs("diffusers", x, labels)) < EQUAL
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
