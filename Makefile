@@ -93,6 +93,12 @@ likelihood-torch: $(STAMP)  ## likelihood by the probability-flow ODE in PyTorch
 likelihood-tf: $(STAMP)  ## likelihood in TensorFlow, with the same flags, from either framework's file
 	$(PY) -m ddpm_tf.likelihood $(ARGS)
 
+.PHONY: import-torch import-tf
+import-torch: $(STAMP)  ## go on from weights of another PyTorch program, e.g. ARGS="--weights FILE --network dit"
+	$(PY) -m ddpm_torch.exchange $(ARGS)
+import-tf: $(STAMP)  ## the same for TensorFlow, from .safetensors, with the same flags
+	$(PY) -m ddpm_tf.exchange $(ARGS)
+
 .PHONY: evaluate
 evaluate: $(STAMP)  ## judge samples against real images: RUN=FOLDER, or RUN=samples.npz
 	@test -n "$(RUN)" || { echo "error: say what to judge: make evaluate RUN=runs/samples/..." >&2; exit 2; }

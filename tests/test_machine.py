@@ -17,7 +17,7 @@ from ddpm_shared.batches import Prefetcher, training_batch
 from ddpm_shared.config import Config, TrainingConfig
 from ddpm_shared.datasets import Split
 
-COMMANDS = ["train", "inference", "inversion", "bits", "likelihood"]
+COMMANDS = ["train", "inference", "inversion", "bits", "likelihood", "exchange"]
 CONFIG = Config(training=TrainingConfig(batch_size=4))
 PIXELS = np.arange(40, dtype=np.uint8).repeat(28 * 28).reshape(40, 28, 28, 1)
 SPLIT = Split("forty greys", "train", PIXELS, np.arange(40, dtype=np.uint8), "")

@@ -6,6 +6,7 @@ these, what is read must still be valid: the readers here use it as the commands
 """
 
 import contextlib
+import dataclasses
 import gzip
 import hashlib
 import io
@@ -26,7 +27,7 @@ from PIL import Image
 from ddpm_shared import cache, compare, config, files, images, machine, pictures
 from ddpm_shared.commands import batchwise, bits, sample
 from ddpm_shared.compare import parity_table
-from ddpm_shared.config import Config, FolderConfig, to_dict
+from ddpm_shared.config import PRESETS, Config, FolderConfig, ModelConfig, to_dict
 from ddpm_shared.datasets import Split, archives, folder_cache, idx, own_idx, picture
 from ddpm_shared.datasets.listing import Entry, Listing
 from ddpm_shared.datasets.verified import BadFileError
@@ -35,6 +36,7 @@ from ddpm_shared.demo import page
 from ddpm_shared.errors import UserError
 from ddpm_shared.evaluation import samples
 from ddpm_shared.evaluation.extractor import BATCH, Extractor
+from ddpm_shared.exchange import convert, layouts, sizes, weights
 from ddpm_shared.records import checkpoint, history, picture_list
 from ddpm_shared.records.scores import completed
 
@@ -461,6 +463,50 @@ def _pictures(folder: Path) -> Path:
     return folder / picture_list.FILE
 
 
+# --- Weights of another program, and names for them ---------------------------------------------------------
+
+THEIRS = {
+    **{"conv1.weight": RNG.standard_normal((8, 1, 3, 3)), "conv1.bias": RNG.standard_normal(8)},
+    **{"conv2.weight": RNG.standard_normal((1, 8, 3, 3)), "conv2.bias": RNG.standard_normal(1)},
+    **{"time_proj.weight": RNG.standard_normal((8, 16)), "time_proj.bias": RNG.standard_normal(8)},
+}
+OURS = {
+    **{"time.weight": (8, 16), "time.bias": (8,), "conv_in.weight": (8, 1, 3, 3), "conv_in.bias": (8,)},
+    **{"conv_out.weight": (1, 8, 3, 3), "conv_out.bias": (1,)},
+}
+
+
+def _theirs(folder: Path) -> Path:
+    safetensors.numpy.save_file(THEIRS, folder / "theirs.safetensors", {"ddpm-duet": "{}"})
+    return folder / "theirs.safetensors"
+
+
+def _mapping(folder: Path) -> Path:
+    values = layouts._packaged("denoise_net")
+    values["layouts"] = {"mine": values["layouts"]["with-time"]}
+    (folder / "mine.json").write_text(json.dumps(values))
+    return folder / "mine.json"
+
+
+def _exchange(source: Path, layout: str | None) -> Any:
+    def no_pickle(path: Path) -> Any:
+        raise AssertionError(path)
+
+    tensors = THEIRS if source.suffix == ".json" else weights.read(source, None, no_pickle)
+    chosen = layouts.recognised(tensors, "denoise_net", layout, str(source))
+    shown = sizes.inferred(chosen, {name: value.shape for name, value in tensors.items()})
+    model = dataclasses.replace(PRESETS["two-convolutions"], **sizes.with_sizes(ModelConfig(), shown, 28))
+    return _plain(convert.converted(chosen, Config(model=model), tensors, OURS, str(source)))
+
+
+def _read_theirs(path: Path) -> Any:
+    return _exchange(path, None)
+
+
+def _read_mapping(path: Path) -> Any:
+    return _exchange(path, str(path))
+
+
 READERS: dict[str, Reader] = {
     "checkpoint": Reader("safetensors", _checkpoint, _load, strict=True),
     "checkpoint /1": Reader("safetensors", _first_format, _load),
@@ -479,6 +525,8 @@ READERS: dict[str, Reader] = {
     "extractor.onnx": Reader("bytes", _onnx, _extract),
     "pictures.json": Reader("json", _pictures, picture_list.read),
     "cached pictures": Reader("npz", _shrunk, _read_shrunk),
+    "weights of others": Reader("safetensors", _theirs, _read_theirs),
+    "mapping of names": Reader("json", _mapping, _read_mapping),
     "own picture, PNG": _picture("PNG"),
     "own picture, JPEG": _picture("JPEG"),
     "own picture, WebP": _picture("WEBP", lossless=True),

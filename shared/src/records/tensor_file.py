@@ -19,6 +19,7 @@ from ddpm_shared.errors import UserError
 HEADER = 16 * reading.MIB  # bytes; ours have a hundred for each tensor
 COPIES = 3  # of a file, in memory, while it is read
 FLOATS = {"F16": np.float16, "F32": np.float32, "F64": np.float64, "BF16": None}  # NumPy has no bfloat16
+COUNTS = ("BOOL", "U8", "I8", "I16", "U16", "I32", "U32", "I64", "U64")
 
 
 class Tensor(NamedTuple):
@@ -47,8 +48,13 @@ class TensorFile(NamedTuple):
     tensors: list[Tensor]  # by name
 
 
-def read(path: Path, way_out: object) -> TensorFile:
+def read(path: Path, way_out: object, counts: bool = False) -> TensorFile:
     """Read a file once; what its header declares is compared with its size first.
+
+    Args:
+        path: the file.
+        way_out: ends a message.
+        counts: whether it may hold whole numbers beside its weights, as PyTorch's BatchNorm does; they are left out.
 
     Raises:
         UserError: no such file, not a whole one, or numbers that no network of ours has.
@@ -72,6 +78,8 @@ def read(path: Path, way_out: object) -> TensorFile:
             Tensor(name, stored["dtype"], tuple(stored["shape"]), stored["data"])
             for name, stored in safetensors.deserialize(data)  # type: ignore[no-untyped-call]
         )
+    if counts:
+        tensors = [each for each in tensors if each.dtype not in COUNTS]
     if foreign := [f"{each.name} ({each.dtype})" for each in tensors if each.dtype not in FLOATS]:
         raise UserError(
             f"{reading.name_of(path)} holds numbers that are no weights, {reading.listed(foreign)}; "
