@@ -163,17 +163,19 @@ plt.show()
 
 # %%
 drawn = [learner.sample(8, lambda i: None) for learner in zoo.values()]
-show_images(np.concatenate(drawn), 8, rows=list(zoo), title=f"{duet.name}: drawn after {STEPS} steps, from the same noise")
+show_images(
+    np.concatenate(drawn), 8, rows=list(zoo), title=f"{duet.name}: drawn after {STEPS} steps, from the same noise"
+)
 
 # %% [markdown]
 # *What to see:* PLACEHOLDER-ZOO
 #
-# A mean loss hides where it comes from. So take 128 test images, and measure the error of the noise at one $t$ after
+# A mean loss hides where it comes from. So take 64 test images, and measure the error of the noise at one $t$ after
 # the other. All comparisons below do.
 
 # %%
 TIMES = [5, 20, 50, 100, 200, 300, 400, 500, 600, 700, 800, 900, 990]
-shown = test.images[:128] / 127.5 - 1
+shown = test.images[:64] / 127.5 - 1
 eps = streams.normal(0, streams.VALIDATION_EPS, 0, shown.shape)
 schedule = duet.engine.make_schedule(Config().diffusion)
 
@@ -297,8 +299,8 @@ side_by_side("networks/layers", "BatchNorm")
 # > change with its company, in training and afterwards?
 
 # %%
-bag = int(np.argmax(test.labels[:128] == 8))
-others = np.flatnonzero(np.arange(128) != bag)[:7]
+bag = int(np.argmax(test.labels[:64] == 8))
+others = np.flatnonzero(np.arange(64) != bag)[:7]
 COMPANIES = {
     "other images, t = 300": (np.append(bag, others), [300] * 8),
     "other images, t = 20": (np.append(bag, others), [300] + [20] * 7),
@@ -361,32 +363,497 @@ places[1].legend(fontsize=8)
 plt.show()
 
 # %%
-mixed = np.random.default_rng(0).permutation(np.linspace(0, 999, 1024).astype(int)).reshape(8, 128)
+MIXED = np.random.default_rng(0).permutation(np.linspace(0, 999, 64).astype(int))
 
 
 def losses_of(mode):
-    """The error by t: with the running moments, with those of a batch at one t, or of a batch at all of them."""
+    """The error by t, with one of three kinds of moments."""
     network = inside.layered(rebuilt("residual_unet"))
     duet.model.set_training(network, mode != "running moments")
-    if mode != "batch at all t":
+    if mode != "a batch of all t":
         return [loss_at(network, t) for t in TIMES]
     found = []
-    for t in TIMES:  # 16 images at t, among 112 at other times
+    for t in TIMES:
         wrong = []
-        for times in mixed:
-            times = [t] * 16 + list(times[16:])
-            x_t = noisy(shown, eps, times)
-            wrong.append(np.mean((inside.ask(duet, network, x_t, times) - eps)[:16] ** 2))
-        found.append(np.mean(wrong))
+        for turn in np.arange(64).reshape(4, 16):  # 16 images at t, among 48 at other times
+            times = MIXED.copy()
+            times[turn] = t
+            wrong.append((inside.ask(duet, network, noisy(shown, eps, times), times) - eps)[turn])
+        found.append(np.mean(np.square(wrong)))
     return found
 
 
-MODES = ("running moments", "batch at one t")
-of_mode = {mode: losses_of(mode) for mode in MODES}
+of_mode = {mode: losses_of(mode) for mode in ("a batch of all t", "running moments", "a batch of one t")}
 figure, axes = plt.subplots(figsize=(7.5, 3.2))
 for (mode, losses), dashes in zip(of_mode.items(), DASHES, strict=False):
     axes.plot(TIMES, losses, linestyle=dashes, marker=".", label=mode)
-    print(f"{mode:>16}:", ", ".join(f"{loss:.3f}" for loss in losses), f"mean {np.mean(losses):.3f}")
+    row = ", ".join(f"{loss:.3f}" for t, loss in zip(TIMES, losses, strict=True) if t in (5, 50, 200, 500, 990))
+    print(f"{mode:>16}: {row} at t = 5, 50, 200, 500, 990; mean {np.mean(losses):.3f}")
 axes.set(title=f"{duet.name}: residual_unet, the error at each t", xlabel="t", ylabel="mean square", yscale="log")
 axes.legend()
 plt.show()
+
+# %% [markdown]
+# *What to see:* PLACEHOLDER-MODES
+#
+# And what does it do to images? The same noise, drawn with the running moments; in training mode, eight at a time; and
+# in training mode, each image alone.
+
+
+# %%
+def drawn_by(mode):
+    """Eight images by the network as it is after its last step."""
+    config, rows = (
+        zoo["residual_unet"].config,
+        [(0, 8)] if mode != "training mode, alone" else [(i, 1) for i in range(8)],
+    )
+    images = []
+    for first, count in rows:
+        network = rebuilt("residual_unet")
+        duet.model.set_training(inside.layered(network), mode != "running moments")
+        sampler = duet.sampling.Sampler(network, config, quick(config.diffusion))
+        images.append(sampler.draw(Draw(0, first, count), lambda i, x: None))
+    return np.concatenate(images)
+
+
+WAYS = ("running moments", "training mode, eight", "training mode, alone")
+drawings = {mode: drawn_by(mode) for mode in WAYS}
+show_images(np.concatenate(list(drawings.values())), 8, rows=WAYS, title=f"{duet.name}: the same noise, three times")
+for mode, images in drawings.items():
+    pixels = images / 127.5 - 1
+    print(f"{mode:>20}: mean {pixels.mean():.2f}, deviation {pixels.std():.2f} (training images: ", end="")
+    print(f"{(train.images / 127.5 - 1).mean():.2f}, {(train.images / 127.5 - 1).std():.2f})")
+
+# %% [markdown]
+# *What to see:* PLACEHOLDER-DRAWN
+#
+# So with BatchNorm: store the buffers, *copy* them into the averaged network (do not average them, they are averages
+# already), switch to the running moments before you validate or draw, and do not judge by a batch. Or take a
+# normalisation that knows one image only, as `unet` and `dit` do. That is why hardly anybody uses BatchNorm in diffusion.
+#
+# ## Checkerboards
+#
+# The way up doubles the size. A **transposed convolution** of stride 2 does it by letting each pixel add its kernel,
+# multiplied with its value, to the output, two pixels further each time. How many kernels meet at a pixel of the
+# output? Take a kernel of ones, an image of ones, and count.
+#
+# > **Predict before you run.** With a kernel of 3 and a stride of 2, along one line: how many kernels reach an even
+# > pixel, how many an odd one? And in two dimensions? With a kernel of 4?
+
+
+# %%
+def overlap(count, kernel):
+    """How many kernels reach each pixel of a line, where `count` pixels become twice as many."""
+    line = np.zeros(2 * count + kernel)
+    for i in range(count):
+        line[2 * i : 2 * i + kernel] += 1
+    return line[1 : 1 + 2 * count]  # what the padding of 1 leaves
+
+
+COUNT = 8
+lines = {"transposed, k3 s2": overlap(COUNT, 3), "transposed, k4 s2": overlap(COUNT, 4)}
+maps = {name: np.outer(line, line) for name, line in lines.items()}
+ones = np.pad(np.ones(2 * COUNT), 1)  # repeated pixels of ones, with the zeros that a convolution pads
+line = ones[:-2] + ones[1:-1] + ones[2:]
+maps["repeated, then 3 x 3"] = np.outer(line, line)
+figure, places = plt.subplots(1, 3, figsize=(8.5, 3.1))
+for place, (name, counts) in zip(places, maps.items(), strict=True):
+    image = place.imshow(counts / counts.max(), cmap="viridis", vmin=0, vmax=1)
+    place.set(title=name, xticks=[], yticks=[])
+    place.grid(False)
+    inner = counts[2:-2, 2:-2]
+    print(f"{name:>20}: inside, each pixel is a sum of {' or '.join(str(int(n)) for n in np.unique(inner))} terms")
+figure.colorbar(image, ax=places, label="terms, of the most", shrink=0.8)
+plt.show()
+
+# %% [markdown]
+# *What to see:* with k3 s2 every fourth pixel is a sum of four terms, every fourth of one, and the others of two: a
+# **checkerboard**, before anything is learned (Odena et al. 2016). A kernel that is a multiple of the stride, k4 s2,
+# covers evenly; repeated pixels and a convolution do, too. Both have a dark rim, where the image ends.
+#
+# A network can learn to balance the terms. Does it? Take the layer that doubles from 14 to 28 in three of the trained
+# networks, and look at the mean square of its output, over channels and images, at each pixel; and then at the error of
+# the whole network.
+#
+# > **Predict before you run.** Will the pattern still be there after training? And in the prediction itself, after two
+# > or three more convolutions?
+
+# %%
+DOUBLING = {
+    "residual_unet": ("up.2", "k3 s2"),
+    "simple_unet": ("up.1", "k4 s2"),
+    "unet": ("up.2", "repeated"),
+}
+
+
+def phases(values):
+    """The mean of [28, 28] numbers at the four kinds of pixels: even or odd row, even or odd column, the rim left out."""
+    return np.array([values[2 + i : -2 : 2, 2 + j : -2 : 2].mean() for i in (0, 1) for j in (0, 1)])
+
+
+times = [300] * len(shown)
+x_t = noisy(shown, eps, times)
+figure, places = plt.subplots(2, 3, figsize=(8.5, 5.6))
+for column, (name, (layer, how)) in enumerate(DOUBLING.items()):
+    network = rebuilt(name)
+    outputs = {
+        "output of the layer": inside.activations(duet, network, x_t, times)[layer],
+        "error of the prediction": inside.ask(duet, network, x_t, times) - eps,
+    }
+    for place, (what, values) in zip(places[:, column], outputs.items(), strict=True):
+        squares = (values**2).mean((0, 3))  # [28, 28]
+        four = phases(squares)
+        place.imshow(squares / squares.mean(), cmap="viridis", vmin=0, vmax=2.5)
+        place.set(title=f"{name}, {how}" if place is places[0, column] else "", xticks=[], yticks=[])
+        place.grid(False)
+        rows = ", ".join(f"{part:.2f}" for part in four / four.mean())
+        print(
+            f"{name:>14}, {how:>8}, {what:>23}: {rows}: the largest is {four.max() / four.min():.2f} times the smallest"
+        )
+for place, what in zip(places[:, 0], outputs, strict=True):
+    place.set_ylabel(what)
+figure.suptitle("Mean square at each pixel, of its mean (t = 300)")
+plt.show()
+
+# %% [markdown]
+# *What to see:* PLACEHOLDER-CHECKER
+#
+# ## How far does it look?
+#
+# Which pixels of $x_t$ have a say in one pixel of the prediction? The gradient of that pixel by all of $x_t$ tells; it
+# is zero where there is no way from one to the other. The part where it is not zero is the **receptive field**.
+#
+# > **Predict before you run.** How many pixels has the field of `denoise_net`? Which networks see the whole image? And
+# > of those, which get the most from far away?
+
+# %%
+CENTRE = (14, 14)
+rows, columns = np.mgrid[:28, :28]
+far = np.maximum(abs(rows - CENTRE[0]), abs(columns - CENTRE[1])) > 3  # outside the 7 x 7 around it
+SEEING = [name for name in zoo if name != "denoise_net, no time"]
+figure, places = plt.subplots(2, 3, figsize=(8.5, 5.6))
+for place, name in zip(places.flat, SEEING, strict=True):
+    total = np.zeros((28, 28))
+    for i in (bag, *others[:3]):
+        found = inside.gradient(
+            duet, inside.layered(rebuilt(name)), noisy(shown[i : i + 1], eps[i : i + 1], [300]), [300], CENTRE
+        )
+        total += np.abs(found[0, :, :, 0]) / 4
+    image = place.imshow(np.log10(total / total.max() + 1e-12), cmap="viridis", vmin=-4, vmax=0)
+    place.set(title=name, xticks=[], yticks=[])
+    place.grid(False)
+    print(
+        f"{name:>16}: {(total > 0).sum():>3} of 784 pixels have a say; outside of 7 x 7 is "
+        f"{total[far].sum() / total.sum():.0%} of all"
+    )
+figure.colorbar(image, ax=places, label="log10 of the gradient, of the largest", extend="min", shrink=0.8)
+figure.suptitle("What the pixel in the middle of the prediction depends on, t = 300")
+plt.show()
+
+# %% [markdown]
+# *What to see:* PLACEHOLDER-FIELD
+#
+# And BatchNorm in training? Then there is a way from one image to another. Here are two images of a batch, and the
+# gradient of *the first image's* pixel by both:
+
+# %%
+pair = [bag, int(others[0])]
+for mode in ("training", "running moments"):
+    network = inside.layered(rebuilt("residual_unet"))
+    duet.model.set_training(network, mode == "training")
+    found = inside.gradient(duet, network, noisy(shown[pair], eps[pair], [300, 300]), [300, 300], CENTRE)
+    own, other = (np.abs(found[i]).sum() for i in (0, 1))
+    print(f"{mode:>16}: of the gradient, {other / (own + other):.1%} belongs to the other image")
+
+# %% [markdown]
+# ## A transformer of patches
+#
+# `dit` has no convolution at all. It cuts the image into patches, makes each a **token**, a vector of $D$ numbers, adds
+# the place of the patch to it, and lets transformer blocks do the rest. Three things in it are worth a closer look.
+#
+# ### The order in a patch
+#
+# A patch of $P \times P$ pixels and $C$ channels is a list of $P P C$ numbers. In which order? A convolution of stride $P$
+# in PyTorch, which many codes use for it, reads $(c, p, q)$; one in Keras reads $(p, q, c)$. Here it is one explicit
+# reshape in both trees:
+
+# %%
+side_by_side("networks/dit", "patches")
+
+# %% [markdown]
+# > **Predict before you run.** The tokens of a colour image are read back in the wrong order. What does one see? And
+# > what of a grey image?
+
+# %%
+emoji, _ = datasets.load("emoji")  # a colour data set that is in the package
+chosen = emoji.images[np.linspace(0, len(emoji.images) - 1, 6).astype(int)] / 127.5 - 1  # [6, 32, 32, 3]
+SIDE = 4
+
+
+def read_back(images, order):
+    """Images that were cut into tokens as the trees do, and are put together again in some order."""
+    tokens = duet.networks.dit.patches(duet.data.to_tensor(images), SIDE).numpy()  # [B, N, P*P*C]
+    count, size, channels = len(images), images.shape[1] // SIDE, images.shape[3]
+    if order == "(c, p, q)":
+        cut = tokens.reshape(count, size, size, channels, SIDE, SIDE).transpose(0, 1, 4, 2, 5, 3)
+    else:
+        cut = tokens.reshape(count, size, size, SIDE, SIDE, channels)
+        axes = {"(p, q, c)": (0, 1, 3, 2, 4, 5), "(q, p, c)": (0, 1, 4, 2, 3, 5), "patches down": (0, 2, 3, 1, 4, 5)}
+        cut = cut.transpose(axes[order])
+    return cut.reshape(images.shape)
+
+
+ORDERS = ("(p, q, c)", "(c, p, q)", "(q, p, c)", "patches down")
+show_images(
+    np.concatenate([read_back(chosen, order) for order in ORDERS]),
+    len(chosen),
+    rows=ORDERS,
+    title=f"Tokens of {SIDE} x {SIDE} pixels, put together in four orders",
+)
+for order in ORDERS:
+    colour, grey = (np.abs(read_back(images, order) - images).max() for images in (chosen, shown[:6]))
+    print(f"{order:>12}: off by {colour:.2f} at most in colour, by {grey:.2f} in grey")
+
+# %% [markdown]
+# *What to see:* the wrong $(c, p, q)$ mixes the colours of each patch, and with one channel it is **no mistake at all**:
+# whoever tests on Fashion-MNIST finds it when the first colour picture comes. $(q, p, c)$ lays each patch on its side:
+# a picture behind ribbed glass. The last has the patches right and their places wrong.
+#
+# Does a network that is trained with another order learn less? No: the first layer can learn any order as well as any
+# other. It matters when **weights** go from one framework to another.
+#
+# ### The identity at the start
+#
+# Each block adds two things to its tokens, and each is multiplied by a **gate** that is made of time and label by a
+# layer that begins at zero ("adaLN-zero", Peebles and Xie 2023). So before training a block of any depth does nothing:
+
+# %%
+fresh = duet.model.make_network(small("dit"), seed=0)
+places = duet.networks.dit.positions(7, 7, 64).numpy()
+for state, network in (("fresh", fresh), ("trained", rebuilt("dit"))):
+    seen = inside.activations(duet, network, x_t, times)
+    tokens = seen["patch_in"] + places.astype(np.float32)
+    for number in range(3):
+        after = seen[f"blocks.{number}"]
+        change = np.sqrt(np.mean((after - tokens) ** 2) / np.mean(tokens**2))
+        print(f"{state:>8}: block {number} changes its tokens by {change:.1%} of their size")
+        tokens = after
+    print(f"{'':>8}  and the prediction is of size {np.sqrt(np.mean(seen['out'] ** 2)):.2f}")
+
+# %% [markdown]
+# *What to see:* a fresh `dit` predicts 0, and its blocks change nothing; after 200 steps each block changes its tokens
+# by a good part of their size. A deep network that begins as the identity can be trained from the first step on,
+# since the gradient comes through all blocks as if they were not there.
+#
+# ### The heads
+#
+# Attention with several **heads** cuts the channels of $q$, $k$ and $v$ into ranges, and lets each range attend on its
+# own. Where do the heads of the trained `dit` look? Below, the weights of one token in the middle, on the 7 x 7 patches
+# of the bag.
+
+# %%
+HEADS = 4
+seen = inside.activations(duet, rebuilt("dit"), noisy(shown[bag : bag + 1], eps[bag : bag + 1], [100]), [100])
+
+
+def head_weights(seen, block, order="heads first"):
+    """The attention weights [heads, 49, 49] of a block, the channels cut in one of two orders."""
+    q, k = (seen[f"blocks.{block}.attention.{role}"][0] for role in ("query", "key"))  # [49, D]
+    if order == "heads first":  # (heads, D / heads): a head's channels stand together
+        q, k = (y.reshape(49, HEADS, -1).transpose(1, 0, 2) for y in (q, k))
+    else:  # (D / heads, heads): they take turns
+        q, k = (y.reshape(49, -1, HEADS).transpose(2, 0, 1) for y in (q, k))
+    return networks.softmax(q @ k.transpose(0, 2, 1) / np.sqrt(q.shape[2]))
+
+
+TOKEN = 24  # in the middle
+figure, places = plt.subplots(3, HEADS + 1, figsize=(8.5, 5.4))
+for block, line in enumerate(places):
+    weights = head_weights(seen, block)
+    line[0].imshow(noisy(shown[bag : bag + 1], eps[bag : bag + 1], [100])[0, :, :, 0], cmap="gray", vmin=-1.5, vmax=1.5)
+    line[0].set_ylabel(f"block {block}")
+    line[0].add_patch(plt.Rectangle((11.5, 11.5), 4, 4, fill=False, edgecolor="C1", linewidth=2))
+    for head, place in enumerate(line[1:]):
+        image = place.imshow(weights[head, TOKEN].reshape(7, 7), cmap="viridis", vmin=0, vmax=0.1)
+        if block == 0:
+            place.set_title(f"head {head}", fontsize=10)
+    for place in line:
+        place.set(xticks=[], yticks=[])
+        place.grid(False)
+    wrong = head_weights(seen, block, "turns")
+    most = weights.max(2).mean(1)
+    print(
+        f"block {block}: largest weight of a row, by head: {', '.join(f'{m:.3f}' for m in most)} (equal: {1 / 49:.3f}); "
+        f"cut in the other order, the weights are off by {np.abs(wrong - weights).max():.2f} at most"
+    )
+figure.colorbar(image, ax=places, label="weight", extend="max", shrink=0.7)
+figure.suptitle("Where the patch in the frame looks, t = 100")
+plt.show()
+
+# %% [markdown]
+# *What to see:* PLACEHOLDER-HEADS
+#
+# ## What breaks when it is ported
+#
+# Now be the one who ports. Here are three copies of the trained `residual_unet`, each with one fault that was taken from
+# life. They have the right shapes, and all of them run.
+#
+# * **A**: BatchNorm's epsilon is Keras' 1e-3.
+# * **B**: the parameters were copied, the buffers were not: the running moments are those of the start, 0 and 1.
+# * **C**: the kernels of the first transposed convolution came over with height and width exchanged.
+#
+# > **Predict before you run.** Which of them raise the loss so much that one would notice? And at which layer would each
+# > be found by comparing with the original, layer by layer?
+
+# %%
+layers = duet.networks.layers
+kernel = "model/up.0.conv.weight"
+started = {
+    name: np.zeros_like(value) if name.endswith("mean") else np.ones_like(value)
+    for name, value in tensors.items()
+    if name.startswith("buffers/")
+}
+PORTS = {
+    "original": ({}, layers.BATCH_NORM_EPS),
+    "A: epsilon": ({}, 1e-3),
+    "B: buffers": (started, layers.BATCH_NORM_EPS),
+    "C: kernel": ({kernel: tensors[kernel].swapaxes(2, 3)}, layers.BATCH_NORM_EPS),
+}
+answers, losses = {}, {}
+ours = layers.BATCH_NORM_EPS
+for port, (changed, epsilon) in PORTS.items():
+    network = rebuilt("residual_unet", changed)
+    layers.BATCH_NORM_EPS = epsilon  # as if the file said so
+    try:
+        answers[port] = inside.activations(duet, network, x_t, times)
+        losses[port] = np.mean([loss_at(inside.layered(network), t) for t in TIMES])
+    finally:
+        layers.BATCH_NORM_EPS = ours
+
+order = list(answers["original"])  # as the layers are computed
+figure, axes = plt.subplots(figsize=(8.5, 3.6))
+for (port, found), marker in zip(list(answers.items())[1:], "osv", strict=True):
+    gaps = {
+        name: np.abs(found[name] - answers["original"][name]).max()
+        / max(np.abs(answers["original"][name]).max(), 1e-30)
+        for name in order
+    }
+    first = next(name for name in order if gaps[name] > 1e-5)
+    axes.plot(range(len(order)), np.maximum(list(gaps.values()), 1e-8), marker, markersize=4, label=port)
+    print(
+        f"{port}: mean loss {losses[port]:.4f} (original {losses['original']:.4f}); first gap above 1e-5 at {first}",
+        end="",
+    )
+    print(
+        f", {gaps[first]:.1e}; the layer before it: {max([gaps[name] for name in order[: order.index(first)]], default=0):.1e}"
+    )
+axes.set(
+    title="Gap to the original, by layer", xlabel="layer, as they are computed", ylabel="of the largest", yscale="log"
+)
+axes.legend()
+plt.show()
+
+# %% [markdown]
+# *What to see:* PLACEHOLDER-PORT
+#
+# `make parity` does this for every network of this notebook, in float64 and float32, and plants such faults to see
+# whether it would notice ([docs/proof.md](../docs/proof.md)). And the networks of this notebook in their own sizes:
+#
+#     make train-torch ARGS="--preset residual-batchnorm --minutes 40"          # or train-tf
+#     make train-torch ARGS="--network dit --minutes 20 --depth 4"
+#     make train-torch ARGS="--preset two-convolutions --uses-time --minutes 3"
+#
+# ## Exercises
+#
+# Each has a check that tells you what is off.
+#
+# **1 · What BatchNorm remembers.** (easy) `x` [B, H, W, C] is what a BatchNorm was given in a step of training; `mean`
+# and `variance` [C] are its running moments before. Return both after the step, as defined above: `momentum` is the
+# weight of the new ones, and the batch's variance is the unbiased one.
+
+
+# %%
+def my_running_moments(x, mean, variance, momentum):
+    """Return mean and variance, [C] each."""
+    ...
+
+
+check.running_moments(my_running_moments)
+
+# %% [markdown]
+# **2 · There and back.** (medium) Cut `x` [B, H, W, C] into patches of `side` x `side` pixels: tokens [B, N, P P C]. The
+# patches go along the rows, as one reads; and so do the pixels in a patch, each with its channels. Then the inverse,
+# where `rows` says how many patches are above each other. Images need not be square.
+
+
+# %%
+def my_patches(x, side):
+    """Return tokens."""
+    ...
+
+
+def my_images(tokens, side, rows):
+    """Return images."""
+    ...
+
+
+check.patches((my_patches, my_images))
+
+# %% [markdown]
+# **3 · Half a block.** (harder) One half of an adaLN-zero block: $u + \text{gate} \cdot \text{layer}(\text{norm}(u)\,
+# (1 + \text{scale}) + \text{shift})$. `tokens` is $u$, [B, N, D]; `shift`, `scale` and `gate` are [B, D], one of each
+# for all tokens of an image. The norm is a LayerNorm without weights: each token for itself, with
+# $\varepsilon = 10^{-6}$ under the root. `layer` takes and returns [B, N, D].
+
+
+# %%
+def my_block(tokens, shift, scale, gate, layer):
+    """Return the tokens after it."""
+    ...
+
+
+check.adaptive_block(my_block)
+
+# %% [markdown]
+# ## Questions
+#
+# Think first, then unfold.
+#
+# <details><summary>The moving average of the weights is used for drawing. Should BatchNorm's buffers be averaged with
+# the same decay?</summary>
+# They are averages already, over the last ten batches or so (momentum 0.1). With a decay of 0.999 they would be those of
+# a thousand steps ago, and would fit neither the weights of then nor those of now. Copy them. Exactly right would be to
+# let some batches pass through the averaged network and measure its own moments.</details>
+#
+# <details><summary>A batch of one image, in training mode. What is BatchNorm then?</summary>
+# The moments of a channel are taken over the pixels of that one image: it is InstanceNorm, a GroupNorm whose groups have
+# one channel each. It depends on no other image, but the network was trained with something else.</details>
+#
+# <details><summary>Why does a sum of unequally many terms not simply disappear, when the kernel can learn?</summary>
+# It can: k3 s2 can learn a kernel whose sums are even for a constant image, e.g. (1, 2, 1) / 2, which interpolates. But
+# that is one kernel of many, nothing but the data asks for it, and gradients have the same pattern on their way
+# back.</details>
+#
+# <details><summary>`denoise_net` without the time: what would it learn if all images were at the same t?</summary>
+# The same as with the time. What it cannot learn is to be one denoiser for each t: its prediction is a mean over all the
+# times at which its 5 x 5 pixels might be seen.</details>
+#
+# <details><summary>The parity suite compares both trees at the start and after a hundred steps. Why is the start alone
+# not enough for dit?</summary>
+# At the start every gate is 0, so a fault inside a block, say another epsilon or another order of the heads, is
+# multiplied by 0 and cannot be seen. Weights must be random or trained.</details>
+#
+# ## What you have now
+#
+# | habit | where | what it costs | how to notice | what to do |
+# |---|---|---|---|---|
+# | BatchNorm | `networks.layers.BatchNorm`, `residual_unet` | an image depends on its batch; buffers; two modes | ask for one image in two batches | store and copy the buffers, set the mode; or GroupNorm |
+# | k3 s2 transposed | `networks.layers.TransposedConvolution` | checkerboards; one pixel off between frameworks | mean square by even and odd pixels | k4 s2, or repeat and convolve; crop by one rule |
+# | no time | `denoise_net`, `--no-uses-time` | most at the smallest noise | error by t | one linear layer |
+# | time as a number | `simple_unet` | early times look alike | distances of the time's vectors | sinusoids |
+# | a small field | `denoise_net`, `simple_unet` | no view of the whole | gradient of one pixel | levels, attention |
+# | patches | `networks.dit.patches` | an order that grey images do not show | two channels, not square | one explicit reshape |
+# | adaLN-zero | `networks.dit.DiTBlock` | faults that a fresh network hides | random weights | compare trained networks |
+# | heads | `networks.layers.MultiHeadAttention` | an order that no shape shows | compare layers | heads first, and say so |
+#
+# Next: [12, your own pictures](12_your_own_pictures.ipynb): from a folder to samples.

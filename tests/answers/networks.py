@@ -80,7 +80,7 @@ def down_first(tokens, side, rows):
 
 
 def block(u, shift, scale, gate, layer, plus=1e-6, axis=2, ddof=0):
-    """u + gate layer(norm(u) (1 + scale) + shift)."""
+    """Add gate layer(norm(u) (1 + scale) + shift)."""
     normal = (u - u.mean(axis, keepdims=True)) / np.sqrt(u.var(axis, keepdims=True, ddof=ddof) + plus)
     return u + gate[:, None] * layer(normal * (1 + scale[:, None]) + shift[:, None])
 
