@@ -100,8 +100,8 @@ for name in NAMES:
     print(f"{name:>16}: {size.num_parameters(config):>10,} parameters, {16 / seconds:6.0f} images a second, forward")
 
 # %% [markdown]
-# *What to see:* hardly. `residual_unet` has by far the most parameters, since its deepest level has 512 channels; but it
-# uses them at 4 x 4 only. `dit` computes all of its layers for all of its 196 patches, and is the slowest with less
+# *What to see:* hardly. `residual_unet` has by far the most parameters, since its deepest level has 512 channels; but
+# it uses them at 4 x 4 only. `dit` computes all of its layers for all of its 196 patches, and is the slowest with less
 # than half of that. Parameters at a coarse level cost memory, parameters at a fine level cost time.
 #
 # ## The same steps for all
@@ -117,7 +117,7 @@ for name in NAMES:
 STEPS = 200
 SMALL = {
     "unet": {"base_channels": 16, "channel_mults": (1, 2), "attention_resolutions": (), "num_groups": 1},
-    "transformer_unet": {"base_channels": 8},
+    "transformer_unet": {"base_channels": 8, "fourier_scale": 0.03},  # why 0.03: see "A plain number" below
     "residual_unet": {"base_channels": 16, "channel_mults": (1, 2, 4), "attention_heads": 4},
     "simple_unet": {"base_channels": 16},
     "dit": {"base_channels": 64, "patch_size": 4, "depth": 3, "attention_heads": 4},
@@ -168,7 +168,11 @@ show_images(
 )
 
 # %% [markdown]
-# *What to see:* PLACEHOLDER-ZOO
+# *What to see:* after so few steps no network draws well, and the order is clear all the same. `unet` is ahead: every
+# block is given the time, and its finest level has a whole block of its own. `residual_unet` and `dit` follow. In the
+# drawings of `dit` you see its patches: inside of one it is smooth, and from one to the next it has not learned to
+# join. The two convolutions draw texture. What they cannot see, they cannot draw. (Their 600 parameters are still not
+# *that* far behind in the loss: most of a mean loss is easy.)
 #
 # A mean loss hides where it comes from. So take 64 test images, and measure the error of the noise at one $t$ after
 # the other. All comparisons below do.
@@ -184,6 +188,10 @@ def noisy(images, noise, times):
     """x_t of images [B, H, W, C] at times [B], as NumPy."""
     x_0, e = (duet.data.to_tensor(part.astype(np.float32)) for part in (images, noise))
     return duet.data.to_array(duet.engine.q_sample(schedule, x_0, duet.times(times), e))
+
+
+all_300 = [300] * len(shown)
+x_300 = noisy(shown, eps, all_300)  # the test images at t = 300
 
 
 def loss_at(network, t):
@@ -212,7 +220,11 @@ for name, losses in by_time.items():
     print(f"{name:>20}: {row} at t = 5, 50, 200, 500, 990")
 
 # %% [markdown]
-# *What to see:* PLACEHOLDER-BYT
+# *What to see:* the error is large at small $t$, where little noise is hidden in much image, and small at large $t$,
+# where $x_t$ is nearly the noise itself. So a mean over $t$ is mostly about the left part. The networks differ
+# everywhere, and on the right by a factor, which a mean does not show: to draw, all 1000 times are needed, and the
+# first steps of drawing are on the right. `dit` is best there. Its gates and scales are set by the time in every block,
+# and to pass $x_t$ on is easy for it.
 #
 # ## What does the time buy?
 #
@@ -232,42 +244,65 @@ for t, a, b in zip(TIMES, without, with_time, strict=True):
     print(f"t = {t:>3}: without {a:.4f}, with {b:.4f}, ratio {a / b:.2f}")
 
 # %% [markdown]
-# *What to see:* PLACEHOLDER-TIME
+# *What to see:* not where one might think. At small $t$ two convolutions fail with the time as without it: 5 x 5 pixels
+# of a shirt and its noise look alike. From $t = 500$ on it is a factor of two and more. There the right answer is
+# nearly $x_t$ itself, and what is left to know is *by what it has to be multiplied*, which depends on $t$. Without the
+# time the network has one factor for all, and pays with an error that does not go below about 0.05. (What was the
+# target at $t = 990$? $x_t / \sqrt{1 - \bar\alpha_t}$, up to a trace of the image.)
 #
 # ### A plain number, or sinusoids?
 #
 # `simple_unet` is given $t / 1000$, one number, through two linear layers; `residual_unet` the sinusoids of
 # [02](02_network.ipynb), through two linear layers too. What comes out is a vector that is added to all pixels of the
-# deepest level. Two times that have nearly the same vector are the same time to the network.
+# deepest level. `transformer_unet` has **random Fourier features**, sines and cosines whose frequencies were drawn
+# once. Two times that have nearly the same vector are the same time to the network.
 #
-# > **Predict before you run.** From $t = 0$ to $t = 10$ the noise becomes six times as strong. How much of its whole way
-# > from 0 to 999 does the vector of each network go in these ten steps?
+# The last one has a setting that goes wrong easily. `--fourier-scale 30` is 30 periods *per unit of time*, made for
+# processes whose time goes from 0 to 1 ([10](10_continuous_time.ipynb)). Ours goes to 999, so the network above was
+# given 0.03, which is 30 periods from end to end. The fourth picture shows the scale of 30 in our process.
+#
+# > **Predict before you run.** From $t = 0$ to $t = 10$ the noise becomes nearly five times as strong. How far apart
+# > are the two vectors, beside those of times that are far apart, in each of the four? And with 30 periods *per step*?
 
 # %%
 every = np.arange(0, 1000, 5)
 blank = np.zeros((len(every), 28, 28, 1))
 deviation = schedule.sqrt_one_minus_alphas_cumprod.numpy()
-figure, places = plt.subplots(1, 2, figsize=(8, 3.6))
-for place, (name, habit) in zip(
-    places, {"simple_unet": "a plain number", "residual_unet": "sinusoids"}.items(), strict=True
-):
-    vectors = inside.activations(duet, rebuilt(name), blank, every)["time_2"]  # [200, D]
+taken_over = dataclasses.replace(small("transformer_unet").model, fourier_scale=30.0)  # that of its preset
+taken_over = duet.model.make_network(dataclasses.replace(small("transformer_unet"), model=taken_over), seed=0)
+VECTORS = {
+    "a plain number": (rebuilt("simple_unet"), "time_2"),
+    "sinusoids": (rebuilt("residual_unet"), "time_2"),
+    "random features, scale 0.03": (rebuilt("transformer_unet"), "time"),
+    "random features, scale 30": (taken_over, "time"),
+}
+figure, places = plt.subplots(1, 4, figsize=(10, 3.1))
+for place, (habit, (network, layer)) in zip(places, VECTORS.items(), strict=True):
+    vectors = inside.activations(duet, network, blank, every)[layer]  # [200, D]
     apart = np.sqrt(((vectors[:, None] - vectors[None]) ** 2).sum(2))
-    image = place.imshow(apart / apart.max(), cmap="viridis", extent=(0, 1000, 1000, 0))
-    place.set(title=f"{name}: {habit}", xlabel="t", ylabel="t'")
+    image = place.imshow(apart / apart.max(), cmap="viridis", vmin=0, vmax=1, extent=(0, 1000, 1000, 0))
+    place.set(xlabel="t", xticks=[0, 500, 1000], yticks=[])
+    place.set_title(habit.replace(", ", ",\n"), fontsize=10)
     place.grid(False)
     spread = np.linalg.svd(vectors - vectors.mean(0), compute_uv=False)
     directions = int((spread > 0.01 * spread[0]).sum())
+    far_apart = np.median(apart[abs(every[:, None] - every[None]) > 300])
     print(
-        f"{name:>14}: from t = 0 to 10 {apart[0, 2] / apart[0, -1]:.1%} of the way from 0 to 995; "
-        f"the vectors spread in {directions} directions by a hundredth or more of the first"
+        f"{habit:>27}: from t = 0 to 10 {apart[0, 2] / far_apart:4.0%} of the distance of times that are far apart; "
+        f"{directions:>2} directions"
     )
-figure.colorbar(image, ax=places, label="distance, of the largest", shrink=0.9)
+places[0].set(ylabel="t'", yticks=[0, 500, 1000])
+figure.colorbar(image, ax=places, label="distance, of the largest", shrink=0.8)
 plt.show()
 print(f"deviation of the noise: {deviation[0]:.3f} at t = 0, {deviation[10]:.3f} at 10, {deviation[999]:.3f} at 999")
 
 # %% [markdown]
-# *What to see:* PLACEHOLDER-NUMBER
+# *What to see:* with a plain number the first ten steps are one or two hundredths of the way, and all vectors lie on a
+# line, or nearly: the network knows early from late, and cannot tell the first times apart, where the noise changes
+# most. (What it would have to learn is a steep function; with enough training it can, but slowly.) The sinusoids spread
+# the times in dozens of directions, with a narrow valley around each. The random features do the same, at the right
+# scale. At the scale of 30 per *step* each time is equally far from every other: a thousand names without an order, and
+# what is learned at one $t$ does not help at the next. No shape is wrong, no error is raised. **A habit has a unit.**
 #
 # ## BatchNorm, told honestly
 #
@@ -302,33 +337,43 @@ side_by_side("networks/layers", "BatchNorm")
 bag = int(np.argmax(test.labels[:64] == 8))
 others = np.flatnonzero(np.arange(64) != bag)[:7]
 COMPANIES = {
-    "other images, t = 300": (np.append(bag, others), [300] * 8),
-    "other images, t = 20": (np.append(bag, others), [300] + [20] * 7),
-    "copies of itself": (np.full(8, bag), [300] * 8),
+    "others": (np.append(bag, others), [300] * 8),
+    "at t = 20": (np.append(bag, others), [300] + [20] * 7),
+    "copies": (np.full(8, bag), [300] * 8),
 }
 answers = {}
-for mode in ("training", "running moments"):
+for mode in ("in training", "running moments"):
     network = inside.layered(rebuilt("residual_unet"))
-    duet.model.set_training(network, mode == "training")
+    duet.model.set_training(network, mode == "in training")
     for company, (index, times) in COMPANIES.items():
         x_t = noisy(shown[index], eps[index], times)
-        answers[mode, company] = inside.ask(duet, network, x_t, times)[0]
-    first, second, third = (answers[mode, company] for company in COMPANIES)
+        answers[mode, company] = x_t[:1], inside.ask(duet, network, x_t, times)[:1]
+    first, second, third = (answers[mode, company][1] for company in COMPANIES)
     print(
-        f"{mode:>16}: the bag's prediction moves by {np.sqrt(np.mean((second - first) ** 2)):.1e} beside images at "
-        f"t = 20, by {np.sqrt(np.mean((third - first) ** 2)):.1e} beside copies of itself"
+        f"{mode:>16}: the bag's prediction moves by {np.sqrt(np.mean((second - first) ** 2)):.2f} (root mean square) "
+        f"beside images at t = 20, by {np.sqrt(np.mean((third - first) ** 2)):.2f} beside copies of itself"
     )
+
+
+def image_of(x_t, times, eps_pred):
+    """The x_0 that a noise implies, not clipped."""
+    x, e = (duet.data.to_tensor(part.astype(np.float32)) for part in (x_t, eps_pred))
+    return duet.data.to_array(duet.engine.predict_x_0(schedule, x, duet.times(times), e))
+
+
 show_images(
-    np.stack(list(answers.values())),
+    np.concatenate([image_of(x, [300], e) for x, e in answers.values()]),
     3,
     titles=list(COMPANIES),
     rows=["in training", "running moments"],
-    title="eps_pred of the same bag at t = 300",
-    limits=(-2, 2),
+    title="The same bag at t = 300: x_0 as predicted",
 )
 
 # %% [markdown]
-# *What to see:* PLACEHOLDER-COMPANY
+# *What to see:* with the running moments nothing changes, not by a bit: all three are the same. In training the bag is
+# predicted otherwise in each company. Beside images at $t = 20$ it is ruined: these have other means and deviations,
+# and the bag is normalised with them. Nothing here is a bug: it is what BatchNorm *is*. It is why a small batch trains
+# otherwise than a large one, and why in training one image has no loss of its own.
 #
 # ### All times in training, one in drawing
 #
@@ -357,7 +402,7 @@ for number, channel in enumerate(channels):
     ):
         place.plot(TIMES, np.array(values)[:, channel], color=f"C{number}", label=f"channel {channel}, at one t")
         place.axhline(running[channel], color=f"C{number}", linestyle="--", linewidth=1)
-places[0].set(title="Mean (dashed: the running one)", xlabel="t")
+places[0].set(title="Mean (dashed: the running one)", xlabel="t", ylabel="of a channel before norm_1")
 places[1].set(title="Deviation (dashed: the running one)", xlabel="t")
 places[1].legend(fontsize=8)
 plt.show()
@@ -394,7 +439,11 @@ axes.legend()
 plt.show()
 
 # %% [markdown]
-# *What to see:* PLACEHOLDER-MODES
+# *What to see:* the moments of a channel depend on $t$, some by a factor of two; the running ones lie between. And the
+# surprise: they are **the right ones**. In training each image met the moments of all times, and the running ones
+# are these: the two lower curves are one. It is the batch of *one* time that the network has never seen: it removes
+# from each channel just what told the network how much noise there is. The error is a quarter larger at small $t$, and
+# half as large again at large $t$.
 #
 # And what does it do to images? The same noise, drawn with the running moments; in training mode, eight at a time; and
 # in training mode, each image alone.
@@ -425,11 +474,14 @@ for mode, images in drawings.items():
     print(f"{(train.images / 127.5 - 1).mean():.2f}, {(train.images / 127.5 - 1).std():.2f})")
 
 # %% [markdown]
-# *What to see:* PLACEHOLDER-DRAWN
+# *What to see:* in training mode everything is grey. Each step is a little off in the same direction, and a thousand
+# small errors of one sign add up to a wrong mean and too small a deviation. Alone, an image looks different again, as
+# it has no company to be normalised with. With the running moments the images have black paper and white clothes.
 #
 # So with BatchNorm: store the buffers, *copy* them into the averaged network (do not average them, they are averages
 # already), switch to the running moments before you validate or draw, and do not judge by a batch. Or take a
-# normalisation that knows one image only, as `unet` and `dit` do. That is why hardly anybody uses BatchNorm in diffusion.
+# normalisation that knows one image only, as `unet` and `dit` do. That is why hardly anybody uses BatchNorm in
+# diffusion.
 #
 # ## Checkerboards
 #
@@ -491,14 +543,12 @@ def phases(values):
     return np.array([values[2 + i : -2 : 2, 2 + j : -2 : 2].mean() for i in (0, 1) for j in (0, 1)])
 
 
-times = [300] * len(shown)
-x_t = noisy(shown, eps, times)
 figure, places = plt.subplots(2, 3, figsize=(8.5, 5.6))
 for column, (name, (layer, how)) in enumerate(DOUBLING.items()):
     network = rebuilt(name)
     outputs = {
-        "output of the layer": inside.activations(duet, network, x_t, times)[layer],
-        "error of the prediction": inside.ask(duet, network, x_t, times) - eps,
+        "output of the layer": inside.activations(duet, network, x_300, all_300)[layer],
+        "error of the prediction": inside.ask(duet, network, x_300, all_300) - eps,
     }
     for place, (what, values) in zip(places[:, column], outputs.items(), strict=True):
         squares = (values**2).mean((0, 3))  # [28, 28]
@@ -516,7 +566,12 @@ figure.suptitle("Mean square at each pixel, of its mean (t = 300)")
 plt.show()
 
 # %% [markdown]
-# *What to see:* PLACEHOLDER-CHECKER
+# *What to see:* the pattern has outlived training. Inside the image, k3 s2 gives one kind of pixel nearly three times
+# the mean square of another; k4 s2 has a trace of it, repeated pixels none. **But in the prediction it is gone:** the
+# numbers are within a few hundredths of 1 for all three. `residual_unet` has two more convolutions and a skip at 28 x
+# 28, which mend it. Mending costs weights and training, and it can only be done where something follows: a network that
+# *ends* in a transposed convolution of k3 s2 shows its checkerboard to everybody. (The bright and dark rims are the
+# zeros of the padding.)
 #
 # ## How far does it look?
 #
@@ -551,7 +606,10 @@ figure.suptitle("What the pixel in the middle of the prediction depends on, t = 
 plt.show()
 
 # %% [markdown]
-# *What to see:* PLACEHOLDER-FIELD
+# *What to see:* `denoise_net` sees 5 x 5 pixels and nothing else, the others all 784. But "has a say" is not much: in
+# all of them the pixel itself counts most, and its neighbours next. `unet` looks along its row and its column. `dit`
+# sees its own patch sharply, and then other patches as wholes; its field has corners. Two levels of stride 2 and a few
+# convolutions are enough for `simple_unet` to reach the rim, though faintly.
 #
 # And BatchNorm in training? Then there is a way from one image to another. Here are two images of a batch, and the
 # gradient of *the first image's* pixel by both:
@@ -573,9 +631,9 @@ for mode in ("training", "running moments"):
 #
 # ### The order in a patch
 #
-# A patch of $P \times P$ pixels and $C$ channels is a list of $P P C$ numbers. In which order? A convolution of stride $P$
-# in PyTorch, which many codes use for it, reads $(c, p, q)$; one in Keras reads $(p, q, c)$. Here it is one explicit
-# reshape in both trees:
+# A patch of $P \times P$ pixels and $C$ channels is a list of $P P C$ numbers. In which order? A convolution of stride
+# $P$ in PyTorch, which many codes use for it, reads $(c, p, q)$; one in Keras reads $(p, q, c)$. Here it is one
+# explicit reshape in both trees:
 
 # %%
 side_by_side("networks/dit", "patches")
@@ -615,9 +673,9 @@ for order in ORDERS:
     print(f"{order:>12}: off by {colour:.2f} at most in colour, by {grey:.2f} in grey")
 
 # %% [markdown]
-# *What to see:* the wrong $(c, p, q)$ mixes the colours of each patch, and with one channel it is **no mistake at all**:
-# whoever tests on Fashion-MNIST finds it when the first colour picture comes. $(q, p, c)$ lays each patch on its side:
-# a picture behind ribbed glass. The last has the patches right and their places wrong.
+# *What to see:* the wrong $(c, p, q)$ mixes the colours of each patch, and with one channel it is **no mistake at
+# all**: whoever tests on Fashion-MNIST finds it when the first colour picture comes. $(q, p, c)$ lays each patch on its
+# side: a picture behind ribbed glass. The last has the patches right and their places wrong.
 #
 # Does a network that is trained with another order learn less? No: the first layer can learn any order as well as any
 # other. It matters when **weights** go from one framework to another.
@@ -631,7 +689,7 @@ for order in ORDERS:
 fresh = duet.model.make_network(small("dit"), seed=0)
 places = duet.networks.dit.positions(7, 7, 64).numpy()
 for state, network in (("fresh", fresh), ("trained", rebuilt("dit"))):
-    seen = inside.activations(duet, network, x_t, times)
+    seen = inside.activations(duet, network, x_300, all_300)
     tokens = seen["patch_in"] + places.astype(np.float32)
     for number in range(3):
         after = seen[f"blocks.{number}"]
@@ -691,19 +749,25 @@ figure.suptitle("Where the patch in the frame looks, t = 100")
 plt.show()
 
 # %% [markdown]
-# *What to see:* PLACEHOLDER-HEADS
+# *What to see:* the heads differ. In the first block they look along an edge or at one side; in the second, three
+# of four look at the bright body of the bag below the patch, where something can be learned of its edge. No head was
+# told to: each has only its own quarter of the channels.
+#
+# **Cut the channels in the other order**, so that the heads take turns (head 0 has the channels 0, 4, 8 ...), and every
+# shape is right and every weight is wrong. Both orders are in use. A network that is *trained* with either is fine; a
+# network that is moved from one to the other is not.
 #
 # ## What breaks when it is ported
 #
-# Now be the one who ports. Here are three copies of the trained `residual_unet`, each with one fault that was taken from
-# life. They have the right shapes, and all of them run.
+# Now be the one who ports. Here are three copies of the trained `residual_unet`, each with one fault that was taken
+# from life. They have the right shapes, and all of them run.
 #
 # * **A**: BatchNorm's epsilon is Keras' 1e-3.
 # * **B**: the parameters were copied, the buffers were not: the running moments are those of the start, 0 and 1.
 # * **C**: the kernels of the first transposed convolution came over with height and width exchanged.
 #
-# > **Predict before you run.** Which of them raise the loss so much that one would notice? And at which layer would each
-# > be found by comparing with the original, layer by layer?
+# > **Predict before you run.** Which of them raise the loss so much that one would notice? And at which layer would
+# > each be found by comparing with the original, layer by layer?
 
 # %%
 layers = duet.networks.layers
@@ -725,7 +789,7 @@ for port, (changed, epsilon) in PORTS.items():
     network = rebuilt("residual_unet", changed)
     layers.BATCH_NORM_EPS = epsilon  # as if the file said so
     try:
-        answers[port] = inside.activations(duet, network, x_t, times)
+        answers[port] = inside.activations(duet, network, x_300, all_300)
         losses[port] = np.mean([loss_at(inside.layered(network), t) for t in TIMES])
     finally:
         layers.BATCH_NORM_EPS = ours
@@ -754,7 +818,11 @@ axes.legend()
 plt.show()
 
 # %% [markdown]
-# *What to see:* PLACEHOLDER-PORT
+# *What to see:* A has the loss of the original up to the third digit, and no picture would show it. Its gap begins at
+# the first BatchNorm, at two thousandths. B is a disaster at once, and begins at the same layer. C costs a tenth of the
+# loss; a port that was trained a little further would hide it. Its gap begins exactly at the kernel. **The layer before
+# the first gap is the last one that is right**: that is why one compares layers, and not losses. Within one framework
+# the layers before are equal to the bit; across two of them they are some 1e-7 apart ([06](06_two_frameworks.ipynb)).
 #
 # `make parity` does this for every network of this notebook, in float64 and float32, and plants such faults to see
 # whether it would notice ([docs/proof.md](../docs/proof.md)). And the networks of this notebook in their own sizes:
@@ -781,9 +849,9 @@ def my_running_moments(x, mean, variance, momentum):
 check.running_moments(my_running_moments)
 
 # %% [markdown]
-# **2 · There and back.** (medium) Cut `x` [B, H, W, C] into patches of `side` x `side` pixels: tokens [B, N, P P C]. The
-# patches go along the rows, as one reads; and so do the pixels in a patch, each with its channels. Then the inverse,
-# where `rows` says how many patches are above each other. Images need not be square.
+# **2 · There and back.** (medium) Cut `x` [B, H, W, C] into patches of `side` x `side` pixels: tokens [B, N, P P C].
+# The patches go along the rows, as one reads; and so do the pixels in a patch, each with its channels. Then the
+# inverse, where `rows` says how many patches are above each other. Images need not be square.
 
 
 # %%
@@ -820,14 +888,14 @@ check.adaptive_block(my_block)
 # Think first, then unfold.
 #
 # <details><summary>The moving average of the weights is used for drawing. Should BatchNorm's buffers be averaged with
-# the same decay?</summary>
-# They are averages already, over the last ten batches or so (momentum 0.1). With a decay of 0.999 they would be those of
-# a thousand steps ago, and would fit neither the weights of then nor those of now. Copy them. Exactly right would be to
-# let some batches pass through the averaged network and measure its own moments.</details>
+# the same decay?</summary> They are averages already, over the last ten batches or so (momentum 0.1). With a decay of
+# 0.999 they would be those of a thousand steps ago, and would fit neither the weights of then nor those of now. Copy
+# them. Exactly right would be to let some batches pass through the averaged network and measure its own
+# moments.</details>
 #
 # <details><summary>A batch of one image, in training mode. What is BatchNorm then?</summary>
-# The moments of a channel are taken over the pixels of that one image: it is InstanceNorm, a GroupNorm whose groups have
-# one channel each. It depends on no other image, but the network was trained with something else.</details>
+# The moments of a channel are taken over the pixels of that one image: it is InstanceNorm, a GroupNorm whose groups
+# have one channel each. It depends on no other image, but the network was trained with something else.</details>
 #
 # <details><summary>Why does a sum of unequally many terms not simply disappear, when the kernel can learn?</summary>
 # It can: k3 s2 can learn a kernel whose sums are even for a constant image, e.g. (1, 2, 1) / 2, which interpolates. But
@@ -835,8 +903,8 @@ check.adaptive_block(my_block)
 # back.</details>
 #
 # <details><summary>`denoise_net` without the time: what would it learn if all images were at the same t?</summary>
-# The same as with the time. What it cannot learn is to be one denoiser for each t: its prediction is a mean over all the
-# times at which its 5 x 5 pixels might be seen.</details>
+# The same as with the time. What it cannot learn is to be one denoiser for each t: its prediction is a mean over all
+# the times at which its 5 x 5 pixels might be seen.</details>
 #
 # <details><summary>The parity suite compares both trees at the start and after a hundred steps. Why is the start alone
 # not enough for dit?</summary>
@@ -849,9 +917,10 @@ check.adaptive_block(my_block)
 # |---|---|---|---|---|
 # | BatchNorm | `networks.layers.BatchNorm`, `residual_unet` | an image depends on its batch; buffers; two modes | ask for one image in two batches | store and copy the buffers, set the mode; or GroupNorm |
 # | k3 s2 transposed | `networks.layers.TransposedConvolution` | checkerboards; one pixel off between frameworks | mean square by even and odd pixels | k4 s2, or repeat and convolve; crop by one rule |
-# | no time | `denoise_net`, `--no-uses-time` | most at the smallest noise | error by t | one linear layer |
+# | no time | `denoise_net`, `--no-uses-time` | a factor of two at much noise | error by t | one linear layer |
 # | time as a number | `simple_unet` | early times look alike | distances of the time's vectors | sinusoids |
-# | a small field | `denoise_net`, `simple_unet` | no view of the whole | gradient of one pixel | levels, attention |
+# | random features | `transformer_unet`, `--fourier-scale` | a scale in another unit makes the times names | the same | periods per unit of *your* time |
+# | a small field | `denoise_net` | no view of the whole | gradient of one pixel | levels, attention |
 # | patches | `networks.dit.patches` | an order that grey images do not show | two channels, not square | one explicit reshape |
 # | adaLN-zero | `networks.dit.DiTBlock` | faults that a fresh network hides | random weights | compare trained networks |
 # | heads | `networks.layers.MultiHeadAttention` | an order that no shape shows | compare layers | heads first, and say so |
