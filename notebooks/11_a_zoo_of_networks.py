@@ -539,7 +539,7 @@ DOUBLING = {
 
 
 def phases(values):
-    """The mean of [28, 28] numbers at the four kinds of pixels: even or odd row, even or odd column, the rim left out."""
+    """The mean of [28, 28] numbers at even or odd rows and even or odd columns, the rim left out: four numbers."""
     return np.array([values[2 + i : -2 : 2, 2 + j : -2 : 2].mean() for i in (0, 1) for j in (0, 1)])
 
 
@@ -739,11 +739,9 @@ for block, line in enumerate(places):
         place.set(xticks=[], yticks=[])
         place.grid(False)
     wrong = head_weights(seen, block, "turns")
-    most = weights.max(2).mean(1)
-    print(
-        f"block {block}: largest weight of a row, by head: {', '.join(f'{m:.3f}' for m in most)} (equal: {1 / 49:.3f}); "
-        f"cut in the other order, the weights are off by {np.abs(wrong - weights).max():.2f} at most"
-    )
+    most = ", ".join(f"{m:.3f}" for m in weights.max(2).mean(1))
+    print(f"block {block}: a row's largest weight, by head: {most} (equal ones: {1 / 49:.3f})", end="; ")
+    print(f"cut in the other order, weights are off by up to {np.abs(wrong - weights).max():.2f}")
 figure.colorbar(image, ax=places, label="weight", extend="max", shrink=0.7)
 figure.suptitle("Where the patch in the frame looks, t = 100")
 plt.show()
@@ -803,14 +801,10 @@ for (port, found), marker in zip(list(answers.items())[1:], "osv", strict=True):
         for name in order
     }
     first = next(name for name in order if gaps[name] > 1e-5)
+    before = max(gaps[name] for name in order[: order.index(first)])
     axes.plot(range(len(order)), np.maximum(list(gaps.values()), 1e-8), marker, markersize=4, label=port)
-    print(
-        f"{port}: mean loss {losses[port]:.4f} (original {losses['original']:.4f}); first gap above 1e-5 at {first}",
-        end="",
-    )
-    print(
-        f", {gaps[first]:.1e}; the layer before it: {max([gaps[name] for name in order[: order.index(first)]], default=0):.1e}"
-    )
+    print(f"{port}: mean loss {losses[port]:.4f} (original {losses['original']:.4f})", end="; ")
+    print(f"first gap above 1e-5 at {first}, {gaps[first]:.1e}; before it at most {before:.1e}")
 axes.set(
     title="Gap to the original, by layer", xlabel="layer, as they are computed", ylabel="of the largest", yscale="log"
 )
