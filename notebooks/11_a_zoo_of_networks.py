@@ -208,7 +208,8 @@ def rebuilt(name, changed=None):
     return duet.model.load(saved, "model", learner.config)
 
 
-by_time = {name: [loss_at(rebuilt(name), t) for t in TIMES] for name in zoo}
+ready = {name: rebuilt(name) for name in zoo}
+by_time = {name: [loss_at(network, t) for t in TIMES] for name, network in ready.items()}
 figure, axes = plt.subplots(figsize=(8, 3.6))
 for (name, losses), dashes in zip(by_time.items(), DASHES, strict=True):
     axes.plot(TIMES, losses, linestyle=dashes, marker=".", label=name)
@@ -245,7 +246,7 @@ for t, a, b in zip(TIMES, without, with_time, strict=True):
 
 # %% [markdown]
 # *What to see:* not where one might think. At small $t$ two convolutions fail with the time as without it: 5 x 5 pixels
-# of a shirt and its noise look alike. From $t = 500$ on it is a factor of two and more. There the right answer is
+# of a shirt and its noise look alike. From $t = 500$ on it is a factor of two and more. There the right output is
 # nearly $x_t$ itself, and what is left to know is *by what it has to be multiplied*, which depends on $t$. Without the
 # time the network has one factor for all, and pays with an error that does not go below about 0.05. (What was the
 # target at $t = 990$? $x_t / \sqrt{1 - \bar\alpha_t}$, up to a trace of the image.)
@@ -271,9 +272,9 @@ deviation = schedule.sqrt_one_minus_alphas_cumprod.numpy()
 taken_over = dataclasses.replace(small("transformer_unet").model, fourier_scale=30.0)  # that of its preset
 taken_over = duet.model.make_network(dataclasses.replace(small("transformer_unet"), model=taken_over), seed=0)
 VECTORS = {
-    "a plain number": (rebuilt("simple_unet"), "time_2"),
-    "sinusoids": (rebuilt("residual_unet"), "time_2"),
-    "random features, scale 0.03": (rebuilt("transformer_unet"), "time"),
+    "a plain number": (ready["simple_unet"], "time_2"),
+    "sinusoids": (ready["residual_unet"], "time_2"),
+    "random features, scale 0.03": (ready["transformer_unet"], "time"),
     "random features, scale 30": (taken_over, "time"),
 }
 figure, places = plt.subplots(1, 4, figsize=(10, 3.1))
@@ -384,7 +385,7 @@ show_images(
 # > moments of the batch, all of whose images are at the same $t$. Which is closer to what the network was trained with?
 
 # %%
-network = rebuilt("residual_unet")
+network = ready["residual_unet"]
 tensors = zoo["residual_unet"].tensors()
 means, deviations = [], []
 for t in TIMES:
@@ -413,8 +414,8 @@ MIXED = np.random.default_rng(0).permutation(np.linspace(0, 999, 64).astype(int)
 
 def losses_of(mode):
     """The error by t, with one of three kinds of moments."""
-    network = inside.layered(rebuilt("residual_unet"))
-    duet.model.set_training(network, mode != "running moments")
+    network = rebuilt("residual_unet")
+    duet.model.set_training(inside.layered(network), mode != "running moments")
     if mode != "a batch of all t":
         return [loss_at(network, t) for t in TIMES]
     found = []
@@ -442,7 +443,7 @@ plt.show()
 # *What to see:* the moments of a channel depend on $t$, some by a factor of two; the running ones lie between. And the
 # surprise: they are **the right ones**. In training each image met the moments of all times, and the running ones
 # are these: the two lower curves are one. It is the batch of *one* time that the network has never seen: it removes
-# from each channel just what told the network how much noise there is. The error is a quarter larger at small $t$, and
+# from each channel just what showed the network how much noise there is. The error is a quarter larger at small $t$, and
 # half as large again at large $t$.
 #
 # And what does it do to images? The same noise, drawn with the running moments; in training mode, eight at a time; and
@@ -452,17 +453,11 @@ plt.show()
 # %%
 def drawn_by(mode):
     """Eight images by the network as it is after its last step."""
-    config, rows = (
-        zoo["residual_unet"].config,
-        [(0, 8)] if mode != "training mode, alone" else [(i, 1) for i in range(8)],
-    )
-    images = []
-    for first, count in rows:
-        network = rebuilt("residual_unet")
-        duet.model.set_training(inside.layered(network), mode != "running moments")
-        sampler = duet.sampling.Sampler(network, config, quick(config.diffusion))
-        images.append(sampler.draw(Draw(0, first, count), lambda i, x: None))
-    return np.concatenate(images)
+    network, config = rebuilt("residual_unet"), zoo["residual_unet"].config
+    duet.model.set_training(inside.layered(network), mode != "running moments")
+    sampler = duet.sampling.Sampler(network, config, quick(config.diffusion))
+    count = 1 if mode == "training mode, alone" else 8  # at a time
+    return np.concatenate([sampler.draw(Draw(0, first, count), lambda i, x: None) for first in range(0, 8, count)])
 
 
 WAYS = ("running moments", "training mode, eight", "training mode, alone")
@@ -545,7 +540,7 @@ def phases(values):
 
 figure, places = plt.subplots(2, 3, figsize=(8.5, 5.6))
 for column, (name, (layer, how)) in enumerate(DOUBLING.items()):
-    network = rebuilt(name)
+    network = ready[name]
     outputs = {
         "output of the layer": inside.activations(duet, network, x_300, all_300)[layer],
         "error of the prediction": inside.ask(duet, network, x_300, all_300) - eps,
@@ -591,7 +586,7 @@ for place, name in zip(places.flat, SEEING, strict=True):
     total = np.zeros((28, 28))
     for i in (bag, *others[:3]):
         found = inside.gradient(
-            duet, inside.layered(rebuilt(name)), noisy(shown[i : i + 1], eps[i : i + 1], [300]), [300], CENTRE
+            duet, inside.layered(ready[name]), noisy(shown[i : i + 1], eps[i : i + 1], [300]), [300], CENTRE
         )
         total += np.abs(found[0, :, :, 0]) / 4
     image = place.imshow(np.log10(total / total.max() + 1e-12), cmap="viridis", vmin=-4, vmax=0)
@@ -688,7 +683,7 @@ for order in ORDERS:
 # %%
 fresh = duet.model.make_network(small("dit"), seed=0)
 places = duet.networks.dit.positions(7, 7, 64).numpy()
-for state, network in (("fresh", fresh), ("trained", rebuilt("dit"))):
+for state, network in (("fresh", fresh), ("trained", ready["dit"])):
     seen = inside.activations(duet, network, x_300, all_300)
     tokens = seen["patch_in"] + places.astype(np.float32)
     for number in range(3):
@@ -711,7 +706,7 @@ for state, network in (("fresh", fresh), ("trained", rebuilt("dit"))):
 
 # %%
 HEADS = 4
-seen = inside.activations(duet, rebuilt("dit"), noisy(shown[bag : bag + 1], eps[bag : bag + 1], [100]), [100])
+seen = inside.activations(duet, ready["dit"], noisy(shown[bag : bag + 1], eps[bag : bag + 1], [100]), [100])
 
 
 def head_weights(seen, block, order="heads first"):
@@ -748,8 +743,8 @@ plt.show()
 
 # %% [markdown]
 # *What to see:* the heads differ. In the first block they look along an edge or at one side; in the second, three
-# of four look at the bright body of the bag below the patch, where something can be learned of its edge. No head was
-# told to: each has only its own quarter of the channels.
+# of four look at the bright body of the bag below the patch, where something can be learned of its edge. No head
+# was taught that: each has only its own quarter of the channels.
 #
 # **Cut the channels in the other order**, so that the heads take turns (head 0 has the channels 0, 4, 8 ...), and every
 # shape is right and every weight is wrong. Both orders are in use. A network that is *trained* with either is fine; a
@@ -788,7 +783,7 @@ for port, (changed, epsilon) in PORTS.items():
     layers.BATCH_NORM_EPS = epsilon  # as if the file said so
     try:
         answers[port] = inside.activations(duet, network, x_300, all_300)
-        losses[port] = np.mean([loss_at(inside.layered(network), t) for t in TIMES])
+        losses[port] = np.mean([loss_at(network, t) for t in TIMES])
     finally:
         layers.BATCH_NORM_EPS = ours
 
@@ -909,7 +904,7 @@ check.adaptive_block(my_block)
 #
 # | habit | where | what it costs | how to notice | what to do |
 # |---|---|---|---|---|
-# | BatchNorm | `networks.layers.BatchNorm`, `residual_unet` | an image depends on its batch; buffers; two modes | ask for one image in two batches | store and copy the buffers, set the mode; or GroupNorm |
+# | BatchNorm | `networks.layers.BatchNorm`, `residual_unet` | an image depends on its batch; buffers; two modes | evaluate one image in two batches | store and copy the buffers, set the mode; or GroupNorm |
 # | k3 s2 transposed | `networks.layers.TransposedConvolution` | checkerboards; one pixel off between frameworks | mean square by even and odd pixels | k4 s2, or repeat and convolve; crop by one rule |
 # | no time | `denoise_net`, `--no-uses-time` | a factor of two at much noise | error by t | one linear layer |
 # | time as a number | `simple_unet` | early times look alike | distances of the time's vectors | sinusoids |
