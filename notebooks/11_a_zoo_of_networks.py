@@ -298,12 +298,15 @@ plt.show()
 print(f"deviation of the noise: {deviation[0]:.3f} at t = 0, {deviation[10]:.3f} at 10, {deviation[999]:.3f} at 999")
 
 # %% [markdown]
-# *What to see:* with a plain number the first ten steps are one or two hundredths of the way, and all vectors lie on a
-# line, or nearly: the network knows early from late, and cannot tell the first times apart, where the noise changes
-# most. (What it would have to learn is a steep function; with enough training it can, but slowly.) The sinusoids spread
-# the times in dozens of directions, with a narrow valley around each. The random features do the same, at the right
-# scale. At the scale of 30 per *step* each time is equally far from every other: a thousand names without an order, and
-# what is learned at one $t$ does not help at the next. No shape is wrong, no error is raised. **A habit has a unit.**
+# *What to see:* with a plain number the first ten steps are a fiftieth of the way, and all vectors lie on one line: the
+# network knows early from late, and can hardly tell the first times apart, where the noise changes most. (What it would
+# have to learn is a steep function; with enough training it can, but slowly.) The sinusoids spread the times in dozens
+# of directions: a narrow valley around each time, and wide slopes, so that neighbours are alike and early and late are
+# not. The random features of scale 0.03 have the valley, some ten steps wide, and no slopes: all frequencies are of one
+# kind. At the scale of 30 per *step* even the valley is gone, each time is equally far from every other: a thousand
+# names without an order, and what is learned at one $t$ does not help at the next. No shape is wrong, no error is
+# raised.
+# **A habit has a unit.**
 #
 # ## BatchNorm, told honestly
 #
@@ -441,9 +444,9 @@ plt.show()
 
 # %% [markdown]
 # *What to see:* the moments of a channel depend on $t$, some by a factor of two; the running ones lie between. And the
-# surprise: they are **the right ones**. In training each image met the moments of all times, and the running ones
-# are these: the two lower curves are one. It is the batch of *one* time that the network has never seen: it removes
-# from each channel just what showed the network how much noise there is. The error is a quarter larger at small $t$, and
+# surprise: they are **the right ones**. In training each image met the moments of all times, and the running ones are
+# these: the two lower curves are one. It is the batch of *one* time that the network has never seen: it removes from
+# each channel just what showed the network how much noise there is. The error is a quarter larger at small $t$, and
 # half as large again at large $t$.
 #
 # And what does it do to images? The same noise, drawn with the running moments; in training mode, eight at a time; and
