@@ -168,11 +168,12 @@ show_images(
 )
 
 # %% [markdown]
-# *What to see:* after so few steps no network draws well, and the order is clear all the same. `unet` is ahead: every
-# block is given the time, and its finest level has a whole block of its own. `residual_unet` and `dit` follow. In the
-# drawings of `dit` you see its patches: inside of one it is smooth, and from one to the next it has not learned to
-# join. The two convolutions draw texture. What they cannot see, they cannot draw. (Their 600 parameters are still not
-# *that* far behind in the loss: most of a mean loss is easy.)
+# *What to see:* after so few steps no network draws well, and the order is clear all the same: `unet` is ahead,
+# `residual_unet` and `dit` follow. Why? This cell cannot tell, since they differ in ten things at once
+# ([08](08_your_own_experiment.ipynb)); the rest of the notebook takes them one by one. In the drawings of `dit` you see
+# its patches: inside of one it is smooth, and from one to the next it has not learned to join. The two convolutions
+# draw texture. What they cannot see, they cannot draw. (Their 600 parameters are still not *that* far behind in the
+# loss: most of a mean loss is easy.)
 #
 # A mean loss hides where it comes from. So take 64 test images, and measure the error of the noise at one $t$ after
 # the other. All comparisons below do.
@@ -224,8 +225,8 @@ for name, losses in by_time.items():
 # *What to see:* the error is large at small $t$, where little noise is hidden in much image, and small at large $t$,
 # where $x_t$ is nearly the noise itself. So a mean over $t$ is mostly about the left part. The networks differ
 # everywhere, and on the right by a factor, which a mean does not show: to draw, all 1000 times are needed, and the
-# first steps of drawing are on the right. `dit` is best there. Its gates and scales are set by the time in every block,
-# and to pass $x_t$ on is easy for it.
+# first steps of drawing are on the right. `dit` is best there, and `unet` next: the two that are given the time in
+# every block.
 #
 # ## What does the time buy?
 #
@@ -246,10 +247,10 @@ for t, a, b in zip(TIMES, without, with_time, strict=True):
 
 # %% [markdown]
 # *What to see:* not where one might think. At small $t$ two convolutions fail with the time as without it: 5 x 5 pixels
-# of a shirt and its noise look alike. From $t = 500$ on it is a factor of two and more. There the right output is
-# nearly $x_t$ itself, and what is left to know is *by what it has to be multiplied*, which depends on $t$. Without the
-# time the network has one factor for all, and pays with an error that does not go below about 0.05. (What was the
-# target at $t = 990$? $x_t / \sqrt{1 - \bar\alpha_t}$, up to a trace of the image.)
+# of a shirt and its noise look alike. From $t = 600$ on it is a factor of about two, and more. There the right output
+# is nearly $x_t$ itself, and what is left to know is *by what it has to be multiplied*, which depends on $t$. Without
+# the time the network has nearly the same factor for all, and pays with an error that does not go below about 0.05.
+# (What was the target at $t = 990$? $x_t / \sqrt{1 - \bar\alpha_t}$, up to a trace of the image.)
 #
 # ### A plain number, or sinusoids?
 #
@@ -443,7 +444,8 @@ axes.legend()
 plt.show()
 
 # %% [markdown]
-# *What to see:* the moments of a channel depend on $t$, some by a factor of two; the running ones lie between. And the
+# *What to see:* the moments of a channel depend on $t$, some by a factor of two; the running ones lie between. (A
+# running deviation may lie a little above: it also holds how far the means of different times are apart.) And the
 # surprise: they are **the right ones**. In training each image met the moments of all times, and the running ones are
 # these: the two lower curves are one. It is the batch of *one* time that the network has never seen: it removes from
 # each channel just what showed the network how much noise there is. The error is a quarter larger at small $t$, and
@@ -472,14 +474,14 @@ for mode, images in drawings.items():
     print(f"{(train.images / 127.5 - 1).mean():.2f}, {(train.images / 127.5 - 1).std():.2f})")
 
 # %% [markdown]
-# *What to see:* in training mode everything is grey. Each step is a little off in the same direction, and a thousand
-# small errors of one sign add up to a wrong mean and too small a deviation. Alone, an image looks different again, as
-# it has no company to be normalised with. With the running moments the images have black paper and white clothes.
+# *What to see:* in training mode everything is grey. Each step is a little off in the same direction, and small errors
+# of one sign add up to a wrong mean and too small a deviation. Alone, an image looks different again, as it has no
+# company to be normalised with. With the running moments the images have black paper and white clothes.
 #
 # So with BatchNorm: store the buffers, *copy* them into the averaged network (do not average them, they are averages
 # already), switch to the running moments before you validate or draw, and do not judge by a batch. Or take a
-# normalisation that knows one image only, as `unet` and `dit` do. That is why hardly anybody uses BatchNorm in
-# diffusion.
+# normalisation that knows one image only, as `unet` and `dit` do: this is one reason
+# why most networks for diffusion do.
 #
 # ## Checkerboards
 #
@@ -566,8 +568,8 @@ plt.show()
 # %% [markdown]
 # *What to see:* the pattern has outlived training. Inside the image, k3 s2 gives one kind of pixel nearly three times
 # the mean square of another; k4 s2 has a trace of it, repeated pixels none. **But in the prediction it is gone:** the
-# numbers are within a few hundredths of 1 for all three. `residual_unet` has two more convolutions and a skip at 28 x
-# 28, which mend it. Mending costs weights and training, and it can only be done where something follows: a network that
+# numbers are within a few hundredths of 1 for all three. `residual_unet` has three more convolutions at 28 x 28,
+# which mend it. Mending costs weights and training, and it can only be done where something follows: a network that
 # *ends* in a transposed convolution of k3 s2 shows its checkerboard to everybody. (The bright and dark rims are the
 # zeros of the padding.)
 #
