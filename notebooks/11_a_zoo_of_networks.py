@@ -225,8 +225,7 @@ for name, losses in by_time.items():
 # *What to see:* the error is large at small $t$, where little noise is hidden in much image, and small at large $t$,
 # where $x_t$ is nearly the noise itself. So a mean over $t$ is mostly about the left part. The networks differ
 # everywhere, and on the right by a factor, which a mean does not show: to draw, all 1000 times are needed, and the
-# first steps of drawing are on the right. `dit` is best there, and `unet` next: the two that are given the time in
-# every block.
+# first steps of drawing are on the right. `dit` is best there, and `unet` next.
 #
 # ## What does the time buy?
 #
