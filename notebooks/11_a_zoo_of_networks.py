@@ -106,9 +106,9 @@ for name in NAMES:
 #
 # ## The same steps for all
 #
-# Train all six, small enough for a notebook: about 150,000 parameters each, but for `dit`, which is a little larger,
-# and the two convolutions, which are what they are. `denoise_net` comes twice: as its lecture notes have it, and with
-# the time. Same data, same noise, same learning rate, 200 steps of 32 images.
+# Train all six, small enough for a notebook: about 150,000 parameters each, but for `dit`, which has 250,000, and the two
+# convolutions, which are what they are. `denoise_net` comes twice: as its lecture notes have it, and with the time. Same
+# data, same noise, same learning rate, 200 steps of 32 images.
 #
 # > **Predict before you run.** Which will have the lowest loss after the same number of steps? How much worse will two
 # > convolutions be than a U-Net with 250 times their parameters?
