@@ -106,9 +106,9 @@ for name in NAMES:
 #
 # ## The same steps for all
 #
-# Train all six, small enough for a notebook: about 150,000 parameters each, but for `dit`, which has 250,000, and the two
-# convolutions, which are what they are. `denoise_net` comes twice: as its lecture notes have it, and with the time. Same
-# data, same noise, same learning rate, 200 steps of 32 images.
+# Train all six, small enough for a notebook: about 150,000 parameters each, but for `dit`, which has 250,000, and the
+# two convolutions, which are what they are. `denoise_net` comes twice: as its lecture notes have it, and with the time.
+# Same data, same noise, same learning rate, 200 steps of 32 images.
 #
 # > **Predict before you run.** Which will have the lowest loss after the same number of steps? How much worse will two
 # > convolutions be than a U-Net with 250 times their parameters?
@@ -565,7 +565,7 @@ figure.suptitle("Mean square at each pixel, of its mean (t = 300)")
 plt.show()
 
 # %% [markdown]
-# *What to see:* the pattern has outlived training. Inside the image, k3 s2 gives one kind of pixel nearly three times
+# *What to see:* the pattern has outlived training. Inside the image, k3 s2 gives one kind of pixel more than twice
 # the mean square of another; k4 s2 has a trace of it, repeated pixels none. **But in the prediction it is gone:** the
 # numbers are within a few hundredths of 1 for all three. `residual_unet` has three more convolutions at 28 x 28,
 # which mend it. Mending costs weights and training, and it can only be done where something follows: a network that

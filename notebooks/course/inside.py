@@ -52,10 +52,16 @@ def gradient(tree: Tree, network: Any, x_t: NDArray[np.floating], t: Sequence[in
         answer = network(x, inputs[1])[0, :, row, column].sum()
         return tree.data.to_array(torch.autograd.grad(answer, x)[0])
     tf = importlib.import_module("tensorflow")
-    with tf.GradientTape() as tape:
-        tape.watch(inputs[0])
-        answer = tf.reduce_sum(network(*inputs)[0, row, column])
-    return tree.data.to_array(tape.gradient(answer, inputs[0]))
+
+    def slope(x: Any, times: Any) -> Any:
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            answer = tf.reduce_sum(network(x, times)[0, row, column])
+        return tape.gradient(answer, x)
+
+    # As a graph: operation by operation, TensorFlow prints an error on some processors, which is none.
+    graph = tf.function(slope, autograph=False).get_concrete_function(*inputs)
+    return tree.data.to_array(graph(*inputs))
 
 
 def activations(tree: Tree, network: Any, x_t: NDArray[np.floating], t: Sequence[int]) -> dict[str, Array]:
