@@ -671,4 +671,4 @@ check.guided_x_0(my_guided_x_0)
 # | the interval | `Sampling.guidance_at(t)`, `--guidance-from`, `--guidance-to` | Kynkäänniemi et al. 2024 |
 # | one image for each label | `Draw(seed, first, count, labels=..., same_noise=...)` | |
 #
-# Next: [12, your own pictures](12_your_own_pictures.ipynb): from a folder to samples.
+# Next: [10, continuous time](10_continuous_time.ipynb): one spine for DDPM, scores, EDM and flow matching.

@@ -876,4 +876,4 @@ check.preconditioning(my_preconditioning)
 # | times of training | `objective.times_of` | Esser et al. 2024, section 3.1 |
 # | cross-attention | `networks.transformer_unet.Attention` | Vaswani et al. 2017, eq. 1 |
 #
-# Next: [12, your own pictures](12_your_own_pictures.ipynb): from a folder to samples.
+# Next: [11, a zoo of networks](11_a_zoo_of_networks.ipynb): what stands in the middle, and what its habits cost.

@@ -203,6 +203,30 @@ def test_the_look_inside_sees_what_the_oracle_computes(tree):
         np.testing.assert_allclose(inside.ask(duet, trained, x_t, t), eps_pred, atol=5e-5)
 
 
+def test_a_gradient_is_the_slope_of_the_oracle(tree):
+    """Otherwise the notebook shows the receptive field of another pixel, of another image, or of none."""
+    duet = begin(tree.framework)
+    trained, config = duet.trained()
+    parameters = {
+        name.removeprefix("ema/"): value.astype(np.float64)
+        for name, value in checkpoint.load(checkpoint.BOXED, ("ema",)).tensors.items()
+    }
+    oracle = networks.Network(parameters, config.model)
+    x_t, t = np.random.default_rng(1).standard_normal((2, 28, 28, 1)), [3, 700]
+    found = inside.gradient(duet, inside.layered(trained), x_t, t, (9, 17))
+    assert found.shape == x_t.shape
+    assert np.abs(found[1]).max() == 0  # no network with GroupNorm looks at another image
+    x_t = x_t.astype(np.float32).astype(np.float64)
+    for place in ((9, 17), (10, 15), (9, 22)):
+        ends = []
+        for step in (1e-4, -1e-4):
+            moved = x_t.copy()
+            moved[(0, *place, 0)] += step
+            ends.append(oracle(moved, np.array(t))[0, 9, 17, 0])
+        slope = (ends[0] - ends[1]) / 2e-4
+        np.testing.assert_allclose(found[(0, *place, 0)], slope, atol=2e-5 * np.abs(found).max())
+
+
 def test_a_live_curve_ends_with_all_its_points(monkeypatch):
     """Otherwise the saved notebook shows a run that stopped early."""
     shown = []

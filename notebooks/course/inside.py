@@ -31,6 +31,39 @@ def ask(tree: Tree, network: Any, x_t: NDArray[np.floating], t: Sequence[int]) -
     return tree.data.to_array(network(*inputs))
 
 
+def gradient(tree: Tree, network: Any, x_t: NDArray[np.floating], t: Sequence[int], pixel: tuple[int, int]) -> Array:
+    """The gradient of one pixel of the first image's answer, by every pixel of every image that the network was given.
+
+    Args:
+        tree: as of `ask`.
+        network: as of `ask`.
+        x_t: as of `ask`.
+        t: as of `ask`.
+        pixel: row and column; its channels are added up.
+
+    Returns:
+        [B, H, W, C].
+    """
+    row, column = pixel
+    inputs = tree.data.to_tensor(np.asarray(x_t, np.float32)), tree.times(t)
+    if tree.framework == "torch":
+        torch = importlib.import_module("torch")
+        x = inputs[0].requires_grad_()
+        answer = network(x, inputs[1])[0, :, row, column].sum()
+        return tree.data.to_array(torch.autograd.grad(answer, x)[0])
+    tf = importlib.import_module("tensorflow")
+
+    def slope(x: Any, times: Any) -> Any:
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            answer = tf.reduce_sum(network(x, times)[0, row, column])
+        return tape.gradient(answer, x)
+
+    # As a graph: operation by operation, TensorFlow prints an error on some processors, which is none.
+    graph = tf.function(slope, autograph=False).get_concrete_function(*inputs)
+    return tree.data.to_array(graph(*inputs))
+
+
 def activations(tree: Tree, network: Any, x_t: NDArray[np.floating], t: Sequence[int]) -> dict[str, Array]:
     """What every layer of a network says on the way, by its canonical name, e.g. "down.0.residual.conv_1".
 
