@@ -164,6 +164,22 @@ def refused(capsys, *argv):
 # --- JSON ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("argv", "scale"),
+    [
+        (["--preset", "score-transformer"], 30.0),
+        (["--network", "transformer_unet"], 0.03),
+        (["--network", "transformer_unet", "--process", "vp"], 30.0),
+        (["--preset", "score-transformer", "--process", "ddpm"], 0.03),
+        (["--network", "transformer_unet", "--fourier-scale", "7"], 7.0),
+        (["--network", "dit"], 30.0),
+    ],
+)
+def test_fourier_features_fit_the_times_of_the_process(argv, scale):
+    """Otherwise neighbouring steps of a DDPM are as far from each other as any two, and the network learns none."""
+    assert parse(*argv).config.model.fourier_scale == pytest.approx(scale)
+
+
 def test_every_setting_survives_json():
     """Otherwise config.json does not repeat its run, or a resumed run refuses its own settings."""
     every = (UNUSUAL, UNUSUAL_CONTINUOUS, *UNUSUAL_NETWORKS)

@@ -120,6 +120,8 @@ def parse(framework: str, argv: Sequence[str] | None) -> TrainPlan:
         if (known.network or settings.model.network) == "transformer_unet":  # its frequencies are for t itself
             diffusion = dataclasses.replace(diffusion, time_scale=1.0)
         settings = dataclasses.replace(settings, diffusion=diffusion)
+    if not (source or known.config):
+        settings = configs.with_fitting_frequencies(settings)
     if not source:
         settings = _of_dataset(settings, known.dataset, known.image_size, flips=not known.config)
     module = f"{FRAMEWORKS[framework].tree}.train"

@@ -74,6 +74,7 @@ __all__ = [
     "read",
     "require",
     "to_dict",
+    "with_fitting_frequencies",
     "with_network",
     "with_preset",
     "with_process",
@@ -198,6 +199,18 @@ def with_network(config: Config, network: str) -> Config:
     choice("network", network, get_args(NetworkName))
     preset = PRESET_OF[network]  # type: ignore[index] # checked above
     return dataclasses.replace(config, preset=preset, model=PRESETS[preset])
+
+
+def with_fitting_frequencies(config: Config) -> Config:
+    """`config` with Fourier features of the time, where its network has them, for whole times if its process has those.
+
+    Their frequencies are for times up to 1. At 30 periods from one whole time to the next, no two times would be near.
+    """
+    model = config.model
+    if model.network != "transformer_unet" or config.diffusion.process != "ddpm":
+        return config
+    scale = model.fourier_scale / config.diffusion.timesteps
+    return dataclasses.replace(config, model=dataclasses.replace(model, fourier_scale=scale))
 
 
 def fitted(
