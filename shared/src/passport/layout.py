@@ -1,0 +1,283 @@
+"""Where everything stands in the drawing of a network: neutral, for the SVG and for the PNG."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from ddpm_shared.passport.trace import Source, Step, total
+from ddpm_shared.passport.units import Unit, bridges, takes_time, units
+
+Tone = Literal["convolution", "sampling", "block", "attention", "other", "time"]
+Point = tuple[float, float]
+
+WIDTH = 400.0  # of every drawing: a phone's
+MARGIN, GAP = 8.0, 20.0
+BOX, BOX_HEIGHT = 166.0, 52.0
+WIDE = 240.0  # a box that has the row for itself
+INSET = 5.0  # each level deeper is so much further inside
+BAND = 22.0  # above a level, for its size
+HEAD = 52.0
+LONGEST = 8  # more units that are alike are drawn as one
+
+TONES: dict[str, Tone] = {
+    "convolution": "convolution",
+    "downsampling": "sampling",
+    "upsampling": "sampling",
+    "residual block": "block",
+    "stage": "block",
+    "transformer": "block",
+    "attention block": "block",
+}
+
+
+@dataclass(frozen=True)
+class Box:
+    """A unit, drawn."""
+
+    x: float
+    y: float
+    width: float
+    title: str
+    lines: tuple[str, ...]
+    tone: Tone
+    attention: bool = False
+    time: bool = False
+    hint: str = ""  # shown where the mouse rests
+    sources: Mapping[str, Source] = field(default_factory=dict)  # by framework
+    height: float = BOX_HEIGHT
+
+    @property
+    def middle(self) -> Point:
+        """Its centre."""
+        return self.x + self.width / 2, self.y + self.height / 2
+
+    @property
+    def bottom(self) -> float:
+        """Its lower edge."""
+        return self.y + self.height
+
+
+@dataclass(frozen=True)
+class Band:
+    """The background of a level."""
+
+    y: float
+    height: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """All of it."""
+
+    title: str
+    subtitle: str
+    height: float
+    boxes: list[Box]
+    bands: list[Band]
+    arrows: list[list[Point]]  # corners
+    bridges: list[tuple[Point, Point, Point]]  # from a box, to the edge of the other column, to the arrow inside it
+    notes: list[tuple[Point, str]]  # centred small texts
+
+
+Sources = Mapping[str, Mapping[str, Source]]  # by framework and canonical name
+
+
+def draw(title: str, steps: Sequence[Step], sources: Sources) -> Drawing:
+    """The drawing of a network.
+
+    Args:
+        title: e.g. the name of its preset.
+        steps: of its trace.
+        sources: where its layers stand in each tree.
+    """
+    every = units(steps)
+    path = [unit for unit in every if not unit.of_the_time]
+    time = [unit for unit in every if unit.of_the_time]
+    numbers = f"{count(total(steps, 'parameters'))} parameters, {mflop(steps)} MFLOP an image"
+    maker = _Maker(sources, takes_time(path) if time else set())
+    head = [maker.time(time)] if time else []
+    drawing = Drawing(title, numbers, 0.0, head, [], [], [], [])
+    top = (head[0].bottom if head else HEAD) + GAP
+    if not time:
+        drawing.notes.append(((WIDTH / 2, HEAD + 6.0), "it is not given the time"))
+    if any(unit.name.startswith("down.") for unit in path):
+        bottom = _u(drawing, maker, path, top)
+    elif len(path) == 2:
+        bottom = _row(drawing, maker, path, top)
+    else:
+        bottom = _column(drawing, maker, path, top)
+    return Drawing(
+        title, numbers, bottom + MARGIN, drawing.boxes, drawing.bands, drawing.arrows, drawing.bridges, drawing.notes
+    )
+
+
+@dataclass(frozen=True)
+class _Maker:
+    sources: Sources
+    timed: set[str]
+
+    def box(self, unit: Unit, x: float, y: float, width: float = BOX, alike: int = 1, last: str = "") -> Box:
+        tone = "attention" if unit.has_attention else TONES.get(unit.steps[0].kind, "other")
+        return Box(
+            x,
+            y,
+            width,
+            unit.name if alike == 1 else f"{unit.name} to {last}, {alike} alike",
+            (unit.description, f"{shape(unit.gives)}, {count(alike * unit.parameters)}"),
+            tone,
+            unit.has_attention,
+            unit.name in self.timed,
+            f"{unit.name}: {shape(unit.takes)} to {shape(unit.gives)}, {count(unit.parameters)} parameters, "
+            f"{unit.multiply_adds / 1e6:.2f} M multiply-adds",
+            self._of(unit.name),
+        )
+
+    def time(self, time: Sequence[Unit]) -> Box:
+        chain = [unit for unit in time if not unit.name.startswith("label")]
+        labels = [unit for unit in time if unit.name.startswith("label")]
+        first = "time " + " \N{RIGHTWARDS ARROW} ".join(f"{unit.name} {unit.gives[-1]}" for unit in chain)
+        second = [f"label: a table of {unit.parameters // unit.gives[-1]} rows" for unit in labels]
+        parameters = count(sum(unit.parameters for unit in time))
+        text = ", ".join([*second, f"{parameters} parameters"])
+        sources = self._of(time[0].name)
+        return Box(MARGIN, HEAD, WIDTH - 2 * MARGIN, first, (text,), "time", time=True, sources=sources, height=38.0)
+
+    def _of(self, name: str) -> dict[str, Source]:
+        return {framework: places[name] for framework, places in self.sources.items() if name in places}
+
+
+def _u(drawing: Drawing, maker: _Maker, path: Sequence[Unit], top: float) -> float:
+    """Levels by size downwards; the way down at the left, the way up at the right, what is deepest in the middle."""
+    skips = bridges(path)
+    first_up = next(index for index, unit in enumerate(path) if unit.name.startswith("up."))
+    sizes = sorted({unit.gives[1:] for unit in path}, reverse=True)
+    lefts = [unit for unit in path[:first_up] if unit.name.startswith(("conv_in", "down."))]
+    rights = list(path[first_up:])
+    middle = [unit for unit in path[:first_up] if unit not in lefts]
+    boxes: dict[str, Box] = {}
+    y = top
+    for depth, size in enumerate(sizes):
+        up = [unit for unit in reversed(rights) if unit.gives[1:] == size]  # from the top
+        down = [unit for unit in lefts if unit.gives[1:] == size]
+        if not up:
+            middle = down + middle
+            continue
+        rows = _rows(down, up, path, skips)
+        height = max(max(rows.values(), default=0), len(up) - 1) + 1
+        drawing.bands.append(Band(y, BAND + height * (BOX_HEIGHT + GAP), f"{size[0]} \N{MULTIPLICATION SIGN} {size[1]}"))
+        y += BAND
+        for unit in down:
+            row = y + rows[unit.name] * (BOX_HEIGHT + GAP)
+            boxes[unit.name] = maker.box(unit, MARGIN + INSET * (1 + depth), row)
+        for row, unit in enumerate(up):
+            x = WIDTH - MARGIN - BOX - INSET * (1 + depth)
+            boxes[unit.name] = maker.box(unit, x, y + row * (BOX_HEIGHT + GAP))
+        y += height * (BOX_HEIGHT + GAP) + GAP / 2
+    if middle:
+        size = middle[0].gives[1:]
+        text = f"{size[0]} \N{MULTIPLICATION SIGN} {size[1]}"
+        drawing.bands.append(Band(y, BAND + len(middle) * (BOX_HEIGHT + GAP) - GAP + MARGIN, text))
+        y += BAND
+        for unit in middle:
+            boxes[unit.name] = maker.box(unit, (WIDTH - BOX) / 2, y)
+            y += BOX_HEIGHT + GAP
+        y -= GAP - MARGIN
+    drawing.boxes.extend(boxes[unit.name] for unit in path)
+    centre = {unit.name for unit in middle}
+    for before, after in zip(path, path[1:], strict=False):
+        drawing.arrows.append(_arrow(boxes[before.name], boxes[after.name], before.name in centre, after.name in centre))
+    for start, end in skips:
+        left, right = boxes[start.name], boxes[end.name]
+        level = right.bottom + GAP / 2
+        drawing.bridges.append(((left.x + left.width, left.middle[1]), (right.x, level), (right.middle[0], level)))
+    first, final = boxes[path[0].name], boxes[path[-1].name]
+    drawing.notes.append(((first.middle[0], first.y - 8.0), "x_t \N{DOWNWARDS ARROW}"))
+    drawing.notes.append(((final.middle[0], final.y - 8.0), "\N{UPWARDS ARROW} prediction"))
+    return y
+
+
+def _rows(
+    down: Sequence[Unit], up: Sequence[Unit], path: Sequence[Unit], skips: Sequence[tuple[Unit, Unit]]
+) -> dict[str, int]:
+    """The rows of the left boxes of a level, so that bridges are nearly level: beside the box that takes the skip."""
+    names = [unit.name for unit in up]
+    before = {after.name: unit.name for unit, after in zip(path, path[1:], strict=False)}
+    rows: dict[str, int] = {}
+    for unit in down:
+        row = max(rows.values(), default=-1) + 1
+        for target in (end.name for start, end in skips if start is unit):
+            beside = target if target in names else before[target]  # of the level above: what it is joined to
+            row = max(row, names.index(beside)) if beside in names else row
+        rows[unit.name] = row
+    # Boxes without a bridge go down to the one that follows them.
+    follower = None
+    for unit in reversed(down):
+        if follower is not None and all(start is not unit for start, _ in skips):
+            rows[unit.name] = follower - 1
+        follower = rows[unit.name]
+    return rows
+
+
+def _arrow(start: Box, end: Box, from_centre: bool, to_centre: bool) -> list[Point]:
+    (x, y), (u, v) = start.middle, end.middle
+    if to_centre and not from_centre:  # from the left column into the middle
+        return [(x, start.bottom), (x, v), (end.x, v)]
+    if from_centre and not to_centre:  # into the right column
+        return [(start.x + start.width, y), (u, y), (u, end.bottom)]
+    if x > WIDTH / 2 and not from_centre:  # up
+        return [(x, start.y), (x, (start.y + end.bottom) / 2), (u, (start.y + end.bottom) / 2), (u, end.bottom)]
+    half = (start.bottom + end.y) / 2
+    return [(x, start.bottom), (x, half), (u, half), (u, end.y)]
+
+
+def _row(drawing: Drawing, maker: _Maker, path: Sequence[Unit], top: float) -> float:
+    y = top + 10.0
+    boxes = [maker.box(unit, x, y) for unit, x in zip(path, (MARGIN, WIDTH - MARGIN - BOX), strict=True)]
+    drawing.boxes.extend(boxes)
+    drawing.arrows.append([(boxes[0].x + BOX, boxes[0].middle[1]), (boxes[1].x, boxes[1].middle[1])])
+    drawing.notes.append(((boxes[0].middle[0], y - 8.0), "x_t \N{DOWNWARDS ARROW}"))
+    drawing.notes.append(((boxes[1].middle[0], y - 8.0), "\N{UPWARDS ARROW} prediction"))
+    return boxes[0].bottom
+
+
+def _column(drawing: Drawing, maker: _Maker, path: Sequence[Unit], top: float) -> float:
+    y = top + 14.0
+    drawing.notes.append(((WIDTH / 2, y - 8.0), "x_t \N{DOWNWARDS ARROW}"))
+    boxes = []
+    for group in _alike(path):
+        boxes.append(maker.box(group[0], (WIDTH - WIDE) / 2, y, WIDE, len(group), group[-1].name))
+        y += BOX_HEIGHT + GAP
+    drawing.boxes.extend(boxes)
+    drawing.arrows.extend(_arrow(*pair, True, True) for pair in zip(boxes, boxes[1:], strict=False))
+    drawing.notes.append(((WIDTH / 2, y), "\N{DOWNWARDS ARROW} prediction"))
+    return y + MARGIN
+
+
+def _alike(path: Sequence[Unit]) -> list[list[Unit]]:
+    groups: list[list[Unit]] = []
+    for unit in path:
+        same = (unit.description, unit.takes, unit.gives, unit.parameters)
+        if groups and same == (lambda u: (u.description, u.takes, u.gives, u.parameters))(groups[-1][0]):
+            groups[-1].append(unit)
+        else:
+            groups.append([unit])
+    return [part for group in groups for part in ([group] if len(group) > LONGEST else [[unit] for unit in group])]
+
+
+def count(number: int) -> str:
+    """A number as people read it: 1,217 or 61.5 k or 2.73 M."""
+    if number < 10_000:
+        return f"{number:,}"
+    return f"{number / 1e3:.1f} k" if number < 1_000_000 else f"{number / 1e6:.2f} M"
+
+
+def mflop(steps: Sequence[Step]) -> str:
+    """Millions of floating-point operations of one image; a multiply-add is two."""
+    millions = 2 * total(steps, "multiply_adds") / 1e6
+    return f"{millions:,.0f}" if millions >= 10 else f"{millions:.1f}"
+
+
+def shape(sizes: Sequence[int]) -> str:
+    """[C, H, W] as C x H x W, with the sign for it."""
+    return " \N{MULTIPLICATION SIGN} ".join(map(str, sizes)) if sizes else "the time"
