@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
+from typing import cast
 
 import numpy as np
 import torch
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ddpm_shared.passport.trace import Call, Kind, Source, Step, source
+from ddpm_torch.config import ModelConfig
 from ddpm_torch.networks.dit import DiTBlock
 from ddpm_torch.networks.layers import (
     AttentionBlock,
@@ -60,9 +62,10 @@ def trace(network: nn.Module, size: tuple[int, int] | None = None) -> list[Step]
 
     Mirror: ddpm_tf.trace.trace.
     """
-    height, width = size or 2 * (network.config.image_size,)
+    config = cast(ModelConfig, network.config)
+    height, width = size or 2 * (config.image_size,)
     weight = next(network.parameters())
-    x_t = torch.zeros(1, network.config.image_channels, height, width, dtype=weight.dtype, device=weight.device)
+    x_t = torch.zeros(1, config.image_channels, height, width, dtype=weight.dtype, device=weight.device)
     with torch.no_grad(), _watched(network) as calls:
         network(x_t, torch.zeros(1, dtype=torch.int64, device=weight.device))
     first = {call.name: call for call in reversed(calls)}
@@ -79,7 +82,9 @@ def trace(network: nn.Module, size: tuple[int, int] | None = None) -> list[Step]
     ]
 
 
-def activations(network: nn.Module, x_t: NDArray[np.floating], t: NDArray[np.integer]) -> dict[str, NDArray[np.float64]]:
+def activations(
+    network: nn.Module, x_t: NDArray[np.floating], t: NDArray[np.integer]
+) -> dict[str, NDArray[np.float64]]:
     """The output of every layer of a network by its canonical name; of one that is called twice, the last.
 
     Args:

@@ -126,7 +126,7 @@ def sources(network: layers.Layer) -> dict[str, Source | None]:
     Mirror: ddpm_torch.trace.sources.
     """
     places = {}
-    inside = {"": network, **_layers(network)}
+    inside: dict[str, layers.Layer] = {"": network, **_layers(network)}
     for name in _layers(network):
         *owner, attribute = name.split(".")
         if attribute.isdigit():  # in a list
@@ -166,7 +166,7 @@ def _watched(network: layers.Layer) -> Iterator[list[Call]]:
 
 def _layers(layer: layers.Layer, prefix: str = "") -> dict[str, layers.Layer]:
     """Every layer inside that has weights, by its canonical name. Padding and repeating are no layers in PyTorch."""
-    inside = {}
+    inside: dict[str, layers.Layer] = {}
     for attribute, value in vars(layer).items():
         for index, item in enumerate(value) if isinstance(value, list) else [(None, value)]:
             if isinstance(item, layers.Layer) and not attribute.startswith("_") and item.variables:
@@ -181,7 +181,7 @@ def _output(call: Call) -> tf.Tensor:
 
 
 def _taken(call: Call) -> tuple[int, ...]:
-    """The shape of a layer's input. PyTorch pads in its convolutions, we before Keras': the size without the padding."""
+    """The shape of a layer's input, without its padding: PyTorch pads inside its convolutions, we before Keras'."""
     shape = _shape(call.inputs[0])
     if isinstance(call.layer, layers.Conv2D) and call.layer.padding == "valid":
         rows, columns = (side - kernel + 1 for side, kernel in zip(shape[1:], call.layer.kernel_size, strict=True))

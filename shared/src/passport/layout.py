@@ -1,7 +1,8 @@
 """Where everything stands in the drawing of a network: neutral, for the SVG and for the PNG."""
 
+import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from ddpm_shared.passport.trace import Source, Step, total
@@ -11,12 +12,12 @@ Tone = Literal["convolution", "sampling", "block", "attention", "other", "time"]
 Point = tuple[float, float]
 
 WIDTH = 400.0  # of every drawing: a phone's
-MARGIN, GAP = 8.0, 20.0
+MARGIN, GAP = 12.0, 24.0
 BOX, BOX_HEIGHT = 166.0, 52.0
 WIDE = 240.0  # a box that has the row for itself
-INSET = 5.0  # each level deeper is so much further inside
 BAND = 22.0  # above a level, for its size
 HEAD = 52.0
+JOINT = 15.0  # below the box that takes what a bridge brings
 LONGEST = 8  # more units that are alike are drawn as one
 
 TONES: dict[str, Tone] = {
@@ -78,26 +79,30 @@ class Drawing:
     arrows: list[list[Point]]  # corners
     bridges: list[tuple[Point, Point, Point]]  # from a box, to the edge of the other column, to the arrow inside it
     notes: list[tuple[Point, str]]  # centred small texts
+    legend: list[tuple[Point, Tone, str]]  # what the colours mean
+    footer: list[tuple[Point, str]]  # and the rest, as small texts
 
 
 Sources = Mapping[str, Mapping[str, Source]]  # by framework and canonical name
 
 
-def draw(title: str, steps: Sequence[Step], sources: Sources) -> Drawing:
+def draw(title: str, of: str, steps: Sequence[Step], sources: Sources) -> Drawing:
     """The drawing of a network.
 
     Args:
-        title: e.g. the name of its preset.
+        title: the name of the network.
+        of: which of its kind, e.g. the name of its preset.
         steps: of its trace.
         sources: where its layers stand in each tree.
     """
     every = units(steps)
     path = [unit for unit in every if not unit.of_the_time]
     time = [unit for unit in every if unit.of_the_time]
-    numbers = f"{count(total(steps, 'parameters'))} parameters, {mflop(steps)} MFLOP an image"
+    dot = " \N{MIDDLE DOT} "
+    numbers = dot.join([of, f"{count(total(steps, 'parameters'))} parameters", f"{mflop(steps)} MFLOP an image"])
     maker = _Maker(sources, takes_time(path) if time else set())
     head = [maker.time(time)] if time else []
-    drawing = Drawing(title, numbers, 0.0, head, [], [], [], [])
+    drawing = Drawing(title, numbers, 0.0, head, [], [], [], [], [], [])
     top = (head[0].bottom if head else HEAD) + GAP
     if not time:
         drawing.notes.append(((WIDTH / 2, HEAD + 6.0), "it is not given the time"))
@@ -107,9 +112,8 @@ def draw(title: str, steps: Sequence[Step], sources: Sources) -> Drawing:
         bottom = _row(drawing, maker, path, top)
     else:
         bottom = _column(drawing, maker, path, top)
-    return Drawing(
-        title, numbers, bottom + MARGIN, drawing.boxes, drawing.bands, drawing.arrows, drawing.bridges, drawing.notes
-    )
+    bottom = _legend(drawing, bottom + GAP)
+    return replace(drawing, height=bottom + MARGIN)
 
 
 @dataclass(frozen=True)
@@ -124,7 +128,7 @@ class _Maker:
             y,
             width,
             unit.name if alike == 1 else f"{unit.name} to {last}, {alike} alike",
-            (unit.description, f"{shape(unit.gives)}, {count(alike * unit.parameters)}"),
+            (unit.description, f"{shape(unit.gives)} \N{MIDDLE DOT} {count(alike * unit.parameters)}"),
             tone,
             unit.has_attention,
             unit.name in self.timed,
@@ -134,14 +138,15 @@ class _Maker:
         )
 
     def time(self, time: Sequence[Unit]) -> Box:
+        arrow = " \N{RIGHTWARDS ARROW} "
         chain = [unit for unit in time if not unit.name.startswith("label")]
-        labels = [unit for unit in time if unit.name.startswith("label")]
-        first = "time " + " \N{RIGHTWARDS ARROW} ".join(f"{unit.name} {unit.gives[-1]}" for unit in chain)
-        second = [f"label: a table of {unit.parameters // unit.gives[-1]} rows" for unit in labels]
-        parameters = count(sum(unit.parameters for unit in time))
-        text = ", ".join([*second, f"{parameters} parameters"])
+        rows = [unit.steps[0].parameters // unit.gives[-1] for unit in time if unit.name.startswith("label")]
+        table = [f"label: a table of {number} row{'s' * (number > 1)}" for number in rows]
+        sizes = arrow.join(str(size) for size in [*chain[0].takes, *(unit.gives[-1] for unit in chain)])
+        text = " \N{MIDDLE DOT} ".join([sizes, *table, count(sum(unit.parameters for unit in time))])
+        names = arrow.join(["the time t", *(unit.name for unit in chain)])
         sources = self._of(time[0].name)
-        return Box(MARGIN, HEAD, WIDTH - 2 * MARGIN, first, (text,), "time", time=True, sources=sources, height=38.0)
+        return Box(MARGIN, HEAD, WIDTH - 2 * MARGIN, names, (text,), "time", time=True, sources=sources, height=38.0)
 
     def _of(self, name: str) -> dict[str, Source]:
         return {framework: places[name] for framework, places in self.sources.items() if name in places}
@@ -157,7 +162,7 @@ def _u(drawing: Drawing, maker: _Maker, path: Sequence[Unit], top: float) -> flo
     middle = [unit for unit in path[:first_up] if unit not in lefts]
     boxes: dict[str, Box] = {}
     y = top
-    for depth, size in enumerate(sizes):
+    for size in sizes:
         up = [unit for unit in reversed(rights) if unit.gives[1:] == size]  # from the top
         down = [unit for unit in lefts if unit.gives[1:] == size]
         if not up:
@@ -165,31 +170,36 @@ def _u(drawing: Drawing, maker: _Maker, path: Sequence[Unit], top: float) -> flo
             continue
         rows = _rows(down, up, path, skips)
         height = max(max(rows.values(), default=0), len(up) - 1) + 1
-        drawing.bands.append(Band(y, BAND + height * (BOX_HEIGHT + GAP), f"{size[0]} \N{MULTIPLICATION SIGN} {size[1]}"))
+        drawing.bands.append(Band(y, BAND + height * (BOX_HEIGHT + GAP), shape(size)))
         y += BAND
         for unit in down:
             row = y + rows[unit.name] * (BOX_HEIGHT + GAP)
-            boxes[unit.name] = maker.box(unit, MARGIN + INSET * (1 + depth), row)
+            boxes[unit.name] = maker.box(unit, MARGIN, row)
         for row, unit in enumerate(up):
-            x = WIDTH - MARGIN - BOX - INSET * (1 + depth)
-            boxes[unit.name] = maker.box(unit, x, y + row * (BOX_HEIGHT + GAP))
+            boxes[unit.name] = maker.box(unit, WIDTH - MARGIN - BOX, y + row * (BOX_HEIGHT + GAP))
         y += height * (BOX_HEIGHT + GAP) + GAP / 2
     if middle:
         size = middle[0].gives[1:]
-        text = f"{size[0]} \N{MULTIPLICATION SIGN} {size[1]}"
-        drawing.bands.append(Band(y, BAND + len(middle) * (BOX_HEIGHT + GAP) - GAP + MARGIN, text))
-        y += BAND
+        height = len(middle) * (BOX_HEIGHT + GAP) - GAP + MARGIN
+        if drawing.bands[-1].text == shape(size):  # it is the level above, whose band goes on
+            last = drawing.bands.pop()
+            drawing.bands.append(Band(last.y, y - last.y + height, last.text))
+        else:
+            drawing.bands.append(Band(y, BAND + height, shape(size)))
+            y += BAND
         for unit in middle:
             boxes[unit.name] = maker.box(unit, (WIDTH - BOX) / 2, y)
             y += BOX_HEIGHT + GAP
         y -= GAP - MARGIN
     drawing.boxes.extend(boxes[unit.name] for unit in path)
     centre = {unit.name for unit in middle}
-    for before, after in zip(path, path[1:], strict=False):
-        drawing.arrows.append(_arrow(boxes[before.name], boxes[after.name], before.name in centre, after.name in centre))
+    for before, after in itertools.pairwise(path):
+        drawing.arrows.append(
+            _arrow(boxes[before.name], boxes[after.name], before.name in centre, after.name in centre)
+        )
     for start, end in skips:
         left, right = boxes[start.name], boxes[end.name]
-        level = right.bottom + GAP / 2
+        level = right.bottom + JOINT
         drawing.bridges.append(((left.x + left.width, left.middle[1]), (right.x, level), (right.middle[0], level)))
     first, final = boxes[path[0].name], boxes[path[-1].name]
     drawing.notes.append(((first.middle[0], first.y - 8.0), "x_t \N{DOWNWARDS ARROW}"))
@@ -202,7 +212,7 @@ def _rows(
 ) -> dict[str, int]:
     """The rows of the left boxes of a level, so that bridges are nearly level: beside the box that takes the skip."""
     names = [unit.name for unit in up]
-    before = {after.name: unit.name for unit, after in zip(path, path[1:], strict=False)}
+    before = {after.name: unit.name for unit, after in itertools.pairwise(path)}
     rows: dict[str, int] = {}
     for unit in down:
         row = max(rows.values(), default=-1) + 1
@@ -249,9 +259,31 @@ def _column(drawing: Drawing, maker: _Maker, path: Sequence[Unit], top: float) -
         boxes.append(maker.box(group[0], (WIDTH - WIDE) / 2, y, WIDE, len(group), group[-1].name))
         y += BOX_HEIGHT + GAP
     drawing.boxes.extend(boxes)
-    drawing.arrows.extend(_arrow(*pair, True, True) for pair in zip(boxes, boxes[1:], strict=False))
+    drawing.arrows.extend(_arrow(*pair, True, True) for pair in itertools.pairwise(boxes))
     drawing.notes.append(((WIDTH / 2, y), "\N{DOWNWARDS ARROW} prediction"))
     return y + MARGIN
+
+
+def _legend(drawing: Drawing, y: float) -> float:
+    """Below everything, what colours, letters and numbers mean, as far as they are used. Returns the last line's y."""
+    meanings: dict[Tone, str] = {
+        "convolution": "convolution",
+        "sampling": "change of size",
+        "block": "block",
+        "attention": "with attention (A)",
+    }
+    x = MARGIN
+    for tone, text in meanings.items():
+        if any(box.tone == tone for box in drawing.boxes):
+            drawing.legend.append(((x, y), tone, text))
+            x += 32.0 + 5.7 * len(text)
+    lines = ["In a box: its name, its kind, the shape that it gives \N{MIDDLE DOT} its parameters"]
+    lines += ["t: here the time enters"] * any(box.time for box in drawing.boxes)
+    lines += ["dashed: it waits, and is taken beside the input on the way up"] * bool(drawing.bridges)
+    for line in lines:
+        y += 17.0
+        drawing.footer.append(((MARGIN, y), line))
+    return y
 
 
 def _alike(path: Sequence[Unit]) -> list[list[Unit]]:

@@ -1,13 +1,17 @@
 """The same drawing as PNG, by matplotlib."""
 
+import io
 from pathlib import Path
 from typing import Any
 
-from ddpm_shared import images
+from PIL import Image
+
+from ddpm_shared import files, images
 from ddpm_shared.passport.layout import WIDTH, Box, Drawing
 from ddpm_shared.passport.svg import LIGHT as COLOURS
 
-DPI = 180  # 1,000 pixels across
+DPI = 160  # 890 pixels across
+COLOURS_OF_A_PALETTE = 64
 POINTS = 72.0  # an inch; a unit of the layout is a point
 
 
@@ -24,16 +28,28 @@ def write(path: Path, drawing: Drawing) -> None:
     _text(axes, 14, 41, drawing.subtitle, 10.0, colour="faint")
     for band in drawing.bands:
         _rectangle(axes, 4, band.y, WIDTH - 8, band.height, 8, COLOURS["band"], "none")
-        _text(axes, WIDTH / 2, band.y + 14, band.text, 10.0, "center", "faint")
+        _text(axes, 12, band.y + 15, band.text, 10.0, colour="faint")
     for corners in drawing.arrows:
         _arrow(axes, corners)
     for start, edge, end in drawing.bridges:
         _bridge(axes, start, edge, end)
     for (x, y), text in drawing.notes:
         _text(axes, x, y, text, 10.0, "center", "faint")
+    for (x, y), tone, text in drawing.legend:
+        _rectangle(axes, x, y - 10, 16, 12, 3, COLOURS[tone], COLOURS[f"{tone}-edge"])
+        _text(axes, x + 21, y, text, 9.0, colour="faint")
+    for (x, y), text in drawing.footer:
+        _text(axes, x, y, text, 9.0, colour="faint")
     for box in drawing.boxes:
         _box(axes, box)
-    images.write_figure(path, figure, DPI)
+    buffer = io.BytesIO()
+    images.save_literally(figure, buffer, format="png", dpi=DPI)
+    small = io.BytesIO()
+    with Image.open(buffer) as picture:  # flat colours and letters: a palette makes a third of the file
+        picture.convert("RGB").quantize(COLOURS_OF_A_PALETTE, dither=Image.Dither.NONE).save(
+            small, "PNG", optimize=True
+        )
+    files.write_atomically(path, small.getvalue())
 
 
 def _box(axes: Any, box: Box) -> None:
@@ -53,9 +69,7 @@ def _box(axes: Any, box: Box) -> None:
             right -= 20
 
 
-def _rectangle(
-    axes: Any, x: float, y: float, width: float, height: float, corner: float, face: str, edge: str
-) -> None:
+def _rectangle(axes: Any, x: float, y: float, width: float, height: float, corner: float, face: str, edge: str) -> None:
     from matplotlib.patches import FancyBboxPatch
 
     style = f"round,pad=0,rounding_size={corner}"
@@ -73,7 +87,9 @@ def _arrow(axes: Any, corners: list[tuple[float, float]]) -> None:
     from matplotlib.path import Path as Line
 
     style = "-|>,head_length=4,head_width=2.2"
-    axes.add_patch(FancyArrowPatch(path=Line(corners), arrowstyle=style, color=COLOURS["line"], linewidth=1.1, zorder=1))
+    axes.add_patch(
+        FancyArrowPatch(path=Line(corners), arrowstyle=style, color=COLOURS["line"], linewidth=1.1, zorder=1)
+    )
 
 
 def _bridge(axes: Any, start: tuple[float, float], edge: tuple[float, float], end: tuple[float, float]) -> None:

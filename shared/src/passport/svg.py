@@ -64,13 +64,21 @@ def svg(drawing: Drawing, root: str) -> str:
         f'<text x="14" y="41" class="small">{escape(drawing.subtitle)}</text>',
     ]
     for band in drawing.bands:
-        body.append(f'<rect x="4" y="{_n(band.y)}" width="{_n(WIDTH - 8)}" height="{_n(band.height)}" rx="8" class="band"/>')
-        body.append(f'<text x="{_n(WIDTH / 2)}" y="{_n(band.y + 14)}" class="small middle">{band.text}</text>')
+        body.append(
+            f'<rect x="4" y="{_n(band.y)}" width="{_n(WIDTH - 8)}" height="{_n(band.height)}" rx="8" class="band"/>'
+        )
+        body.append(f'<text x="12" y="{_n(band.y + 15)}" class="small">{band.text}</text>')
     body += [f'<path class="arrow" d="{_line(corners)}" marker-end="url(#head)"/>' for corners in drawing.arrows]
     for start, edge, end in drawing.bridges:
         body.append(f'<path class="bridge" d="{_bridge(start, edge, end)}"/>')
         body.append(f'<circle class="joint" cx="{_n(end[0])}" cy="{_n(end[1])}" r="4"/>')
-    body += [f'<text x="{_n(x)}" y="{_n(y)}" class="small middle">{escape(text)}</text>' for (x, y), text in drawing.notes]
+    body += [
+        f'<text x="{_n(x)}" y="{_n(y)}" class="small middle">{escape(text)}</text>' for (x, y), text in drawing.notes
+    ]
+    for (x, y), tone, text in drawing.legend:
+        body.append(f'<rect x="{_n(x)}" y="{_n(y - 10)}" width="16" height="12" rx="3" class="{tone}"/>')
+        body.append(f'<text x="{_n(x + 21)}" y="{_n(y)}" class="tiny">{escape(text)}</text>')
+    body += [f'<text x="{_n(x)}" y="{_n(y)}" class="tiny">{escape(text)}</text>' for (x, y), text in drawing.footer]
     for box in drawing.boxes:
         body += _box(box, root)
     lines = "\n".join(body)
@@ -102,7 +110,7 @@ def _box(box: Box, root: str) -> list[str]:
     right = x + box.width - 8
     for framework in reversed(places):
         lines.append(
-            f'<a href="{escape(link(places[framework], root))}"><text x="{_n(right)}" y="{_n(box.bottom - 7)}" '
+            f'<a href="{escape(link(places[framework], root))}"><text x="{_n(right)}" y="{_n(y + 19)}" '
             f'class="link">{SHORT[framework]}</text></a>'
         )
         right -= 7 + 5.5 * len(SHORT[framework])
@@ -124,7 +132,7 @@ def _style() -> str:
     def colours(of: dict[str, str]) -> str:
         rules = [
             f".ground{{fill:{of['ground']}}}.band{{fill:{of['band']}}}text{{fill:{of['text']}}}",
-            f".small,.link{{fill:{of['faint']}}}.arrow{{stroke:{of['line']}}}.head{{fill:{of['line']}}}",
+            f".small,.tiny,.link{{fill:{of['faint']}}}.arrow{{stroke:{of['line']}}}.head{{fill:{of['line']}}}",
             f".bridge{{stroke:{of['bridge']}}}.joint{{fill:{of['bridge']}}}",
             *(f".{tone}{{fill:{of[tone]};stroke:{of[f'{tone}-edge']}}}" for tone in TONES),
         ]
@@ -132,7 +140,7 @@ def _style() -> str:
 
     shapes = (
         "text{font-size:12px}.title{font-size:16px;font-weight:700}.name{font-size:12.5px;font-weight:600}"
-        ".small{font-size:11.5px}.link{font-size:10.5px;text-anchor:end;text-decoration:underline}"
+        ".small{font-size:11.5px}.tiny{font-size:11px}.link{font-size:10.5px;text-anchor:end;text-decoration:underline}"
         ".middle{text-anchor:middle}.letter{font-size:11px;font-weight:700;text-anchor:middle}"
         ".arrow{fill:none;stroke-width:1.4}.bridge{fill:none;stroke-width:1.8;stroke-dasharray:5 3}"
         ".badge{stroke-width:1.4}"
@@ -146,10 +154,8 @@ def _line(corners: list[Point]) -> str:
 
 def _bridge(start: Point, edge: Point, end: Point) -> str:
     half = (start[0] + edge[0]) / 2
-    return (
-        f"M{_n(start[0])} {_n(start[1])} C{_n(half)} {_n(start[1])} {_n(half)} {_n(edge[1])} {_n(edge[0])} {_n(edge[1])} "
-        f"L{_n(end[0])} {_n(end[1])}"
-    )
+    curve = (start, (half, start[1]), (half, edge[1]), edge, end)
+    return "M{} C{} {} {} L{}".format(*(f"{_n(x)} {_n(y)}" for x, y in curve))
 
 
 def _n(number: float) -> str:

@@ -1,5 +1,6 @@
 """The parts that a drawing shows, and the bridges between them, found in a trace."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -60,6 +61,8 @@ class Unit:
         kind = self.steps[0].kind
         depth = self.name.count(".")
         inside = [step.kind for step in self.steps[1:] if step.name.count(".") == depth + 1]
+        if kind == "linear" and len(self.steps) > 1:
+            return "modulation + linear"
         if kind == "stage":
             return " + ".join(part for part in dict.fromkeys(inside) if part != "linear")
         if kind == "downsampling":
@@ -70,12 +73,24 @@ class Unit:
 
 
 def units(steps: Sequence[Step]) -> list[Unit]:
-    """The layers that the network itself holds, in the order in which they begin; one that is called twice is one."""
+    """The layers that the network itself holds, in the order in which they begin; one that is called twice is one.
+
+    A linear map of the time that the network holds beside a layer of the image, DiT's last modulation, goes with it.
+    """
     groups: dict[str, list[Step]] = {}
     for step in steps:
         around = next((name for name in groups if step.name.startswith(name + ".")), step.name)
         groups.setdefault(around, []).append(step)
-    return [Unit(tuple(group)) for group in groups.values()]
+    found: list[Unit] = []
+    beside: list[Step] = []
+    for group in groups.values():
+        unit = Unit((*group, *beside))
+        if len(unit.takes) == 1 and not unit.of_the_time:
+            beside.extend(group)
+        else:
+            found.append(unit)
+            beside.clear()
+    return found
 
 
 def bridges(path: Sequence[Unit]) -> list[tuple[Unit, Unit]]:
@@ -86,12 +101,14 @@ def bridges(path: Sequence[Unit]) -> list[tuple[Unit, Unit]]:
     """
     waiting: list[Unit] = []
     pairs = []
-    for before, unit in zip(path, path[1:], strict=False):
+    for before, unit in itertools.pairwise(path):
         waiting.append(before)
         more = unit.takes[0] - before.gives[0]
         if len(unit.takes) == 3 and more > 0:
             given = (more, *unit.takes[1:])
-            taken = next((other for other in reversed(waiting[:-1]) if other.gives == given and _goes_down(other)), None)
+            taken = next(
+                (other for other in reversed(waiting[:-1]) if other.gives == given and _goes_down(other)), None
+            )
             if taken is not None:
                 waiting.remove(taken)
                 pairs.append((taken, unit))
