@@ -180,12 +180,12 @@ def _u(drawing: Drawing, maker: _Maker, path: Sequence[Unit], top: float) -> flo
         y += height * (BOX_HEIGHT + GAP) + GAP / 2
     if middle:
         size = middle[0].gives[1:]
-        height = len(middle) * (BOX_HEIGHT + GAP) - GAP + MARGIN
+        tall = len(middle) * (BOX_HEIGHT + GAP) - GAP + MARGIN
         if drawing.bands[-1].text == shape(size):  # it is the level above, whose band goes on
             last = drawing.bands.pop()
-            drawing.bands.append(Band(last.y, y - last.y + height, last.text))
+            drawing.bands.append(Band(last.y, y - last.y + tall, last.text))
         else:
-            drawing.bands.append(Band(y, BAND + height, shape(size)))
+            drawing.bands.append(Band(y, BAND + tall, shape(size)))
             y += BAND
         for unit in middle:
             boxes[unit.name] = maker.box(unit, (WIDTH - BOX) / 2, y)

@@ -41,8 +41,26 @@ def make(folder: Path, framework: str, piece: Piece, seconds: float) -> dict[str
         "--seconds",
         str(seconds),
     ]
+    code, said = ended([sys.executable, "-m", f"{FRAMEWORKS[framework].tree}.passport", *flags])
+    if code == INTERRUPTED:
+        raise KeyboardInterrupt
+    if code == KILLED:
+        raise UserError(
+            f"{FRAMEWORKS[framework].title} was ended by the system, as a rule for memory: take a smaller --batch-size"
+        )
+    if code != 0:
+        *_, last = said.strip().splitlines() or [f"exit code {code}"]
+        if code == 2:
+            raise UserError(f"{FRAMEWORKS[framework].title}: {last.removeprefix('error: ')}")
+        raise RuntimeError(f"{piece} in {FRAMEWORKS[framework].title} failed:\n{said}")
+    result: dict[str, Any] = json.loads((folder / f"{framework}-{piece}.json").read_text())
+    return result
+
+
+def ended(command: list[str]) -> tuple[int, str]:
+    """Run a command to its end. Returns its exit code and what it said on stderr."""
     process = subprocess.Popen(
-        [sys.executable, "-m", f"{FRAMEWORKS[framework].tree}.passport", *flags],
+        command,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -54,19 +72,7 @@ def make(folder: Path, framework: str, piece: Piece, seconds: float) -> dict[str
         _, said = process.communicate()
     finally:
         process.kill()
-    if process.returncode == INTERRUPTED:
-        raise KeyboardInterrupt
-    if process.returncode == KILLED:
-        raise UserError(
-            f"{FRAMEWORKS[framework].title} was ended by the system, as a rule for memory: take a smaller --batch-size"
-        )
-    if process.returncode != 0:
-        *_, last = said.strip().splitlines() or [f"exit code {process.returncode}"]
-        if process.returncode == 2:
-            raise UserError(f"{FRAMEWORKS[framework].title}: {last.removeprefix('error: ')}")
-        raise RuntimeError(f"{piece} in {FRAMEWORKS[framework].title} failed:\n{said}")
-    result: dict[str, Any] = json.loads((folder / f"{framework}-{piece}.json").read_text())
-    return result
+    return process.returncode, said
 
 
 def steps_of(traced: dict[str, Any]) -> list[Step]:
