@@ -69,7 +69,7 @@ class Command:
     fid: Annotated[str | None, default_is(f"{FID}, if there is one")] = None
     """JSON file of FIDs by preset, measured elsewhere, e.g. {"small": 12.3}."""
     page: Annotated[str | None, default_is("none")] = None
-    """Markdown page to put the table into, and the drawings beside it. With --every."""
+    """Markdown page to put the table into, and the drawings beside it, or these alone. With --every."""
     out: Annotated[str | None, default_is("runs/passport/<utc>-<preset>")] = None
     """Folder to write to."""
     overwrite: bool = False
@@ -131,7 +131,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             files.write_json(parts / "config.json", to_dict(config))
             rows.append(_one(command, preset, config, frameworks, parts, places[preset], fids.get(preset)))
         print(places[preset])
-    if command.page is not None:
+    if command.page is not None and not command.drawing_only:
         page.write_table(Path(command.page), rows)
         print(command.page)
     return 0

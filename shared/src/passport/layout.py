@@ -271,12 +271,16 @@ def _legend(drawing: Drawing, y: float) -> float:
         "sampling": "change of size",
         "block": "block",
         "attention": "with attention (A)",
+        "other": "linear map or normalisation",
     }
     x = MARGIN
     for tone, text in meanings.items():
         if any(box.tone == tone for box in drawing.boxes):
+            wide = 32.0 + 5.7 * len(text)
+            if x + wide > WIDTH:
+                x, y = MARGIN, y + 18.0
             drawing.legend.append(((x, y), tone, text))
-            x += 32.0 + 5.7 * len(text)
+            x += wide
     lines = ["In a box: its name, its kind, the shape that it gives \N{MIDDLE DOT} its parameters"]
     lines += ["t: here the time enters"] * any(box.time for box in drawing.boxes)
     lines += ["dashed: it waits, and is taken beside the input on the way up"] * bool(drawing.bridges)
