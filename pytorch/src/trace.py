@@ -57,7 +57,7 @@ def trace(network: nn.Module, size: tuple[int, int] | None = None) -> list[Step]
     """What every layer of a network does with one image, in the order in which they begin.
 
     Args:
-        network: from ddpm_torch.model.make_network.
+        network: from model.make_network.
         size: height and width of the image (default: those of the network's config).
 
     Mirror: ddpm_tf.trace.trace.
@@ -88,7 +88,7 @@ def activations(
     """The output of every layer of a network by its canonical name; of one that is called twice, the last.
 
     Args:
-        network: from ddpm_torch.model.make_network.
+        network: from model.make_network.
         x_t: [B, H, W, C].
         t: [B].
 

@@ -58,7 +58,7 @@ def trace(network: layers.Layer, size: tuple[int, int] | None = None) -> list[St
     """What every layer of a network does with one image, in the order in which they begin.
 
     Args:
-        network: from ddpm_tf.model.make_network.
+        network: from model.make_network.
         size: height and width of the image (default: those of the network's config).
 
     Mirror: ddpm_torch.trace.trace.
@@ -86,7 +86,7 @@ def activations(
     """The output of every layer of a network by its canonical name; of one that is called twice, the last.
 
     Args:
-        network: from ddpm_tf.model.make_network.
+        network: from model.make_network.
         x_t: [B, H, W, C].
         t: [B].
 
