@@ -172,6 +172,23 @@ def test_a_deep_transformer_is_drawn_short(both):
     assert titles[1:] == ["patch_in", "blocks.0 to blocks.27, 28 alike", "out"]
 
 
+@pytest.mark.parametrize(
+    ("changes", "title", "says"),
+    [
+        ({}, "the time t \N{RIGHTWARDS ARROW} time", "t: here the time enters"),
+        ({"num_classes": 3}, "the time t \N{RIGHTWARDS ARROW} time", "t: here the time enters, and with it the class"),
+        ({"num_classes": 3, "uses_time": False}, "the class, and not the time", "t: here the class enters"),
+        ({"uses_time": False}, "conv_in", None),
+    ],
+)
+def test_a_drawing_says_what_the_network_is_given(both, changes, title, says):
+    """Otherwise a network with classes and without a time cannot be drawn, or the drawing promises a time."""
+    drawing = layout.draw("denoise_net", "small", traced(both[0], dataclasses.replace(TWO, **changes)), {})
+    assert drawing.boxes[0].title == title
+    assert [line for _, line in drawing.footer if line.startswith("t:")] == [says] * (says is not None)
+    ElementTree.fromstring(svg.svg(drawing, ".."))
+
+
 def test_the_gap_of_two_outputs():
     """Otherwise a passport says that the frameworks agree where one of them has no number, or another shape."""
     a = np.array([1.0, -4.0])

@@ -18,12 +18,11 @@ from ddpm_shared.config import (
     NetworkName,
     Preset,
     fitted,
-    require,
     to_dict,
     with_network,
     with_preset,
 )
-from ddpm_shared.config.checks import LARGEST_SEED, MOST_THREADS, whole
+from ddpm_shared.config.checks import MOST_THREADS, positive, whole
 from ddpm_shared.config.help import default_is
 from ddpm_shared.errors import UserError
 from ddpm_shared.frameworks import FRAMEWORKS, installed
@@ -79,7 +78,7 @@ class Command:
         whole(self, "image_size", "image_channels", "batch_size")
         whole(self, "num_classes", least=0)
         whole(self, "threads", most=MOST_THREADS)
-        require(0 < self.seconds <= LARGEST_SEED, "--seconds", self.seconds, "must be positive")
+        positive(self, "seconds")
         if (self.network is not None) + (self.preset is not None) + self.every > 1:
             raise UserError("--network, --preset and --every each say which network: give one of them")
         if self.page is not None and not self.every:

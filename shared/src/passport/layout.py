@@ -112,7 +112,7 @@ def draw(title: str, of: str, steps: Sequence[Step], sources: Sources) -> Drawin
         bottom = _row(drawing, maker, path, top)
     else:
         bottom = _column(drawing, maker, path, top)
-    bottom = _legend(drawing, bottom + GAP)
+    bottom = _legend(drawing, bottom + GAP, _entering(time))
     return replace(drawing, height=bottom + MARGIN)
 
 
@@ -142,9 +142,8 @@ class _Maker:
         chain = [unit for unit in time if not unit.name.startswith("label")]
         rows = [unit.steps[0].parameters // unit.gives[-1] for unit in time if unit.name.startswith("label")]
         table = [f"label: a table of {number} row{'s' * (number > 1)}" for number in rows]
-        sizes = arrow.join(str(size) for size in [*chain[0].takes, *(unit.gives[-1] for unit in chain)])
-        text = " \N{MIDDLE DOT} ".join([sizes, *table, count(sum(unit.parameters for unit in time))])
-        names = arrow.join(["the time t", *(unit.name for unit in chain)])
+        text = " \N{MIDDLE DOT} ".join([*_sizes(chain), *table, count(sum(unit.parameters for unit in time))])
+        names = arrow.join(["the time t", *(unit.name for unit in chain)]) if chain else "the class, and not the time"
         sources = self._of(time[0].name)
         return Box(MARGIN, HEAD, WIDTH - 2 * MARGIN, names, (text,), "time", time=True, sources=sources, height=38.0)
 
@@ -264,7 +263,21 @@ def _column(drawing: Drawing, maker: _Maker, path: Sequence[Unit], top: float) -
     return y + MARGIN
 
 
-def _legend(drawing: Drawing, y: float) -> float:
+def _sizes(chain: Sequence[Unit]) -> list[str]:
+    """What the time becomes, one number after the other; nothing where there is no time."""
+    sizes = [size for unit in chain[:1] for size in unit.takes] + [unit.gives[-1] for unit in chain]
+    return [" \N{RIGHTWARDS ARROW} ".join(map(str, sizes))] if chain else []
+
+
+def _entering(time: Sequence[Unit]) -> str:
+    """What the letter t says."""
+    labels = [unit.name.startswith("label") for unit in time]
+    if not any(labels):
+        return "the time enters"
+    return "the class enters" if all(labels) else "the time enters, and with it the class"
+
+
+def _legend(drawing: Drawing, y: float, entering: str) -> float:
     """Below everything, what colours, letters and numbers mean, as far as they are used. Returns the last line's y."""
     meanings: dict[Tone, str] = {
         "convolution": "convolution",
@@ -276,13 +289,13 @@ def _legend(drawing: Drawing, y: float) -> float:
     x = MARGIN
     for tone, text in meanings.items():
         if any(box.tone == tone for box in drawing.boxes):
-            wide = 32.0 + 5.7 * len(text)
+            wide = 32.0 + 5.2 * len(text)
             if x + wide > WIDTH:
                 x, y = MARGIN, y + 18.0
             drawing.legend.append(((x, y), tone, text))
             x += wide
     lines = ["In a box: its name, its kind, the shape that it gives \N{MIDDLE DOT} its parameters"]
-    lines += ["t: here the time enters"] * any(box.time for box in drawing.boxes)
+    lines += [f"t: here {entering}"] * any(box.time for box in drawing.boxes)
     lines += ["dashed: it waits, and is taken beside the input on the way up"] * bool(drawing.bridges)
     for line in lines:
         y += 17.0

@@ -16,7 +16,7 @@ import numpy as np
 
 from ddpm_shared import batches, command_line, config, files
 from ddpm_shared.config import Config, Precision
-from ddpm_shared.config.checks import LARGEST_SEED
+from ddpm_shared.config.checks import positive
 from ddpm_shared.config.sampling import Draw, quick
 from ddpm_shared.datasets import Split
 from ddpm_shared.passport.pieces import Piece
@@ -41,7 +41,7 @@ class Command:
     """Seconds that are timed."""
 
     def __post_init__(self) -> None:
-        config.require(0 < self.seconds <= LARGEST_SEED, "--seconds", self.seconds, "must be positive")
+        positive(self, "seconds")
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ def _training(plan: Plan, tree: Any) -> dict[str, Any]:
         0, 256, (count, model.image_size, model.image_size, model.image_channels), np.uint8
     )
     labels = np.arange(count) % max(model.num_classes, 1)
-    split = Split("noise", "train", pixels, labels.astype(np.uint8), "0" * 64)
+    split = Split("noise", "train", pixels, labels, "0" * 64)
     learner, batch_of = tree.Learner(config, 1000), batches.Prefetcher(split, config)
 
     def step(number: int) -> int:
