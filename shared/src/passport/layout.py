@@ -99,7 +99,7 @@ def draw(title: str, of: str, steps: Sequence[Step], sources: Sources) -> Drawin
     path = [unit for unit in every if not unit.of_the_time]
     time = [unit for unit in every if unit.of_the_time]
     dot = " \N{MIDDLE DOT} "
-    numbers = dot.join([of, f"{count(total(steps, 'parameters'))} parameters", f"{mflop(steps)} MFLOP an image"])
+    numbers = dot.join([of, f"{count(total(steps, 'parameters'))} parameters", f"{mflop(steps)} MFLOP"])
     maker = _Maker(sources, takes_time(path) if time else set())
     head = [maker.time(time)] if time else []
     drawing = Drawing(title, numbers, 0.0, head, [], [], [], [], [], [])

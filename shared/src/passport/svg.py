@@ -110,7 +110,7 @@ def _box(box: Box, root: str) -> list[str]:
     right = x + box.width - 8
     for framework in reversed(places):
         lines.append(
-            f'<a href="{escape(link(places[framework], root))}"><text x="{_n(right)}" y="{_n(y + 19)}" '
+            f'<a href="{escape(link(places[framework], root))}"><text x="{_n(right)}" y="{_n(y + 16.5)}" '
             f'class="link">{SHORT[framework]}</text></a>'
         )
         right -= 7 + 5.5 * len(SHORT[framework])
