@@ -117,8 +117,8 @@ def _box(box: Box, root: str) -> list[str]:
     right = x + box.width - 12
     for shown, letter, tone in ((box.time, "t", "time"), (box.attention, "A", "attention")):
         if shown:
-            lines.append(f'<circle cx="{_n(right)}" cy="{_n(y)}" r="8.5" class="badge {tone}"/>')
-            lines.append(f'<text x="{_n(right)}" y="{_n(y + 4)}" class="letter">{letter}</text>')
+            lines.append(f'<circle cx="{_n(right)}" cy="{_n(y - 3)}" r="8.5" class="badge {tone}"/>')
+            lines.append(f'<text x="{_n(right)}" y="{_n(y + 1)}" class="letter">{letter}</text>')
             right -= 20
     return lines
 
