@@ -112,6 +112,14 @@ judge: $(STAMP)  ## train the classifier that judges another data set, once, in 
 compare: $(STAMP)  ## lay runs over each other in report.html: RUNS="A B C"
 	$(PY) -m ddpm_shared.compare $(RUNS) $(ARGS)
 
+.PHONY: passport passports graph
+passport: $(STAMP)  ## size, sight, speed, memory and parity of a network, e.g. ARGS="--network dit"
+	$(PY) -m ddpm_shared.passport $(ARGS)
+passports: $(STAMP)  ## those of all networks, and the table in docs/networks.md
+	$(PY) -m ddpm_shared.passport --every --page docs/networks.md $(ARGS)
+graph: $(STAMP)  ## a drawing of a network, as SVG and PNG, e.g. ARGS="--preset small"
+	$(PY) -m ddpm_shared.passport --drawing-only $(ARGS)
+
 .PHONY: notebooks lab
 notebooks: $(STAMP)  ## execute the notebooks for both frameworks and save what they show, e.g. ARGS="01 --frameworks torch"
 	$(PY) -m ddpm_course.build $(ARGS)

@@ -10,6 +10,7 @@ from ddpm_parity import (
     data_faults,
     label_faults,
     likelihood_faults,
+    passport_faults,
     solver_faults,
     transformer_faults,
 )
@@ -335,5 +336,6 @@ MUTATIONS: list[Mutation] = [
     *solver_faults.MUTATIONS,
     *continuous_faults.MUTATIONS,
     *likelihood_faults.MUTATIONS,
+    *passport_faults.MUTATIONS,
 ]
 # fmt: on

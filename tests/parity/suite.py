@@ -14,6 +14,7 @@ from ddpm_parity import (
     likelihood,
     network,
     optimizer,
+    passport,
     pictures,
     prediction,
     processes,
@@ -58,6 +59,7 @@ QUANTITIES: list[Quantity] = [
         continuous,
         continuous_training,
         continuous_drawing,
+        passport,
     )
     for quantity in subject.QUANTITIES
 ]
