@@ -168,3 +168,9 @@ DDPM_ELSEWHERE = Tolerance(fp64=1e-13, fp32=1e-4)
 DRAWN_ELSEWHERE = Tolerance(fp64=5e-12, fp32=3e-4)
 # Elementwise. 8.1e-15 and 5.2e-7: twelve levels, and a network that was trained.
 TRAINED_LIKELIHOOD = Tolerance(fp64=1e-13, fp32=5e-6)
+# Layers of the residual U-Net, and their gradients.
+RESIDUAL_LAYERS = Tolerance(fp64=3e-14, fp32=3e-5)
+# A batch of one pixel.
+ONE_PIXEL = Tolerance(fp64=1e-13, fp32=1e-3)
+# Elementwise.
+RUNNING_MOMENTS = Tolerance(fp64=1e-13, fp32=1e-5)
