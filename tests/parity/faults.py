@@ -10,6 +10,7 @@ from ddpm_parity import (
     data_faults,
     label_faults,
     likelihood_faults,
+    residual_faults,
     solver_faults,
     transformer_faults,
 )
@@ -332,6 +333,7 @@ MUTATIONS: list[Mutation] = [
     *label_faults.MUTATIONS,
     *data_faults.MUTATIONS,
     *transformer_faults.MUTATIONS,
+    *residual_faults.MUTATIONS,
     *solver_faults.MUTATIONS,
     *continuous_faults.MUTATIONS,
     *likelihood_faults.MUTATIONS,

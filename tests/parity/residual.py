@@ -92,20 +92,22 @@ def assign_moments(side: Side, module: Any, values: Arrays | None = None) -> Non
 # --- Layers alone -------------------------------------------------------------------------------------------
 
 
-def _block(side: Any, training: bool, kind: str, *arguments: Any) -> Any:
+def _block(side: Any, training: bool, kind: str, arguments: tuple[Any, ...]) -> Any:
     module = side.block(kind, *arguments)
     assign_moments(side, module)
     side.model.set_training(module, training)
     return module
 
 
-def _in_modes(name: str, norms: Iterable[tuple[str, int]], layer: Layer, kind: str, *arguments: Any) -> dict[str, Layer]:
+def _in_modes(
+    name: str, norms: Iterable[tuple[str, int]], layer: Layer, kind: str, *arguments: Any
+) -> dict[str, Layer]:
     """A layer in training, and in use with the moments of `norms`, (name inside it, channels)."""
     fixed = {f"layer.{norm}{what}": moment(norm + what, channels) for norm, channels in norms for what in RUNNING}
     return {
         f"{name}, {mode}": dataclasses.replace(
             layer,
-            make=lambda side, training=training: _block(side, training, kind, *arguments),
+            make=partial(_block, training=training, kind=kind, arguments=arguments),
             network=partial(ResidualNetwork, moments=None if training else fixed),
         )
         for mode, training in (("in training", True), ("in use", False))
@@ -180,7 +182,7 @@ def _running(side: Side) -> Arrays:
             kind: running(moment(kind, 5), [moments[name] for moments in history])
             for kind, name in zip(RUNNING, names, strict=True)
         }
-    module = _block(side, True, "BatchNorm", 5)
+    module = _block(side, True, "BatchNorm", (5,))
     module(side.tensor(7.0 + images[1]))
     for x in images:
         module(side.tensor(x))
