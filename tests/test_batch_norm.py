@@ -23,7 +23,7 @@ from ddpm_parity.residual import (
     made,
     moments_of,
 )
-from ddpm_parity.residual_training import CONFIG
+from ddpm_parity.residual_training import CONFIG as COMPARED
 from ddpm_parity.sides import draw, random_parameters
 from ddpm_parity.tf_side import TensorFlow
 from ddpm_parity.torch_side import Torch
@@ -42,6 +42,7 @@ SPLIT = Split(
     np.arange(20, dtype=np.uint8) % 10,
     "ab" * 32,
 )
+CONFIG = dataclasses.replace(COMPARED, model=dataclasses.replace(COMPARED.model, channel_mults=(1, 2)))  # 10 and 5
 STEPS = 6
 
 

@@ -20,6 +20,7 @@ from ddpm_parity.tolerances import (
     INITIAL_VALUES,
     LOSS,
     ONE_PIXEL,
+    RELU_GRADIENTS,
     RESIDUAL_LAYERS,
     RUNNING_MOMENTS,
     Tolerance,
@@ -303,7 +304,14 @@ QUANTITIES = [
         for quantity in (
             _of_network(network, training, "output of every layer", "layers", FORWARD, of_the_largest),
             _of_network(network, training, "loss", "loss", LOSS, of_the_largest),
-            _of_network(network, training, "gradient of every parameter", "gradients", GRADIENTS, of_the_gradient),
+            _of_network(
+                network,
+                training,
+                "gradient of every parameter",
+                "gradients",
+                RELU_GRADIENTS if network in SLOW and training else GRADIENTS,
+                of_the_gradient,
+            ),
         )
     ),
     *(
