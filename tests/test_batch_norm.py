@@ -28,7 +28,7 @@ from ddpm_parity.sides import draw, random_parameters
 from ddpm_parity.tf_side import TensorFlow
 from ddpm_parity.torch_side import Torch
 from ddpm_shared import batches
-from ddpm_shared.config import PRESETS
+from ddpm_shared.config import PRESETS, DiffusionConfig
 from ddpm_shared.datasets import Split
 from ddpm_shared.errors import UserError
 from ddpm_shared.oracle.layers import ACTIVATIONS, gelu_tanh, normalised
@@ -432,7 +432,7 @@ def test_the_benchmark_compares_the_same_images_in_other_batches(tree, tmp_path,
     for way in benchmark.MOMENTS:
         assert_allclose(theirs["losses"][way], theirs["losses"]["running"], rtol=1e-5)
     table = (out / "batch_norm.md").read_text()
-    assert f"{ours['losses']['one t'][3]:.5f}" in table
+    assert f"{ours['losses']['one t'][3]:.6f}" in table
     assert table.count("\n|") == 13
 
 
@@ -461,3 +461,15 @@ def test_the_benchmark_refuses_what_it_cannot_measure(changes, message):
     with pytest.raises(UserError) as refused:
         options("x", **changes)
     assert str(refused.value) == message
+
+
+@pytest.mark.parametrize("tree", ["torch"], indirect=True)
+def test_the_benchmark_refuses_networks_that_it_cannot_compare(tree, tmp_path):
+    """Otherwise the error of another prediction stands in a table of errors of the noise."""
+    learner = learner_of(tree, diffusion=DiffusionConfig(prediction="v"))
+    path = saved(tree, learner, tmp_path / "a.safetensors", 1)
+    with pytest.raises(UserError, match="a network of process ddpm that predicts v; this compares eps of ddpm"):
+        benchmark.run(options(path, out=str(tmp_path / "out")))
+    few = dataclasses.replace(CONFIG, diffusion=DiffusionConfig(timesteps=5))
+    with pytest.raises(UserError, match="--timesteps 5: a table of tenths needs 10 or more"):
+        benchmark.pairs(SPLIT, few, options("x"))

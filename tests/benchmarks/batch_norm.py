@@ -161,10 +161,10 @@ def document(records: list[dict[str, Any]], options: Options) -> str:
     titles = ["t / T", *(f"{record['network']}: {way}" for record in records for way in MOMENTS)]
     rows = [
         [f"{tenth / TENTHS:.1f} .. {(tenth + 1) / TENTHS:.1f}"]
-        + [f"{record['losses'][way][tenth]:.5f}" for record in records for way in MOMENTS]
+        + [f"{record['losses'][way][tenth]:.6f}" for record in records for way in MOMENTS]
         for tenth in range(TENTHS)
     ]
-    means = [f"{np.mean(record['losses'][way]):.5f}" for record in records for way in MOMENTS]
+    means = [f"{np.mean(record['losses'][way]):.6f}" for record in records for way in MOMENTS]
     images = options.batches * options.batch_size
     head = (
         f"Mean squared error of the predicted noise, {images} pairs of a test image and noise in each tenth, in "

@@ -171,8 +171,8 @@ TRAINED_LIKELIHOOD = Tolerance(fp64=1e-13, fp32=5e-6)
 # Layers of the residual U-Net, and their gradients. 3.7e-15 and 4.4e-6, of BatchNorm over two pixels, which become 1
 # and -1 whatever they were: their gradients are what is left of a difference.
 RESIDUAL_LAYERS = Tolerance(fp64=3e-14, fp32=3e-5)
-# The gradients of the preset in training, which has ReLU. 2.5e-14 and, where the two frameworks agree to 4.8e-6 with each
-# other, 2.3e-2: in float32 one of a million numbers lies on the other side of 0, where the slope of ReLU jumps.
+# The gradients of the preset in training, which has ReLU. 2.5e-14 and, where the two frameworks agree to 4.8e-6 with
+# each other, 2.3e-2: in float32 one of a million numbers lies on the other side of 0, where the slope of ReLU jumps.
 RELU_GRADIENTS = Tolerance(fp64=1e-12, fp32=1e-1)
 # BatchNorm of one pixel. 2.9e-14 and 5.1e-5: PyTorch multiplies the pixel and the mean by 1 / sqrt(epsilon) = 316 each,
 # before it takes one from the other.
