@@ -6,6 +6,7 @@ That all three compute the same, layer by layer, is test_parity.py's.
 import dataclasses
 import json
 import math
+from typing import Any
 
 import batch_norm as benchmark
 import numpy as np
@@ -43,7 +44,7 @@ SPLIT = Split(
     "ab" * 32,
 )
 CONFIG = dataclasses.replace(COMPARED, model=dataclasses.replace(COMPARED.model, channel_mults=(1, 2)))  # 10 and 5
-STEPS = 6
+STEPS, HALF = 6, 3
 
 
 def learner_of(tree, **changes):
@@ -71,11 +72,37 @@ def assert_same_state(ours, theirs):
     assert [name for name in ours if ours[name].tobytes() != theirs[name].tobytes()] == []
 
 
-def saved(tree, learner, path, step):
-    checkpoint.save(
-        path, state_of(learner), framework=tree.framework, step=step, config=learner.config, dataset_sha256="ab" * 32
-    )
+def saved(tree, learner, path, step, state=None):
+    state = state or state_of(learner)
+    checkpoint.save(path, state, framework=tree.framework, step=step, config=learner.config, dataset_sha256="ab" * 32)
     return path
+
+
+def validated(learner):
+    return [loss for _, loss in learner.validation_losses(batches.validation_batches(SPLIT, CONFIG))]
+
+
+@dataclasses.dataclass
+class Whole:
+    """A run of all steps, for all tests: TensorFlow takes seconds to trace each learner's first step."""
+
+    learner: Any
+    losses: list[float]
+    states: dict[int, Any]
+
+
+WHOLE = {}
+
+
+def whole(tree):
+    if tree.name not in WHOLE:
+        learner, losses, states = learner_of(tree), [], {}
+        states[0] = state_of(learner)
+        for half in (range(HALF), range(HALF, STEPS)):
+            losses += trained(learner, half.start, half.stop)
+            states[half.stop] = state_of(learner)
+        WHOLE[tree.name] = Whole(learner, losses, states)
+    return WHOLE[tree.name]
 
 
 # --- Moments in training ------------------------------------------------------------------------------------
@@ -83,32 +110,27 @@ def saved(tree, learner, path, step):
 
 def test_a_resumed_run_ends_as_if_it_had_not_stopped(tree, tmp_path):
     """Otherwise the moments are lost or begin anew at a resume, and no resumed run draws what the whole one draws."""
-    whole, begun, resumed = learner_of(tree), learner_of(tree), learner_of(tree)
-    losses = trained(whole, 0, STEPS)
-    first = trained(begun, 0, 3)
-    resumed.load(checkpoint.load(saved(tree, begun, tmp_path / "a.safetensors", 3)))
-    assert first + trained(resumed, 3, STEPS) == losses
-    assert_same_state(state_of(resumed), state_of(whole))
-    moments = moments_in(state_of(whole))
+    run, resumed = whole(tree), learner_of(tree)
+    path = saved(tree, run.learner, tmp_path / "a.safetensors", HALF, run.states[HALF])
+    resumed.load(checkpoint.load(path))
+    assert_same_state(state_of(resumed), run.states[HALF])
+    assert trained(resumed, HALF, STEPS) == run.losses[HALF:]
+    assert_same_state(state_of(resumed), run.states[STEPS])
+    moments = moments_in(run.states[STEPS])
     assert all(np.abs(value - name.endswith("var")).max() > 1e-3 for name, value in moments.items()), "it moved"
-    validation = [
-        [loss for _, loss in each.validation_losses(batches.validation_batches(SPLIT, CONFIG))]
-        for each in (whole, resumed)
-    ]
-    assert validation[0] == validation[1]
+    assert validated(resumed) == validated(run.learner)
 
 
 def test_the_other_framework_goes_on_and_draws(both, tmp_path):
     """Otherwise a checkpoint's moments are read by one framework alone, or in another order."""
     torch, tf = both
     for begins, goes_on in ((torch, tf), (tf, torch)):
-        begun, other = learner_of(begins), learner_of(goes_on)
-        trained(begun, 0, 3)
-        path = saved(begins, begun, tmp_path / f"{begins.framework}.safetensors", 3)
+        run, other = whole(begins), learner_of(goes_on)
+        path = saved(begins, run.learner, tmp_path / f"{begins.framework}.safetensors", HALF, run.states[HALF])
         other.load(checkpoint.load(path))
-        assert_same_state(state_of(other), state_of(begun))
-        assert_allclose(trained(other, 3, 5), trained(begun, 3, 5), rtol=1e-5)
-        ours, theirs = moments_in(state_of(begun)), moments_in(state_of(other))
+        assert_same_state(state_of(other), run.states[HALF])
+        assert_allclose(trained(other, HALF, STEPS), run.losses[HALF:], rtol=1e-5)
+        ours, theirs = moments_in(run.states[STEPS]), moments_in(state_of(other))
         for name, value in ours.items():
             assert_allclose(theirs[name], value, rtol=0, atol=1e-4 * np.abs(value).max(), err_msg=name)
         loaded, drawn = checkpoint.load(path, ("ema",)), []
@@ -122,8 +144,7 @@ def test_the_other_framework_goes_on_and_draws(both, tmp_path):
 
 def test_the_averaged_network_has_the_moments_themselves(tree):
     """Otherwise they are averaged like weights, which BatchNorm has done already, and lag far behind."""
-    learner = learner_of(tree)
-    trained(learner, 0, 3)
+    learner = whole(tree).learner
     side = {"torch": Torch, "tf": TensorFlow}[tree.name]("fp32")
     ours, averaged = buffers(side, learner.model), buffers(side, learner.ema_model)
     for name in ours:
@@ -133,21 +154,17 @@ def test_the_averaged_network_has_the_moments_themselves(tree):
     assert len(moments_in(state)) == len(ours)
 
 
-def test_only_a_step_changes_the_moments(tree, monkeypatch):
+def test_only_a_step_changes_the_moments(tree):
     """Otherwise a validation, a drawing or a look at the network in training changes what it draws afterwards."""
     learner = learner_of(tree)
     trained(learner, 0, 1)
     before = state_of(learner)
     side = {"torch": Torch, "tf": TensorFlow}[tree.name]("fp32")
     learner.model(side.tensor(3.0 + draw(len(T), 10, 10, 1)), side.times(T))
-    assert list(learner.validation_losses(batches.validation_batches(SPLIT, CONFIG)))
+    assert validated(learner)
     learner.sample(2, lambda i: None, labels=np.array([0, 1]))
     assert_same_state(state_of(learner), before)
-    assert trained(learner, 1, 3) == trained_again(tree, 1, 3)
-
-
-def trained_again(tree, first, last):
-    return trained(learner_of(tree), 0, last)[first:]
+    assert trained(learner, 1, HALF) == whole(tree).losses[1:HALF]
 
 
 def test_a_step_that_fails_changes_no_moments(tree, monkeypatch):
@@ -164,16 +181,16 @@ def test_a_step_that_fails_changes_no_moments(tree, monkeypatch):
             trained(learner, 0, 1)
     assert learner.whole
     assert_same_state(state_of(learner), before)
-    assert trained(learner, 0, 2) == trained_again(tree, 0, 2)
+    assert trained(learner, 0, 2) == whole(tree).losses[:2]
 
 
 def test_bf16_trains_with_moments_in_float32(tree):
     """Otherwise --precision bf16 averages moments in eight bits, where a tenth of a small change is lost."""
-    full, half = learner_of(tree), learner_of(tree, precision="bf16")
-    losses = trained(full, 0, 4), trained(half, 0, 4)
-    assert_allclose(losses[1], losses[0], rtol=0.05)
-    assert losses[1] != losses[0]
-    ours, theirs = moments_in(state_of(full)), moments_in(state_of(half))
+    full, half = whole(tree), learner_of(tree, precision="bf16")
+    losses = trained(half, 0, HALF)
+    assert_allclose(losses, full.losses[:HALF], rtol=0.05)
+    assert losses != full.losses[:HALF]
+    ours, theirs = moments_in(full.states[HALF]), moments_in(state_of(half))
     for name, value in ours.items():
         assert theirs[name].dtype == np.float32
         assert_allclose(theirs[name], value, rtol=0, atol=0.05 * np.abs(value).max(), err_msg=name)
@@ -183,16 +200,12 @@ def test_bf16_trains_with_moments_in_float32(tree):
 @pytest.mark.parametrize("tree", ["tf", pytest.param("torch", marks=pytest.mark.slow)], indirect=True)
 def test_a_compiled_step_is_the_same(tree):
     """Otherwise --compile forgets the moments, or takes those of a trace."""
-    plain, fast = learner_of(tree), learner_of(tree, compile=True)
-    assert_allclose(trained(fast, 0, 3), trained(plain, 0, 3), rtol=1e-5)
-    ours, theirs = moments_in(state_of(plain)), moments_in(state_of(fast))
+    plain, fast = whole(tree), learner_of(tree, compile=True)
+    assert_allclose(trained(fast, 0, STEPS), plain.losses, rtol=1e-5)
+    ours, theirs = moments_in(plain.states[STEPS]), moments_in(state_of(fast))
     for name, value in ours.items():
         assert_allclose(theirs[name], value, rtol=0, atol=1e-4 * np.abs(value).max(), err_msg=name)
-    losses = [
-        [loss for _, loss in each.validation_losses(batches.validation_batches(SPLIT, CONFIG))]
-        for each in (plain, fast)
-    ]
-    assert_allclose(losses[1], losses[0], rtol=1e-5)
+    assert_allclose(validated(fast), validated(plain.learner), rtol=1e-5)
 
 
 # --- In training and in use ---------------------------------------------------------------------------------
@@ -218,9 +231,8 @@ def test_an_image_depends_on_its_batch_in_training_alone(side_of):
 
 def test_a_loaded_network_is_in_use(tree, tmp_path):
     """Otherwise an evaluation or a drawing takes the moments of whatever is in its batch."""
-    learner = learner_of(tree)
-    trained(learner, 0, 3)
-    path = saved(tree, learner, tmp_path / "a.safetensors", 3)
+    learner = whole(tree).learner
+    path = saved(tree, learner, tmp_path / "a.safetensors", STEPS)
     side = {"torch": Torch, "tf": TensorFlow}[tree.name]("fp32")
     network = tree.model.load(checkpoint.load(path, ("ema",)), "ema", CONFIG)
     inputs = side.tensor(draw(len(T), 10, 10, 1)), side.times(T)
@@ -229,6 +241,7 @@ def test_a_loaded_network_is_in_use(tree, tmp_path):
         assert_array_equal(value, state_of(learner)[f"buffers/{name}"])
     tree.model.set_training(learner.ema_model, True)
     other = side.array(learner.ema_model(*inputs))
+    tree.model.set_training(learner.ema_model, False)
     assert np.abs(side.array(network(*inputs)) - other).max() > 0.01 * np.abs(other).max()
 
 
@@ -412,17 +425,16 @@ def test_the_oracle_refuses_parameters_that_do_not_fit(suite, change):
 
 
 def options(*checkpoints, **changes):
-    return benchmark.Options(**{"checkpoints": tuple(map(str, checkpoints)), "batch_size": 10, "batches": 2} | changes)
+    return benchmark.Options(**{"checkpoints": tuple(map(str, checkpoints)), "batch_size": 10, "batches": 1} | changes)
 
 
 def test_the_benchmark_compares_the_same_images_in_other_batches(tree, tmp_path, monkeypatch):
     """Otherwise the columns differ by the images in them, not by the moments; or the control has no equal columns."""
     monkeypatch.setattr("ddpm_shared.datasets.load", lambda name, data_dir=None, folder=None: (SPLIT, SPLIT))
-    learner = learner_of(tree)
-    trained(learner, 0, STEPS)
+    learner = whole(tree).learner
     batch_norm = saved(tree, learner, tmp_path / "a.safetensors", STEPS)
     control = learner_of(tree, model=dataclasses.replace(PRESETS["tiny"].at(10), num_classes=10))
-    trained(control, 0, STEPS)
+    trained(control, 0, 2)
     group_norm = saved(tree, control, tmp_path / "b.safetensors", STEPS)
     out = tmp_path / "out"
     assert benchmark.run(options(batch_norm, group_norm, framework=tree.framework, out=str(out))) == 0
