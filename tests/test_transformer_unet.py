@@ -19,13 +19,9 @@ from ddpm_shared import batches
 from ddpm_shared import config as configs
 from ddpm_shared.config import PRESETS, Config, ModelConfig
 from ddpm_shared.errors import UserError
+from ddpm_shared.oracle.layers import gelu
 from ddpm_shared.oracle.networks import gradients_of
-from ddpm_shared.oracle.transformer_unet import (
-    TransformerNetwork,
-    fourier_features,
-    gelu,
-    loss_and_gradients,
-)
+from ddpm_shared.oracle.transformer_unet import TransformerNetwork, fourier_features, loss_and_gradients
 from ddpm_shared.parameters import fourier_frequencies
 from ddpm_shared.records import checkpoint
 

@@ -11,6 +11,7 @@ from ddpm_parity import (
     label_faults,
     likelihood_faults,
     passport_faults,
+    residual_faults,
     solver_faults,
     transformer_faults,
 )
@@ -333,6 +334,7 @@ MUTATIONS: list[Mutation] = [
     *label_faults.MUTATIONS,
     *data_faults.MUTATIONS,
     *transformer_faults.MUTATIONS,
+    *residual_faults.MUTATIONS,
     *solver_faults.MUTATIONS,
     *continuous_faults.MUTATIONS,
     *likelihood_faults.MUTATIONS,

@@ -1,41 +1,21 @@
-"""The oracle of the conditional score model's network, in float64 NumPy, on what oracle.networks has.
+"""The oracle of the conditional score model's network, in float64 NumPy, on what oracle.layers has.
 
-It goes another way than the trees: the transposed convolution is the strided one's matrices, transposed; GELU is the
-tail of the error function; Fourier features are one rotation; the network is a recursion over its levels.
+It goes another way than the trees: Fourier features are one rotation; the network is a recursion over its levels.
 
 Letters as in oracle.networks, but D = channels of the deepest level; and N and M tokens. Images are [B, H, W, C].
 """
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 import autograd.numpy as np
-from autograd.extend import defvjp, primitive
 from numpy.typing import NDArray
 
 from ddpm_shared.config import ModelConfig
 from ddpm_shared.errors import UserError
 from ddpm_shared.oracle.diffusion import Array
-from ddpm_shared.oracle.networks import Labels, Network, _float64, _windows, gradients_of, softmax
-
-
-@primitive
-def erfc(x: Array) -> Array:
-    """The tail of the error function, of any shape, number by number; SciPy's would look for frameworks."""
-    return np.vectorize(math.erfc, otypes=[np.float64])(x)
-
-
-defvjp(erfc, lambda _, x: lambda g: -2 / np.sqrt(np.pi) * np.exp(-(x**2)) * g)
-
-
-def gelu(x: Array) -> Array:
-    """GELU, x times the probability that a standard normal number is below x: x erfc(-x / sqrt(2)) / 2.
-
-    Source: Hendrycks & Gimpel 2016 (arXiv:1606.08415), section 2.
-    """
-    x = _float64(x)
-    return x * erfc(-x / np.sqrt(2)) / 2
+from ddpm_shared.oracle.layers import Layers, gelu
+from ddpm_shared.oracle.networks import Labels, _float64, gradients_of, softmax
 
 
 def fourier_features(t: NDArray[Any], frequencies: Array) -> Array:
@@ -54,7 +34,7 @@ def fourier_features(t: NDArray[Any], frequencies: Array) -> Array:
     return np.concatenate([rotation.imag, rotation.real], axis=1)
 
 
-class TransformerNetwork(Network):
+class TransformerNetwork(Layers):
     """eps_model(x_t, t, labels) of a ModelConfig of "transformer_unet", and each of its layers alone.
 
     Args:
@@ -70,36 +50,6 @@ class TransformerNetwork(Network):
     ) -> None:
         super().__init__(parameters, config)
         self.frequencies = frequencies
-
-    def layer_norm(self, name: str, x: Array) -> Array:
-        """Normalise each token by its moments over its channels.
-
-            y = weight (x - mean) / sqrt(variance + 1e-5) + bias        variance = mean((x - mean)^2), the biased one
-
-        [..., C] -> [..., C]; weight and bias are [C].
-
-        Source: Ba et al. 2016 (arXiv:1607.06450), eq. 3.
-        """
-        weight, bias = self._weight_and_bias(name)
-        centred = _float64(x) - np.mean(x, axis=-1, keepdims=True)
-        variance = np.mean(centred * centred, axis=-1, keepdims=True)
-        return self._record(name, centred / np.sqrt(variance + 1e-5) * weight + bias)
-
-    def transposed_convolution(self, name: str, x: Array, height: int, width: int) -> Array:
-        """The adjoint of the convolution with stride 2 that takes [height, width] to the size of x.
-
-            y[p, q, o] = bias[o] + sum_{h, w, c} weight[c, o, i, j] x[h, w, c],   p = 2h + i - 1, q = 2w + j - 1
-
-        [B, H, W, C] -> [B, height, width, O], where H = ceil(height / 2) and W = ceil(width / 2).
-
-        Source: Dumoulin & Visin 2016 (arXiv:1603.07285), section 4.
-        """
-        weight, bias = self._weight_and_bias(f"{name}.conv")
-        rows, columns = (_windows(size, weight.shape[axis], 2) for size, axis in ((height, 2), (width, 3)))
-        y = np.tensordot(rows, x, axes=(1, 1))  # [i, H, P], [B, H, W, C] -> [i, P, B, W, C]
-        y = np.tensordot(y, weight, axes=((0, 4), (2, 0)))  # [i, P, B, W, C], [C, O, i, j] -> [P, B, W, O, j]
-        y = np.tensordot(columns, y, axes=((0, 1), (4, 2)))  # [j, W, Q], [P, B, W, O, j] -> [Q, P, B, O]
-        return self._record(name, np.transpose(y, (2, 1, 0, 3)) + bias)
 
     def attention(self, name: str, tokens: Array, context: Array) -> Array:
         """The mean of v over the context, weighted by softmax(q k^T / sqrt(C)); q comes from the tokens.
