@@ -23,6 +23,7 @@ from ddpm_parity import (
     solvers,
     training,
     transformer,
+    zoo,
 )
 from ddpm_parity.quantities import Arrays, Quantity, Verdict, judge
 from ddpm_parity.sides import Oracle, Side
@@ -47,6 +48,7 @@ QUANTITIES: list[Quantity] = [
         network,
         labels,
         transformer,
+        zoo,
         data,
         pictures,
         optimizer,
