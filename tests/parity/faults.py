@@ -12,6 +12,7 @@ from ddpm_parity import (
     likelihood_faults,
     solver_faults,
     transformer_faults,
+    zoo_faults,
 )
 from ddpm_parity.mutation import Mutation
 from ddpm_parity.mutation import fault as _fault
@@ -335,5 +336,6 @@ MUTATIONS: list[Mutation] = [
     *solver_faults.MUTATIONS,
     *continuous_faults.MUTATIONS,
     *likelihood_faults.MUTATIONS,
+    *zoo_faults.MUTATIONS,
 ]
 # fmt: on
