@@ -93,6 +93,20 @@ def test_a_network_alone_takes_the_sizes_of_its_preset(network, dataset, shape):
     assert (config.training, config.diffusion) == (plain.training, plain.diffusion)  # nothing else of the preset
 
 
+@pytest.mark.parametrize("flag", ["--network simple_unet", "--preset simple-unet"])
+@pytest.mark.parametrize("process", get_args(ProcessName))
+def test_simple_unet_is_given_numbers_of_order_one_by_every_process(flag, process):
+    """Otherwise EDM's times, from -1.6 to 1.1, become thousandths, and the network hardly knows the noise."""
+    diffusion = parsed(*flag.split(), "--process", process).diffusion
+    if process == "edm":
+        times = np.log([diffusion.sigma_min, diffusion.sigma_max]) / 4
+    else:
+        times = np.array([0, diffusion.timesteps - 1] if process == "ddpm" else [0.0, 1.0])
+    numbers = diffusion.time_scale * times / 1000
+    assert 0.9 < numbers[1] - numbers[0] < 3
+    assert np.abs(numbers).max() < 2
+
+
 CHANGES = [
     ("simple-unet", "--activation tanh", {"activation": "tanh"}),
     ("simple-unet", "--base-channels 32", {"base_channels": 32}),
