@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ddpm_parity import __main__ as command
-from ddpm_parity import quantities, report, training
+from ddpm_parity import quantities, report, residual_training, training
 from ddpm_parity.faults import MUTATIONS
 from ddpm_parity.quantities import Quantity, judge
 from ddpm_parity.suite import PRECISIONS, QUANTITIES
@@ -35,11 +35,12 @@ def test_every_preset_layer_and_step_is_among_the_quantities():
     assert "transformer: score-transformer: gradient of every parameter" in names
     for preset in ("simple-unet", "two-convolutions", "dit-small"):
         assert f"zoo: {preset}: gradient of every parameter" in names
+    assert "residual: residual-batchnorm, in training: gradient of every parameter" in names
     assert {q.subject for q in QUANTITIES} == {
         "schedule", "engine", "embedding", "prediction", "guidance", "samplers", "layers", "network", "labels",
         "data", "parameters", "optimizer", "training", "exchange", "sampling", "bound", "colour",
-        "transformer", "processes", "solvers", "likelihood", "continuous", "continuous training", "continuous drawing",
-        "zoo",
+        "transformer", "residual", "residual training", "processes", "solvers", "likelihood", "continuous",
+        "continuous training", "continuous drawing", "zoo",
     }  # fmt: skip
 
 
@@ -50,6 +51,16 @@ def test_the_compared_run_learns(suite):
     assert np.mean(run.losses[-20:]) < 0.7 * run.losses[0]
     start, end = initial_value(1, "label.weight", (11, 32)), run.tensors[100]["model/label.weight"]
     assert np.abs(end - start).max(axis=1).min() > 1e-3  # each class, and the null label
+
+
+def test_the_compared_run_with_batch_norm_learns(suite):
+    """Otherwise a hundred steps agree because nothing happens in them, or moments because they stay at 0 and 1."""
+    run = residual_training.whole(suite.sides["fp64"]["torch"], residual_training.HUNDRED)
+    assert np.mean(run.losses[-20:]) < 0.5 * run.losses[0]
+    moments = {name: value for name, value in run.tensors[100].items() if name.startswith("buffers/")}
+    assert len(moments) == 2 * 14
+    for name, value in moments.items():
+        assert np.abs(value - name.endswith("var")).max() > 0.1, name
 
 
 # --- A comparison that cannot fail proves nothing -----------------------------------------------------------

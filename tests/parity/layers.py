@@ -25,7 +25,7 @@ class Layer:
     make: Callable[[Any], Any]
     oracle: Callable[..., Any]  # of a Network and the inputs
     inputs: tuple[tuple[int, ...], ...]
-    network: type[Network] = Network
+    network: Callable[..., Network] = Network
     config: ModelConfig = CONFIG
 
 

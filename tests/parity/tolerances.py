@@ -65,7 +65,7 @@ ARITHMETIC = Tolerance(fp64=1e-12, fp32=1e-6)
 EMBEDDING = Tolerance(fp64=1e-12, fp32=1.2e-7)
 # Output and gradients of one layer. 2.2e-15 and 7.9e-7: sums of some hundred terms.
 LAYERS = Tolerance(fp64=1e-13, fp32=5e-6)
-# Output of each layer inside a whole network. 5.7e-14 and 2.1e-6: rounding handed on from layer to layer.
+# Output of each layer inside a whole network. 5.7e-14 and 3.4e-6: rounding handed on from layer to layer.
 FORWARD = Tolerance(fp64=1e-12, fp32=1e-5)
 # 3.6e-16 and 9.8e-8: a mean over thousands of errors that cancel.
 LOSS = Tolerance(fp64=1e-14, fp32=1e-6)
@@ -168,6 +168,27 @@ DDPM_ELSEWHERE = Tolerance(fp64=1e-13, fp32=1e-4)
 DRAWN_ELSEWHERE = Tolerance(fp64=5e-12, fp32=3e-4)
 # Elementwise. 8.1e-15 and 5.2e-7: twelve levels, and a network that was trained.
 TRAINED_LIKELIHOOD = Tolerance(fp64=1e-13, fp32=5e-6)
+# Layers of the residual U-Net, and their gradients. 3.7e-15 and 4.4e-6, of BatchNorm over two pixels, which become 1
+# and -1 whatever they were: their gradients are what is left of a difference.
+RESIDUAL_LAYERS = Tolerance(fp64=3e-14, fp32=3e-5)
+# The gradients of the preset in training, which has ReLU. 2.5e-14 and, where the two frameworks agree to 4.8e-6 with
+# each other, 2.3e-2: in float32 one of a million numbers lies on the other side of 0, where the slope of ReLU jumps.
+RELU_GRADIENTS = Tolerance(fp64=1e-12, fp32=1e-1)
+# BatchNorm of one pixel. 2.9e-14 and 5.1e-5: PyTorch multiplies the pixel and the mean by 1 / sqrt(epsilon) = 316 each,
+# before it takes one from the other.
+ONE_PIXEL = Tolerance(fp64=3e-13, fp32=5e-4)
+# Elementwise. 2.4e-16 and 9.0e-7: a mean near 0 has lost a digit.
+RUNNING_MOMENTS = Tolerance(fp64=2e-15, fp32=1e-5)
+# Elementwise, of four steps from random weights: the losses and the norm of the gradient. 6.8e-16 and 3.3e-7.
+RESIDUAL_LOSSES = Tolerance(fp64=5e-14, fp32=5e-6)
+# The same of a hundred steps. 1.5e-15 and 4.1e-7.
+RESIDUAL_HISTORY = Tolerance(fp64=5e-14, fp32=1e-5)
+# Absolute, of four steps and of a hundred, on weights of order 1. 9.4e-16 and 9.9e-7.
+RESIDUAL_STATES = Tolerance(fp64=5e-14, fp32=1e-5)
+# 2.5e-14, after four steps from random weights, and 2.9e-6.
+RESIDUAL_MOMENTS = Tolerance(fp64=5e-13, fp32=1e-4)
+# 1.7e-15 and 9.6e-7: a weighted mean of the moments of all steps.
+RESIDUAL_RUNNING = Tolerance(fp64=5e-14, fp32=1e-5)
 # Layers of the simple U-Net and of the diffusion transformer, and their gradients. 3.2e-15 and 1.1e-6, of the block's
 # queries: their gradients pass a softmax twice.
 ZOO_LAYERS = Tolerance(fp64=3e-14, fp32=1e-5)

@@ -113,7 +113,7 @@ MUTATIONS = [
     fault("the number of the time is rounded to float32", _TORCH_SIMPLE, "zoo",
           "(t.double()[:, None] / TIME_UNIT)", "(t.double()[:, None] / TIME_UNIT).float()"),
     fault("the time's MLP has ReLU", _TORCH_SIMPLE, "zoo", "F.silu(self.time_1", "F.relu(self.time_1"),
-    fault("the time is added twice", _TORCH_SIMPLE, "zoo",
+    fault("the time is added twice in the U-Net of convolutions", _TORCH_SIMPLE, "zoo",
           "        for convolution in self.middle:\n            h =",
           "        for convolution in self.middle:\n            h = h + 0.5 * emb[:, :, None, None]\n            h ="),
     fault("the time is added after the middle", _TF_SIMPLE, "zoo",

@@ -177,12 +177,14 @@ class BatchNorm(nn.Module):
         """[B, C, H, W] -> [B, C, H, W]."""
         if not self.training:
             return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=BATCH_NORM_EPS)
-        with torch.no_grad():
-            precise = x.to(self.weight.dtype)
-            mean, variance = precise.mean((0, 2, 3)), precise.var((0, 2, 3), correction=0)
-            count = x.numel() // x.shape[1]
-            self.seen = mean, variance * count / max(count - 1, 1)
-        return F.batch_norm(x, None, None, self.weight, self.bias, training=True, eps=BATCH_NORM_EPS)
+        # PyTorch's own running averages, begun anew and of momentum 1, are the moments of this batch, of which it has
+        # the variance unbiased. (F.batch_norm would do the same, but refuses a batch of one pixel.)
+        mean, variance = torch.zeros_like(self.running_mean), torch.zeros_like(self.running_var)
+        fast = torch.backends.cudnn.enabled
+        y = torch.batch_norm(x, self.weight, self.bias, mean, variance, True, 1.0, BATCH_NORM_EPS, fast)
+        one = x.numel() == x.shape[1]
+        self.seen = mean, torch.zeros_like(variance) if one else variance  # which of one pixel is 0 / 0
+        return y
 
     @torch.no_grad()
     def remember(self) -> None:

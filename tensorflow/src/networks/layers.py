@@ -298,6 +298,14 @@ class BatchNorm(Block):
     def call(self, x: tf.Tensor) -> tf.Tensor:
         """[B, H, W, C] -> [B, H, W, C]."""
         precise = tf.cast(x, self.variable_dtype)
+        if self.training and precise.dtype != tf.float64:
+            # TensorFlow's own takes a quarter of the time, but not float64. Its variance is the unbiased one. (Through
+            # tf.nn, an epsilon of 1e-5 would become 1.001e-5.)
+            y, *seen, _, _, _ = tf.raw_ops.FusedBatchNormV3(
+                x=precise, scale=self.weight, offset=self.bias, mean=[], variance=[], epsilon=BATCH_NORM_EPS
+            )
+            self.seen = seen[0], seen[1]
+            return tf.cast(y, x.dtype)
         if self.training:
             mean, variance = tf.nn.moments(precise, axes=[0, 1, 2])
             count = tf.cast(tf.size(x) // x.shape[3], precise.dtype)
