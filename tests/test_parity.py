@@ -33,12 +33,14 @@ def test_every_preset_layer_and_step_is_among_the_quantities():
     for preset in ("tiny", "small", "base", "large", "colour"):
         assert f"network: {preset}: gradient of every parameter" in names
     assert "transformer: score-transformer: gradient of every parameter" in names
+    for preset in ("simple-unet", "two-convolutions", "dit-small"):
+        assert f"zoo: {preset}: gradient of every parameter" in names
     assert "residual: residual-batchnorm, in training: gradient of every parameter" in names
     assert {q.subject for q in QUANTITIES} == {
         "schedule", "engine", "embedding", "prediction", "guidance", "samplers", "layers", "network", "labels",
         "data", "parameters", "optimizer", "training", "exchange", "sampling", "bound", "colour",
-        "transformer", "residual", "residual training", "passport", "processes", "solvers", "likelihood", "continuous",
-        "continuous training", "continuous drawing",
+        "transformer", "residual", "residual training", "zoo", "passport", "processes", "solvers", "likelihood",
+        "continuous", "continuous training", "continuous drawing",
     }  # fmt: skip
 
 

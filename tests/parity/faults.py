@@ -14,6 +14,7 @@ from ddpm_parity import (
     residual_faults,
     solver_faults,
     transformer_faults,
+    zoo_faults,
 )
 from ddpm_parity.mutation import Mutation
 from ddpm_parity.mutation import fault as _fault
@@ -339,5 +340,6 @@ MUTATIONS: list[Mutation] = [
     *continuous_faults.MUTATIONS,
     *likelihood_faults.MUTATIONS,
     *passport_faults.MUTATIONS,
+    *zoo_faults.MUTATIONS,
 ]
 # fmt: on

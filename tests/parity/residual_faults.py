@@ -161,7 +161,7 @@ MUTATIONS = [
           "            h = block(h)\n            skips.append(h)\n",
           "            came = h\n            h = block(h)\n"
           "            skips.append(came if came.shape == h.shape else h)\n"),
-    fault("what comes up and what waits change places", _TF, "residual",
+    fault("what comes up and what waits change places in the residual U-Net", _TF, "residual",
           "tf.concat([block(h), skips.pop()], axis=-1)", "tf.concat([skips.pop(), block(h)], axis=-1)"),
     fault("no label is class 0 in these networks", _TORCH_LAYERS, "residual",
           "torch.full(t.shape, num_classes,", "torch.full(t.shape, 0,"),

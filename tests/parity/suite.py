@@ -26,6 +26,7 @@ from ddpm_parity import (
     solvers,
     training,
     transformer,
+    zoo,
 )
 from ddpm_parity.quantities import Arrays, Quantity, Verdict, judge
 from ddpm_parity.sides import Oracle, Side
@@ -51,6 +52,7 @@ QUANTITIES: list[Quantity] = [
         labels,
         transformer,
         residual,
+        zoo,
         data,
         pictures,
         optimizer,

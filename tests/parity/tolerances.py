@@ -189,3 +189,12 @@ RESIDUAL_STATES = Tolerance(fp64=5e-14, fp32=1e-5)
 RESIDUAL_MOMENTS = Tolerance(fp64=5e-13, fp32=1e-4)
 # 1.7e-15 and 9.6e-7: a weighted mean of the moments of all steps.
 RESIDUAL_RUNNING = Tolerance(fp64=5e-14, fp32=1e-5)
+# Layers of the simple U-Net and of the diffusion transformer, and their gradients. 3.2e-15 and 1.1e-6, of the block's
+# queries: their gradients pass a softmax twice.
+ZOO_LAYERS = Tolerance(fp64=3e-14, fp32=1e-5)
+# Absolute, in float64 whatever the precision. 1.7e-15: angles up to 13.
+POSITIONS = Tolerance(fp64=2e-14, fp32=2e-14)
+# Functions between the layers, and their slopes. 2.5e-15 of silu and 4.8e-7 of tanh, whose slope is a difference.
+ZOO_FUNCTIONS = Tolerance(fp64=2e-14, fp32=5e-6)
+# Elementwise. 2.4e-16 and 1.1e-7.
+ZOO_LOSSES = Tolerance(fp64=5e-15, fp32=1e-6)

@@ -77,6 +77,8 @@ class Plan:
     steps: int
     carried: tuple[int, ...] = ()
     splits: Callable[[], tuple[Split, Split]] = clothes
+    kind: type[Network] = Network  # the oracle's
+    zero_at_start: tuple[str, ...] = ZERO_AT_START
 
 
 HALF, LATE = 50, 94
@@ -116,7 +118,7 @@ def run_oracle(oracle: Oracle, plan: Plan) -> Run:
     config, steps, settings = plan.config, plan.steps, plan.config.training
     schedule = oracle.schedule(config.diffusion)
     shapes = oracle.shapes_of(lambda torch: torch.network(config.model))
-    parameters = {name: initial_value(config.seed, name, shape, ZERO_AT_START) for name, shape in shapes.items()}
+    parameters = {name: initial_value(config.seed, name, shape, plan.zero_at_start) for name, shape in shapes.items()}
     rates = optimizer.learning_rates(settings, steps)
     history, vectors, records, tensors = [], [_vector(parameters)], [], {}
     for step in range(steps):
@@ -124,7 +126,7 @@ def run_oracle(oracle: Oracle, plan: Plan) -> Run:
         labels = labels_of(train.labels, config, step) if config.class_conditional else None
         if config.diffusion.process == "ddpm":
             x_t = diffusion.q_sample(schedule, x_0, t, eps)
-            loss, gradients = loss_and_gradients(config.model, parameters, x_t, t, eps, labels)
+            loss, gradients = loss_and_gradients(config.model, parameters, x_t, t, eps, labels, kind=plan.kind)
         else:
             x, time, aim, weights = continuous.regression(x_0, t, eps, config.diffusion)
             loss, gradients = loss_and_gradients(config.model, parameters, x, time, aim, labels, weights)
@@ -146,7 +148,7 @@ def run_oracle(oracle: Oracle, plan: Plan) -> Run:
                 for prefix, vector in zip(checkpoint.PREFIXES, states, strict=True)
                 for name, value in _unpacked(vector, shapes).items()
             }
-    network = Network({name: tensors[steps][f"ema/{name}"] for name in shapes}, config.model)
+    network = plan.kind({name: tensors[steps][f"ema/{name}"] for name in shapes}, config.model)
     validation, first = [], 0
     for batch in batches.validation_batches(test, config):
         x_0, t, eps = oracle.batch(batch.arrays)

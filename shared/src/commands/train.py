@@ -117,8 +117,13 @@ def parse(framework: str, argv: Sequence[str] | None) -> TrainPlan:
         settings = configs.with_network(settings, known.network)
     if known.process in configs.PROCESS_FACTS and known.process != settings.diffusion.process:
         diffusion = configs.with_process(settings.diffusion, known.process)
-        if (known.network or settings.model.network) == "transformer_unet":  # its frequencies are for t itself
+        network = known.network or settings.model.network
+        if network == "transformer_unet":  # its frequencies are for t itself
             diffusion = dataclasses.replace(diffusion, time_scale=1.0)
+        if (
+            network == "simple_unet" and known.process == "edm"
+        ):  # it takes thousandths, and EDM's times are from -2 to 1
+            diffusion = dataclasses.replace(diffusion, time_scale=1000.0)
         settings = dataclasses.replace(settings, diffusion=diffusion)
     if not (source or known.config):
         settings = configs.with_fitting_frequencies(settings)

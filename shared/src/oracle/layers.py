@@ -38,10 +38,12 @@ def gelu(x: Array) -> Array:
 def gelu_tanh(x: Array) -> Array:
     """Its approximation, as x sigmoid(2 u) with u = sqrt(2 / pi) (x + 0.044715 x^3): (1 + tanh(u)) / 2 = sigmoid(2 u).
 
+    The sigmoid is exp(-log(1 + exp(-2 u))), in which nothing overflows.
+
     Source: Hendrycks & Gimpel 2016 (arXiv:1606.08415), section 2.
     """
     x = _float64(x)
-    return x / (1 + np.exp(-np.sqrt(8 / np.pi) * (x + 0.044715 * x * x * x)))
+    return x * np.exp(-np.logaddexp(0, -np.sqrt(8 / np.pi) * (x + 0.044715 * x * x * x)))
 
 
 def relu(x: Array) -> Array:

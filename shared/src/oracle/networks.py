@@ -165,6 +165,13 @@ class Network:
             raise IndexError(f"labels {labels} of a table of {len(table)} rows")
         return self._record(name, table[labels])
 
+    def _with_label(self, emb: Array, labels: Labels | None) -> Array:
+        """[B, D] plus the vector of each label, or of the null label; unchanged in a network without classes."""
+        if not self.config.num_classes:
+            return emb
+        nothing = np.repeat(self.config.num_classes, len(emb))
+        return emb + self.label_embedding("label", nothing if labels is None else labels)
+
     def residual_block(self, name: str, x: Array, emb: Array) -> Array:
         """The sum y = skip(x) + conv_2(silu(norm_2(h))), where h = conv_1(silu(norm_1(x))) + time(emb).
 
@@ -239,24 +246,28 @@ class Network:
             KeyError: a weight is missing.
             UserError: a bias is missing, there are more parameters than the config's, or labels for no classes.
         """
+        self._begin(labels)
+        emb = timestep_embedding(t, self.config.base_channels)  # [B] -> [B, base]
+        emb = self.linear("time_2", silu(self.linear("time_1", emb)))  # [B, base] -> [B, D]
+        emb = silu(self._with_label(emb, labels))
+        h = self._from_level(0, self.convolution("conv_in", x_t), emb)
+        eps_pred = self.convolution("conv_out", silu(self.group_norm("norm_out", h)))
+        self._require_all_used()
+        return eps_pred
+
+    def _begin(self, labels: Labels | None) -> None:
+        """A call of the whole network. Raises UserError for labels, if it has no classes."""
         if labels is not None and not self.config.num_classes:
             raise UserError("labels for a network without classes")
         self.activations, self._leaves = {}, set()
-        emb = timestep_embedding(t, self.config.base_channels)  # [B] -> [B, base]
-        emb = self.linear("time_2", silu(self.linear("time_1", emb)))  # [B, base] -> [B, D]
-        if self.config.num_classes:
-            nothing = np.repeat(self.config.num_classes, len(x_t))
-            emb = emb + self.label_embedding("label", nothing if labels is None else labels)
-        emb = silu(emb)
-        h = self._from_level(0, self.convolution("conv_in", x_t), emb)
-        eps_pred = self.convolution("conv_out", silu(self.group_norm("norm_out", h)))
 
+    def _require_all_used(self) -> None:
+        """Raise UserError if the parameters are not just those that a call of the whole network took."""
         expected = {f"{leaf}.weight" for leaf in self._leaves}
         expected |= {f"{leaf}.bias" for leaf in self._leaves if not leaf.endswith((".key", "label"))}
         wrong = sorted(expected ^ set(self.parameters))
         if wrong:
             raise UserError(f"missing from the parameters, or unknown to the network: {wrong}")
-        return eps_pred
 
 
 def gradients_of(
@@ -278,16 +289,17 @@ def loss_and_gradients(
     eps: Array,
     labels: Labels | None = None,
     weights: Array | float = 1.0,
+    kind: type[Network] = Network,
 ) -> tuple[float, dict[str, Array]]:
     """The mean of weights (eps - eps_pred)^2 over all elements, and its gradient with respect to every parameter.
 
-    Weights broadcast to images, as [B, 1, 1, 1] do.
+    Weights broadcast to images, as [B, 1, 1, 1] do. The config is of a network of this kind.
 
     Source: Ho et al. 2020 (arXiv:2006.11239), eq. 14.
     """
 
     def loss(parameters: Mapping[str, Array]) -> Array:
-        error = eps - Network(parameters, config)(x_t, t, labels)
+        error = eps - kind(parameters, config)(x_t, t, labels)
         return np.mean(weights * error * error)
 
     value, gradients = gradients_of(loss, parameters)
