@@ -41,7 +41,8 @@ def to_images(pixels: NDArray[np.uint8], dtype: torch.dtype, device: torch.devic
 
     Mirror: ddpm_tf.data.to_images.
     """
-    return (to_tensor(pixels, device).to(torch.float32) / 127.5 - 1.0).to(dtype)
+    # On the host: a GPU would multiply by 1 / 127.5, which rounds 111 of the 256 values otherwise.
+    return (to_tensor(pixels).to(torch.float32) / 127.5 - 1.0).to(device, dtype)
 
 
 def to_pixels(x: Tensor) -> NDArray[np.uint8]:

@@ -43,8 +43,7 @@ def times_of(config: DiffusionConfig, u: Tensor) -> Tensor:
         return even
     if config.time_density == "shifted":
         return config.density_shift * even / (1.0 + (config.density_shift - 1.0) * even)
-    quantile = torch.special.ndtri(u.cpu()).to(u.device)  # on a GPU itself, it is good to 1e-8 only
-    normal = config.density_mean + config.density_deviation * quantile
+    normal = config.density_mean + config.density_deviation * torch.special.ndtri(u)
     if config.time_density == "log_normal":
         return torch.exp(normal)
     t = torch.sigmoid(normal)
