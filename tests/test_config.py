@@ -722,6 +722,7 @@ def test_a_resumed_run_may_go_further_and_elsewhere(written):
         "--skip-bad": "",
         "--sample-every": "0",
         "--sample-images": "3",
+        "--loss-curve": "",
         "--evaluate-every": "2",
         "--evaluate-images": "500",
         "--checkpoint-every": "7",

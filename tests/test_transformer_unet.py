@@ -234,21 +234,27 @@ def test_the_transformers_stay_at_the_two_deepest_levels(size):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"network": "dit"}, "unknown network 'dit': choose one of unet, transformer_unet"),
+        (
+            {"network": "vit"},
+            "unknown network 'vit': choose one of unet, transformer_unet, residual_unet, simple_unet, denoise_net, dit",
+        ),
         ({"context_tokens": 3}, "--context-tokens 3: must be at most 2"),
         ({"context_tokens": True}, "--context-tokens True: must be a whole number"),
         ({"fourier_scale": 0.0}, "--fourier-scale 0.0: must be positive and finite"),
         (
             {"network": "unet"},
-            "--context-tokens 2: is for --network transformer_unet; leave it out, or choose that network",
+            "--context-tokens 2: is for --network transformer_unet, and this is unet; leave it out, or take "
+            "one of its presets",
         ),
         (
             {"network": "unet", "context_tokens": 1},
-            "--fourier-scale 20.0: is for --network transformer_unet; leave it out, or choose that network",
+            "--fourier-scale 20.0: is for --network transformer_unet, and this is unet; leave it out, or take "
+            "one of its presets",
         ),
         (
             {"num_res_blocks": 2},
-            "--num-res-blocks 2: is for --network unet; transformer_unet has one convolution per level: leave it out",
+            "--num-res-blocks 2: is for --network unet, and this is transformer_unet; leave it out, or take one of its "
+            "presets",
         ),
         (
             {"attention_resolutions": (5,)},

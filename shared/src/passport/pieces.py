@@ -64,7 +64,7 @@ def ended(command: list[str]) -> tuple[int, str]:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
-        text=True,
+        encoding="utf-8",
         errors="replace",
     )
     stopping.on_the_way_out(process.kill)  # of a process that has ended, it does nothing
