@@ -53,7 +53,7 @@ def make(folder: Path, framework: str, piece: Piece, seconds: float) -> dict[str
         if code == 2:
             raise UserError(f"{FRAMEWORKS[framework].title}: {last.removeprefix('error: ')}")
         raise RuntimeError(f"{piece} in {FRAMEWORKS[framework].title} failed:\n{said}")
-    result: dict[str, Any] = json.loads((folder / f"{framework}-{piece}.json").read_text())
+    result: dict[str, Any] = json.loads((folder / f"{framework}-{piece}.json").read_bytes())
     return result
 
 
