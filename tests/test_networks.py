@@ -86,6 +86,8 @@ def test_a_network_alone_takes_the_sizes_of_its_preset(network, dataset, shape):
     """Otherwise --network dit is a transformer of the small U-Net's sizes, or fits images of one size only."""
     config = configs.fitted(parsed("--network", network, "--dataset", dataset), shape)
     fitted = dataclasses.replace(PRESETS[PRESET_OF[network]].at(shape[0]), image_channels=shape[2])
+    if network == "transformer_unet":  # for whole times
+        fitted = dataclasses.replace(fitted, fourier_scale=0.03)
     assert config.model == fitted
     assert config.preset == PRESET_OF[network]
     assert not config.class_conditional

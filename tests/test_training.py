@@ -400,7 +400,8 @@ def test_bad_input_is_one_sentence_without_a_traceback(tree, tmp_path, module):
     flag, message = {
         "train": (
             "--preset=huge",
-            "error: unknown preset 'huge': choose one of tiny, small, base, large, colour, score-transformer\n",
+            "error: unknown preset 'huge': choose one of tiny, small, base, large, colour, score-transformer, "
+            "residual-batchnorm, simple-unet, two-convolutions, dit-small\n",
         ),
         "inference": ("--checkpoint=x", f"error: x holds no checkpoint: {GIVE}\n"),
     }[module]

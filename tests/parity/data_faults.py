@@ -65,7 +65,7 @@ MUTATIONS = [
     fault("flips move each image to its neighbour's place", "shared.batches", "data",
           "pixels[flipped, :, ::-1]", "np.roll(pixels[flipped, :, ::-1], 1, axis=0)"),
     fault("the network sees blue, green, red", "torch.data", "data",
-          "(to_tensor(pixels, device)", "(to_tensor(pixels[..., ::-1], device)"),
+          "(to_tensor(pixels)", "(to_tensor(pixels[..., ::-1])"),
     fault("the network sees blue, green, red", "tf.data", "data",
           "tf.cast(to_tensor(pixels), tf.float32)", "tf.cast(to_tensor(pixels[..., ::-1]), tf.float32)"),
     fault("images are drawn in blue, green, red", "torch.data", "data",

@@ -19,7 +19,7 @@ def write(path: Path, drawing: Drawing) -> None:
     """Write the drawing of layout.draw as a PNG file, atomically."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(WIDTH / POINTS, drawing.height / POINTS), facecolor=COLOURS["ground"])
+    figure = Figure(figsize=(WIDTH / POINTS, drawing.height / POINTS), facecolor=COLOURS["ground"], layout="none")
     axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
     axes.set_xlim(0.0, WIDTH)
     axes.set_ylim(drawing.height, 0.0)

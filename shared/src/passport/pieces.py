@@ -1,6 +1,5 @@
 """The pieces of a passport: each made by a process of one framework, and read from what it wrote."""
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ddpm_shared import npz, stopping
+from ddpm_shared import npz, reading, stopping
 from ddpm_shared.errors import UserError
 from ddpm_shared.frameworks import FRAMEWORKS
 from ddpm_shared.passport.trace import Source, Step
@@ -53,7 +52,7 @@ def make(folder: Path, framework: str, piece: Piece, seconds: float) -> dict[str
         if code == 2:
             raise UserError(f"{FRAMEWORKS[framework].title}: {last.removeprefix('error: ')}")
         raise RuntimeError(f"{piece} in {FRAMEWORKS[framework].title} failed:\n{said}")
-    result: dict[str, Any] = json.loads((folder / f"{framework}-{piece}.json").read_bytes())
+    result: dict[str, Any] = reading.read_json(folder / f"{framework}-{piece}.json", "make the passport again")
     return result
 
 
