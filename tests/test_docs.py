@@ -36,6 +36,12 @@ def test_links_lead_somewhere(page):
         assert (page.parent / target).exists(), target
 
 
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_a_page_holds_no_traces_of_a_merge(page):
+    """Otherwise a row stands there twice, between lines of arrows."""
+    assert not re.search(r"^(<{7}|={7}|>{7})( |$)", page.read_text(), re.MULTILINE)
+
+
 def test_every_notebook_is_on_the_first_page_with_its_time():
     """Otherwise a lesson is written that nobody finds, or takes longer than the teacher was told."""
     rows = re.findall(r"\((notebooks/[^)]+)\).* \|.*\| (\d+) \|", (ROOT / "README.md").read_text())
