@@ -7,9 +7,10 @@ Every network is trained by the ordinary command, with the same settings and for
 number of steps follows from its speed on this machine, which has to be quiet), and draws the same images. Only the
 score model's has a process of its own, since its Fourier features are made for times from 0 to 1. The two convolutions
 are trained without the time and with it. What is finished is kept in --out, and the same command goes on after it.
-Writes zoo.json, which the passports of networks read, zoo.md and zoo.png.
+Writes zoo.json, zoo.md and zoo.png, and fid.json for the passports of networks.
 """
 
+import dataclasses
 import importlib
 import json
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from score_transformer_report import blank_axes
 from table import NOTHING, figure, markdown
 
 from ddpm_shared import command_line, datasets, files, images
-from ddpm_shared.config import Dataset, Precision, require
+from ddpm_shared.config import PRESET_OF, Dataset, Precision, require
 from ddpm_shared.config.checks import positive
 from ddpm_shared.evaluation.extractor import DIMENSIONS
 from ddpm_shared.evaluation.judge import Judge
@@ -148,20 +149,10 @@ def judged(options: Options) -> int:
         }
     real = judge.floor(options.images)
     report: Record = {"networks": found, "floor": {key: real[key] for key in ("fid", "precision", "recall")}}
-    names = (
-        "minutes",
-        "max_steps",
-        "sampler",
-        "steps",
-        "images",
-        "dataset",
-        "framework",
-        "precision",
-        "seed",
-        "threads",
-    )
-    report["settings"] = {name: getattr(options, name) for name in names}
+    report["settings"] = dataclasses.asdict(options)
     files.write_json(out / "zoo.json", report)
+    presets = {PRESET_OF[entry]: each["scores"]["fid"] for entry, each in found.items() if entry in PRESET_OF}
+    files.write_json(out / "fid.json", presets)
     text = document(report)
     files.write_atomically(out / "zoo.md", text.encode())
     if drawn:
