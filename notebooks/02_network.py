@@ -295,6 +295,11 @@ for name, what in PARTS.items():
 # doubled only: so the coarse parts hold fewer numbers on the whole. They have far more parameters, as a convolution has
 # a kernel for every *pair* of channels, whatever the size of the image. The column *beside it* says whose answer is
 # laid beside a block's input on the way up.
+#
+# The same as a drawing. It is made from a trace of the network, which is equal in both frameworks; `make graph` draws
+# any network, and those of other kinds are on [their page](../docs/networks.md).
+#
+# ![A U of three levels, with a bridge from each box on the way down to one on the way up, and attention at the lowest level.](../docs/network-small.svg)
 
 
 # %%
