@@ -111,22 +111,14 @@ def parse(framework: str, argv: Sequence[str] | None) -> TrainPlan:
     settings = resumed.config if resumed else _settings(source, known.config)
     if known.preset and not (source and known.preset == settings.preset):
         settings = configs.with_preset(settings, known.preset)
-    elif (
-        known.network in configs.PRESET_OF and known.network != settings.model.network and not (source or known.config)
-    ):
+    elif not (source or known.config) and known.network in configs.PRESET_OF.keys() - {settings.model.network}:
         settings = configs.with_network(settings, known.network)
-    if known.process in configs.PROCESS_FACTS and known.process != settings.diffusion.process:
+    changed = known.process in configs.PROCESS_FACTS and known.process != settings.diffusion.process
+    if changed:
         diffusion = configs.with_process(settings.diffusion, known.process)
-        network = known.network or settings.model.network
-        if network == "transformer_unet":  # its frequencies are for t itself
-            diffusion = dataclasses.replace(diffusion, time_scale=1.0)
-        if (
-            network == "simple_unet" and known.process == "edm"
-        ):  # it takes thousandths, and EDM's times are from -2 to 1
-            diffusion = dataclasses.replace(diffusion, time_scale=1000.0)
         settings = dataclasses.replace(settings, diffusion=diffusion)
-    if not (source or known.config):
-        settings = configs.with_fitting_frequencies(settings)
+    if changed or not (source or known.config):
+        settings = configs.with_unit_of_time(settings, known.network or settings.model.network)
     if not source:
         settings = _of_dataset(settings, known.dataset, known.image_size, flips=not known.config)
     module = f"{FRAMEWORKS[framework].tree}.train"

@@ -27,6 +27,7 @@ from ddpm_shared.config.diffusion import (
 )
 from ddpm_shared.config.help import default_is
 from ddpm_shared.config.model import (
+    FOURIER_SCALE,
     LATER_SETTINGS,
     PRESET_OF,
     PRESETS,
@@ -74,10 +75,10 @@ __all__ = [
     "read",
     "require",
     "to_dict",
-    "with_fitting_frequencies",
     "with_network",
     "with_preset",
     "with_process",
+    "with_unit_of_time",
 ]
 
 Precision = Literal["fp32", "bf16", "fp64"]
@@ -201,16 +202,21 @@ def with_network(config: Config, network: str) -> Config:
     return dataclasses.replace(config, preset=preset, model=PRESETS[preset])
 
 
-def with_fitting_frequencies(config: Config) -> Config:
-    """`config` with Fourier features of the time, where its network has them, for whole times if its process has those.
+def with_unit_of_time(config: Config, network: str) -> Config:
+    """`config` with times in the unit that `network` is made for, where it is not that of its process.
 
-    Their frequencies are for times up to 1. At 30 periods from one whole time to the next, no two times would be near.
+    The Fourier features of transformer_unet are for times from 0 to 1: at 30 periods from one whole time of a DDPM to
+    the next, no two times would be near. simple_unet takes thousandths, and EDM's times are from -2 to 1.
     """
-    model = config.model
-    if model.network != "transformer_unet" or config.diffusion.process != "ddpm":
-        return config
-    scale = model.fourier_scale / config.diffusion.timesteps
-    return dataclasses.replace(config, model=dataclasses.replace(model, fourier_scale=scale))
+    diffusion, model = config.diffusion, config.model
+    whole = diffusion.process == "ddpm"
+    if network == "transformer_unet" and not whole:
+        diffusion = dataclasses.replace(diffusion, time_scale=1.0)
+    if network == "simple_unet" and diffusion.process == "edm":
+        diffusion = dataclasses.replace(diffusion, time_scale=1000.0)
+    if network == model.network == "transformer_unet" and whole and model.fourier_scale == FOURIER_SCALE:
+        model = dataclasses.replace(model, fourier_scale=FOURIER_SCALE / diffusion.timesteps)
+    return dataclasses.replace(config, diffusion=diffusion, model=model)
 
 
 def fitted(

@@ -26,7 +26,8 @@ ActivationName = Literal["silu", "relu", "gelu", "tanh"]
 
 LEVELS = 16  # so many take an image of 2**15 x 2**15 pixels to a single one
 CLASSES = 100_000  # the largest data set with labels in common use has 21,841
-FOURIER_SCALE = 1e6  # at the largest, an angle keeps ten digits in float64; published networks have 16 to 30
+FOURIER_SCALE = 30.0  # for times from 0 to 1
+LARGEST_FOURIER_SCALE = 1e6  # at the largest, an angle keeps ten digits in float64; published networks have 16 to 30
 BLOCKS = 100  # in a level, or of a transformer; published ones have 2 to 28, and thousands take many minutes to make
 
 # The settings that are not for every network, with the networks that they are for.
@@ -86,7 +87,7 @@ class ModelConfig:
     context_tokens: int = 1
     """Tokens that cross-attention looks at. 1: the class. 2: the class and the null label, so that it has something to
     choose from. For transformer_unet."""
-    fourier_scale: float = 30.0
+    fourier_scale: float = FOURIER_SCALE
     """Standard deviation of the frequencies of the time's random Fourier features, in periods per unit of time. For
     transformer_unet."""
     activation: ActivationName = "silu"
@@ -151,7 +152,7 @@ class ModelConfig:
             f"the levels of this network work at {self.resolutions}",
         )
         whole(self, "context_tokens", most=2)
-        positive(self, "fourier_scale", most=FOURIER_SCALE)
+        positive(self, "fourier_scale", most=LARGEST_FOURIER_SCALE)
         choice("activation", self.activation, get_args(ActivationName))
         require(
             is_whole(self.time_channels) and 4 <= self.time_channels <= LARGEST_COUNT and self.time_channels % 2 == 0,

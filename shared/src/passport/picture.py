@@ -19,7 +19,8 @@ def write(path: Path, drawing: Drawing) -> None:
     """Write the drawing of layout.draw as a PNG file, atomically."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(WIDTH / POINTS, drawing.height / POINTS), facecolor=COLOURS["ground"], layout="none")
+    figure = Figure(figsize=(WIDTH / POINTS, drawing.height / POINTS), facecolor=COLOURS["ground"])
+    figure.set_layout_engine("none")  # whatever the user's matplotlib does by default
     axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
     axes.set_xlim(0.0, WIDTH)
     axes.set_ylim(drawing.height, 0.0)
