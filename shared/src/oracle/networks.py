@@ -9,7 +9,7 @@ Whatever is passed, the arithmetic is float64 (complex128 for complex input, whi
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import autograd.numpy as np
 from autograd import make_vjp
@@ -91,6 +91,8 @@ class Network:
 
     Source: Ho et al. 2020 (arXiv:2006.11239), appendix B.
     """
+
+    without_bias: ClassVar[tuple[str, ...]] = (".key", "label")  # ends of the names of layers
 
     def __init__(self, parameters: Mapping[str, NDArray[Any]], config: ModelConfig) -> None:
         self.parameters = {name: _float64(parameters[name]) for name in parameters}
@@ -264,7 +266,7 @@ class Network:
     def _require_all_used(self) -> None:
         """Raise UserError if the parameters are not just those that a call of the whole network took."""
         expected = {f"{leaf}.weight" for leaf in self._leaves}
-        expected |= {f"{leaf}.bias" for leaf in self._leaves if not leaf.endswith((".key", "label"))}
+        expected |= {f"{leaf}.bias" for leaf in self._leaves if not leaf.endswith(self.without_bias)}
         wrong = sorted(expected ^ set(self.parameters))
         if wrong:
             raise UserError(f"missing from the parameters, or unknown to the network: {wrong}")

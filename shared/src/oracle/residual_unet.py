@@ -14,13 +14,11 @@ import autograd.numpy as np
 from numpy.typing import NDArray
 
 from ddpm_shared.config import ModelConfig
-from ddpm_shared.errors import UserError
 from ddpm_shared.oracle.diffusion import Array
 from ddpm_shared.oracle.layers import ACTIVATIONS, Layers
 from ddpm_shared.oracle.networks import Labels, _float64, gradients_of, timestep_embedding
 
 NEW = 0.1  # weight of the new moments in the running ones
-WITHOUT_BIAS = (".key", "label", ".conv_1", ".conv_2", ".skip")
 
 
 def running(start: Array, batches: Sequence[Array]) -> Array:
@@ -46,6 +44,8 @@ class ResidualNetwork(Layers):
 
     Source: He et al. 2016 (arXiv:1512.03385); Ioffe & Szegedy 2015 (arXiv:1502.03167).
     """
+
+    without_bias = (".key", "label", ".conv_1", ".conv_2", ".skip")
 
     def __init__(
         self,
@@ -121,21 +121,12 @@ class ResidualNetwork(Layers):
             KeyError: a weight is missing.
             UserError: a bias is missing, there are more parameters than the config's, or labels for no classes.
         """
-        if labels is not None and not self.config.num_classes:
-            raise UserError("labels for a network without classes")
-        self.activations, self._leaves, self.batch_moments = {}, set(), {}
+        self._begin(labels)
+        self.batch_moments = {}
         emb = timestep_embedding(t, self.config.time_channels)
-        emb = self.linear("time_2", self.activation(self.linear("time_1", emb)))
-        if self.config.num_classes:
-            nothing = np.repeat(self.config.num_classes, len(x_t))
-            emb = emb + self.label_embedding("label", nothing if labels is None else labels)
+        emb = self._with_label(self.linear("time_2", self.activation(self.linear("time_1", emb))), labels)
         output = self.convolution("conv_out", self._below(0, self.convolution("conv_in", x_t), emb))
-
-        expected = {f"{leaf}.weight" for leaf in self._leaves}
-        expected |= {f"{leaf}.bias" for leaf in self._leaves if not leaf.endswith(WITHOUT_BIAS)}
-        wrong = sorted(expected ^ set(self.parameters))
-        if wrong:
-            raise UserError(f"missing from the parameters, or unknown to the network: {wrong}")
+        self._require_all_used()
         return output
 
 

@@ -12,7 +12,6 @@ import autograd.numpy as np
 from numpy.typing import NDArray
 
 from ddpm_shared.config import ModelConfig
-from ddpm_shared.errors import UserError
 from ddpm_shared.oracle.diffusion import Array
 from ddpm_shared.oracle.layers import Layers, gelu
 from ddpm_shared.oracle.networks import Labels, _float64, gradients_of, softmax
@@ -105,21 +104,14 @@ class TransformerNetwork(Layers):
             KeyError: a weight is missing.
             UserError: a bias is missing, there are more parameters than the config's, or labels for no classes.
         """
-        if labels is not None and not self.config.num_classes:
-            raise UserError("labels for a network without classes")
+        self._begin(labels)
         assert self.frequencies is not None
-        self.activations, self._leaves = {}, set()
         emb = self.linear("time", self._record("fourier", fourier_features(t, self.frequencies)))
         nothing = np.repeat(self.config.num_classes, len(x_t))
         given = [nothing if labels is None else labels, nothing][: self.config.context_tokens]
         context = np.stack([self.label_embedding("label", each) for each in given], axis=1)  # [B, M, D]
         output = self.convolution("conv_out", self._below(0, self.convolution("conv_in", x_t), gelu(emb), context))
-
-        expected = {f"{leaf}.weight" for leaf in self._leaves}
-        expected |= {f"{leaf}.bias" for leaf in self._leaves if not leaf.endswith((".key", "label"))}
-        wrong = sorted(expected ^ set(self.parameters))
-        if wrong:
-            raise UserError(f"missing from the parameters, or unknown to the network: {wrong}")
+        self._require_all_used()
         return output
 
 
