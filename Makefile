@@ -13,6 +13,7 @@ PIP_ARGS =
 ARGS =
 RUN =
 RUNS =
+WORKERS =
 # So are these, which would change what Python does; shared/src/surroundings.py sees to those of the libraries.
 unexport BASH_ENV PYTHONHOME PYTHONINSPECT PYTHONOPTIMIZE PYTHONWARNINGS VIRTUAL_ENV
 
@@ -60,11 +61,14 @@ demo: $(STAMP)  ## all of it in three minutes: draw, compare, judge and train in
 	@echo; echo "5 of 5: the page to look at"
 	$(PY) -m ddpm_shared.demo $(DEMO)
 
+# WORKERS=2 before a command of a tree: so many processes on this machine do it together.
+START = $(PY) -m $(if $(WORKERS),ddpm_shared.launch $(WORKERS))
+
 .PHONY: train-torch train-tf
-train-torch: $(STAMP)  ## train in PyTorch, e.g. ARGS="--preset tiny --epochs 2"
-	$(PY) -m ddpm_torch.train $(ARGS)
+train-torch: $(STAMP)  ## train in PyTorch, e.g. ARGS="--preset tiny --epochs 2"; WORKERS=2 ARGS="--shards 2"
+	$(START) ddpm_torch.train $(ARGS)
 train-tf: $(STAMP)  ## train in TensorFlow, with the same flags
-	$(PY) -m ddpm_tf.train $(ARGS)
+	$(START) ddpm_tf.train $(ARGS)
 
 # Few steps by the sampler that was measured to be best with them; --sampler in ARGS wins.
 SAMPLER := --sampler dpmpp_2m_sde

@@ -27,6 +27,7 @@ from ddpm_tf.model import (
     named_buffers,
     named_parameters,
     remember_moments,
+    seen_moments,
     set_training,
     to_canonical,
 )
@@ -39,6 +40,7 @@ from ddpm_tf.optimizer import (
     warmup_ema_decay,
 )
 from ddpm_tf.sampling import Sampler
+from ddpm_tf.workers import Workers, mean, watched
 
 
 class Learner:
@@ -47,6 +49,7 @@ class Learner:
     Args:
         config: all settings.
         num_steps: of the whole run, which the learning rate follows.
+        workers: this process among those that train together; by default it is alone.
 
     Raises:
         UserError: a GPU is asked for where there is none.
@@ -54,8 +57,8 @@ class Learner:
     Mirror: ddpm_torch.learner.Learner.
     """
 
-    def __init__(self, config: Config, num_steps: int) -> None:
-        self.config, self.num_steps = config, num_steps
+    def __init__(self, config: Config, num_steps: int, workers: Workers | None = None) -> None:
+        self.config, self.num_steps, self.workers = config, num_steps, workers or Workers()
         utils.set_threads(config.threads)
         self.device = utils.select_device(config.device)
         self.schedule = make_schedule(config.diffusion, utils.dtype(config.precision))
@@ -85,7 +88,7 @@ class Learner:
         """One step of gradient descent on the loss.
 
         Args:
-            batch: that of the step, from ddpm_shared.batches.
+            batch: that of the step, from ddpm_shared.batches, or this worker's share of it.
             step: 0, 1, ...
 
         Returns:
@@ -100,8 +103,9 @@ class Learner:
         learning_rate = scheduled_learning_rate(step, self.num_steps, settings)
         decay = warmup_ema_decay(step + 1, settings.ema_decay)
         numbers = (tf.constant(x, tf.float64) for x in (learning_rate, step + 1, decay))
-        loss, norm = self.update(x_0, t, eps, self._labels(batch), *numbers)
-        loss_value, norm_value = tf.stack([loss, norm]).numpy().tolist()  # one wait for the device, not two
+        with watched(self.workers.place):
+            loss, norm = self.update(x_0, t, eps, self._labels(batch), *numbers)
+            loss_value, norm_value = tf.stack([loss, norm]).numpy().tolist()  # one wait for the device, not two
         self.ended = step + 1
         return loss_value, norm_value, learning_rate
 
@@ -115,12 +119,13 @@ class Learner:
         k: tf.Tensor,
         decay: tf.Tensor,
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        # 2. the gradient of || target - network(x_t, t) ||^2, scaled down where it is long
-        with tf.GradientTape() as tape:
-            network = condition(self.model, labels)
-            loss = training_loss(self.schedule, network, x_0, t, eps, self.config.diffusion)
-        gradients = tape.gradient(loss, self.parameters)
-        clipped, norm = clip_by_global_norm(gradients, self.config.training.max_grad_norm)
+        settings, number = self.config.training, len(self.parameters)
+        # 2. for each shard, and the mean over the shards; the gradient is scaled down where it is long
+        count = settings.shards // self.workers.place.count
+        shards = zip(*([None] * count if x is None else tf.split(x, count) for x in (x_0, t, eps, labels)), strict=True)
+        loss, *means = mean([self._gradients(*shard) for shard in shards], self.workers, settings.reduce)
+        gradients, moments = means[:number], means[number:]
+        clipped, norm = clip_by_global_norm(gradients, settings.max_grad_norm)
         # 3. the step, and after it the average of the weights and what BatchNorm remembers; nothing changes before all
         # gradients are there
         with tf.control_dependencies([norm]):
@@ -128,9 +133,17 @@ class Learner:
         with tf.control_dependencies([begun]):
             self.adam.update(clipped, learning_rate, k)
             update_ema(self.averages, self.parameters, decay)
-            remember_moments(self.model)
+            remember_moments(self.model, moments)
             self._copy_buffers()
         return loss, norm
+
+    def _gradients(self, x_0: tf.Tensor, t: tf.Tensor, eps: tf.Tensor, labels: tf.Tensor | None) -> list[tf.Tensor]:
+        """The loss, its gradients, and the moments that BatchNorm saw."""
+        # 2. the gradient of || target - network(x_t, t) ||^2
+        with tf.GradientTape() as tape:
+            network = condition(self.model, labels)
+            loss = training_loss(self.schedule, network, x_0, t, eps, self.config.diffusion)
+        return [loss, *tape.gradient(loss, self.parameters), *seen_moments(self.model)]
 
     @property
     def whole(self) -> bool:

@@ -92,12 +92,26 @@ def set_training(network: layers.Layer, training: bool) -> None:
         layer.training = training
 
 
-def remember_moments(network: layers.Layer) -> None:
+def seen_moments(network: layers.Layer) -> list[tf.Tensor]:
+    """The moments of the batch that last went through each BatchNorm in training: a mean and a variance of each.
+
+    Mirror: ddpm_torch.model.seen_moments.
+    """
+    return [moment for layer in _batch_norms(network) for moment in layer.seen or ()]
+
+
+def remember_moments(network: layers.Layer, moments: list[tf.Tensor] | None = None) -> None:
     """Let each BatchNorm take in the moments of the batch that last went through it in training.
+
+    Args:
+        network: with any number of them, or none.
+        moments: to take in instead, in the order of seen_moments.
 
     Mirror: ddpm_torch.model.remember_moments.
     """
-    for layer in _batch_norms(network):
+    for i, layer in enumerate(_batch_norms(network)):
+        if moments is not None:
+            layer.seen = moments[2 * i], moments[2 * i + 1]
         layer.remember()
 
 

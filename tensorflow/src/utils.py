@@ -16,7 +16,7 @@ def select_device(name: Device) -> tf.config.PhysicalDevice:
 
     Mirror: ddpm_torch.utils.select_device.
     """
-    gpus = tf.config.list_physical_devices("GPU")
+    gpus = tf.config.get_visible_devices("GPU")
     if name == "gpu" and not gpus:
         raise UserError("--device gpu: TensorFlow sees no GPU here; use --device cpu, or install tensorflow[and-cuda]")
     if gpus and name != "cpu":

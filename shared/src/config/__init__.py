@@ -38,7 +38,7 @@ from ddpm_shared.config.model import (
 )
 from ddpm_shared.config.processes import PROCESS_FACTS, ProcessName
 from ddpm_shared.config.schema import schema
-from ddpm_shared.config.training import LearningRateDecay, TrainingConfig
+from ddpm_shared.config.training import LearningRateDecay, Reduce, TrainingConfig
 from ddpm_shared.errors import UserError, choice
 
 __all__ = [
@@ -65,6 +65,7 @@ __all__ = [
     "Preset",
     "ProcessName",
     "RealImages",
+    "Reduce",
     "ScheduleName",
     "TrainingConfig",
     "Variance",
@@ -113,6 +114,8 @@ LATER = {
     **{f"model.{name}": getattr(ModelConfig(), name) for name in LATER_SETTINGS},
     "training.label_drop": 0.1,
     "training.loss_curve": False,
+    "training.reduce": "exact",
+    "training.shards": 1,
 }
 
 
@@ -275,6 +278,7 @@ _CHOICES = {
     "dataset": Dataset,
     "channels": Channels,
     "learning_rate_decay": LearningRateDecay,
+    "reduce": Reduce,
     **DIFFUSION_CHOICES,
 }
 _HOOKS: Any = {float: float} | {kind: _checked(name, kind) for name, kind in _CHOICES.items()}
