@@ -152,6 +152,8 @@ def mean(parts: Sequence[list[Tensor]], workers: Workers, reduce: Reduce) -> lis
     Mirror: ddpm_tf.workers.mean.
     """
     count = len(parts) * workers.place.count
+    if count > 1:  # laid out as what is carried will be: the layout decides in which order a norm adds
+        parts = [[tensor.contiguous() for tensor in part] for part in parts]
     while len(parts) % 2 == 0 or (len(parts) > 1 and reduce == "fast"):
         parts = pairs_added(parts)
     if workers.place.count > 1:
@@ -165,6 +167,6 @@ def mean(parts: Sequence[list[Tensor]], workers: Workers, reduce: Reduce) -> lis
 
 
 def _like(row: Tensor, tensors: list[Tensor]) -> list[Tensor]:
-    """One vector as tensors of these shapes, each in memory of its own: where one begins decides how its norm rounds."""
+    """One vector as tensors of these shapes, each in memory of its own, since its place decides how a norm rounds."""
     pieces = row.split([tensor.numel() for tensor in tensors])
     return [piece.view(tensor.shape).clone() for piece, tensor in zip(pieces, tensors, strict=True)]
