@@ -64,7 +64,8 @@ class Workers:
     def _collective(self, x: tf.Tensor, call: Any) -> tf.Tensor:
         if self.strategy is None:
             return x
-        return self.strategy.run(lambda: call(tf.distribute.get_replica_context(), x))
+        # A copy is made there, as what is gathered has to be on a device of the strategy.
+        return self.strategy.run(lambda: call(tf.distribute.get_replica_context(), tf.identity(x)))
 
 
 @contextlib.contextmanager
