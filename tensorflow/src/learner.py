@@ -40,7 +40,7 @@ from ddpm_tf.optimizer import (
     warmup_ema_decay,
 )
 from ddpm_tf.sampling import Sampler
-from ddpm_tf.workers import Workers, mean, watched
+from ddpm_tf.workers import Workers, mean
 
 
 class Learner:
@@ -75,7 +75,11 @@ class Learner:
         self.buffers, self.averaged_buffers = named_buffers(self.model), named_buffers(self.ema_model)
         self._copy_buffers()
         self.adam = Adam(self.parameters)
-        self.update = tf.function(self._update, autograph=False, jit_compile=config.compile)
+        # A step is one graph, or, of several shards, two. A graph would add in an order of its own, so the sum is between.
+        self.update, self.gradients, self.change = (
+            tf.function(method, autograph=False, jit_compile=config.compile)
+            for method in (self._update, self._gradients, self._change)
+        )
         self.ema_network = compiled(self.ema_model, config.compile)
         self.sampler = Sampler(self.ema_network, config, quick(config.diffusion))
         # Steps that began to change the state, and those that ended.
@@ -97,35 +101,45 @@ class Learner:
         Source: Ho et al. 2020 (arXiv:2006.11239), algorithm 1.
         """
         settings = self.config.training
-        # 1. x_0 ~ q(x_0), t ~ uniform, eps ~ N(0, I)
-        x_0, t, eps = to_batch(batch.arrays, self.config.precision, self.codec)
-        # 2. and 3. in one graph; what changes from step to step goes in as tensors, or each would be traced anew
+        # 1. x_0 ~ q(x_0), t ~ uniform, eps ~ N(0, I), of each shard
+        shards = [
+            (*to_batch(shard.arrays, self.config.precision, self.codec), self._labels(shard))
+            for shard in batch.shards(settings.shards // self.workers.place.count)
+        ]
+        # 2. and 3. in graphs; what changes from step to step goes in as tensors, or each would be traced anew
         learning_rate = scheduled_learning_rate(step, self.num_steps, settings)
         decay = warmup_ema_decay(step + 1, settings.ema_decay)
         numbers = (tf.constant(x, tf.float64) for x in (learning_rate, step + 1, decay))
-        with watched(self.workers.place):
-            loss, norm = self.update(x_0, t, eps, self._labels(batch), *numbers)
-            loss_value, norm_value = tf.stack([loss, norm]).numpy().tolist()  # one wait for the device, not two
+        if settings.shards == 1:
+            loss, norm = self.update(*shards[0], *numbers)
+        else:
+            parts = [self.gradients(*shard) for shard in shards]
+            loss, norm = self.change(mean(parts, self.workers, settings.reduce), *numbers)
+        loss_value, norm_value = tf.stack([loss, norm]).numpy().tolist()  # one wait for the device, not two
         self.ended = step + 1
         return loss_value, norm_value, learning_rate
 
     def _update(
-        self,
-        x_0: tf.Tensor,
-        t: tf.Tensor,
-        eps: tf.Tensor,
-        labels: tf.Tensor | None,
-        learning_rate: tf.Tensor,
-        k: tf.Tensor,
-        decay: tf.Tensor,
+        self, x_0: tf.Tensor, t: tf.Tensor, eps: tf.Tensor, labels: tf.Tensor | None, *numbers: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        settings, number = self.config.training, len(self.parameters)
-        # 2. for each shard, and the mean over the shards; the gradient is scaled down where it is long
-        count = settings.shards // self.workers.place.count
-        shards = zip(*([None] * count if x is None else tf.split(x, count) for x in (x_0, t, eps, labels)), strict=True)
-        loss, *means = mean([self._gradients(*shard) for shard in shards], self.workers, settings.reduce)
-        gradients, moments = means[:number], means[number:]
-        clipped, norm = clip_by_global_norm(gradients, settings.max_grad_norm)
+        return self._change(self._gradients(x_0, t, eps, labels), *numbers)
+
+    def _gradients(self, x_0: tf.Tensor, t: tf.Tensor, eps: tf.Tensor, labels: tf.Tensor | None) -> list[tf.Tensor]:
+        """The loss, its gradients, and the moments that BatchNorm saw."""
+        # 2. the gradient of || target - network(x_t, t) ||^2
+        with tf.GradientTape() as tape:
+            network = condition(self.model, labels)
+            loss = training_loss(self.schedule, network, x_0, t, eps, self.config.diffusion)
+        return [loss, *tape.gradient(loss, self.parameters), *seen_moments(self.model)]
+
+    def _change(
+        self, means: list[tf.Tensor], learning_rate: tf.Tensor, k: tf.Tensor, decay: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Change all state, by what _gradients gave, averaged over the shards. Returns the loss and the norm."""
+        number = len(self.parameters)
+        loss, gradients, moments = means[0], means[1 : 1 + number], means[1 + number :]
+        # the gradient is scaled down where it is long
+        clipped, norm = clip_by_global_norm(gradients, self.config.training.max_grad_norm)
         # 3. the step, and after it the average of the weights and what BatchNorm remembers; nothing changes before all
         # gradients are there
         with tf.control_dependencies([norm]):
@@ -136,14 +150,6 @@ class Learner:
             remember_moments(self.model, moments)
             self._copy_buffers()
         return loss, norm
-
-    def _gradients(self, x_0: tf.Tensor, t: tf.Tensor, eps: tf.Tensor, labels: tf.Tensor | None) -> list[tf.Tensor]:
-        """The loss, its gradients, and the moments that BatchNorm saw."""
-        # 2. the gradient of || target - network(x_t, t) ||^2
-        with tf.GradientTape() as tape:
-            network = condition(self.model, labels)
-            loss = training_loss(self.schedule, network, x_0, t, eps, self.config.diffusion)
-        return [loss, *tape.gradient(loss, self.parameters), *seen_moments(self.model)]
 
     @property
     def whole(self) -> bool:

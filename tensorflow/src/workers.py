@@ -11,7 +11,6 @@ elsewhere: it sums where PyTorch's DistributedDataParallel averages, and Keras' 
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -35,8 +34,8 @@ class Workers:
 
     def __init__(self, place: Place = ALONE, strategy: tf.distribute.Strategy | None = None) -> None:
         self.place, self.strategy = place, strategy
-        signature = [tf.TensorSpec([None, None], tf.int32)]
-        self._gather = tf.function(self.gather_rows, input_signature=signature, autograph=False)
+        self._gathered = tf.function(self._gather_rows, autograph=False, reduce_retracing=True)
+        self._reduced = tf.function(self._all_reduce, autograph=False, reduce_retracing=True)
 
     def gather(self, words: NDArray[np.int32]) -> NDArray[np.int32]:
         """[n] of this worker -> [count, n] of all, in the order of their ranks.
@@ -44,28 +43,31 @@ class Workers:
         Mirror: ddpm_torch.workers.Workers.gather.
         """
         with watched(self.place):
-            rows: NDArray[np.int32] = self._gather(tf.constant(words[None])).numpy()
+            rows: NDArray[np.int32] = self.gather_rows(tf.constant(words[None])).numpy()
         return rows
 
     def gather_rows(self, x: tf.Tensor) -> tf.Tensor:
-        """[n, P] of this worker -> [count * n, P] of all, in the order of their ranks. In a tf.function only.
+        """[n, P] of this worker -> [count * n, P] of all, in the order of their ranks.
 
         Mirror: ddpm_torch.workers.Workers.gather_rows.
         """
-        return self._collective(x, lambda context, mine: context.all_gather(mine, axis=0))
+        return x if self.strategy is None else self._gathered(x)
 
     def all_reduce(self, x: tf.Tensor) -> tf.Tensor:
         """The sum of the workers' x, in the order that the library takes.
 
         Mirror: ddpm_torch.workers.Workers.all_reduce.
         """
-        return self._collective(x, lambda context, mine: context.all_reduce(tf.distribute.ReduceOp.SUM, mine))
+        return x if self.strategy is None else self._reduced(x)
 
-    def _collective(self, x: tf.Tensor, call: Any) -> tf.Tensor:
-        if self.strategy is None:
-            return x
-        # A copy is made there, as what is gathered has to be on a device of the strategy.
-        return self.strategy.run(lambda: call(tf.distribute.get_replica_context(), tf.identity(x)))
+    # In the worker's replica of the strategy. A copy is made there, as what is carried has to be on one of its devices.
+
+    def _gather_rows(self, x: tf.Tensor) -> tf.Tensor:
+        return self.strategy.run(lambda: tf.distribute.get_replica_context().all_gather(tf.identity(x), axis=0))
+
+    def _all_reduce(self, x: tf.Tensor) -> tf.Tensor:
+        add = tf.distribute.ReduceOp.SUM
+        return self.strategy.run(lambda: tf.distribute.get_replica_context().all_reduce(add, tf.identity(x)))
 
 
 @contextlib.contextmanager
@@ -137,7 +139,7 @@ def pairs_added(parts: Sequence[list[tf.Tensor]]) -> list[list[tf.Tensor]]:
 
 
 def mean(parts: Sequence[list[tf.Tensor]], workers: Workers, reduce: Reduce) -> list[tf.Tensor]:
-    """The mean over the shards of all workers, by one binary tree over them.
+    """The mean over the shards of all workers, by one binary tree over them. Not in a graph, which would add otherwise.
 
     A worker adds up the part of the tree that is its own, so that few sums are carried: with V = 8, one of each of two
     workers. The rest of the tree is added in every worker alike.
@@ -156,10 +158,10 @@ def mean(parts: Sequence[list[tf.Tensor]], workers: Workers, reduce: Reduce) -> 
     while len(parts) % 2 == 0 or (len(parts) > 1 and reduce == "fast"):
         parts = pairs_added(parts)
     if workers.place.count > 1:
-        flat = tf.stack([tf.concat([tf.reshape(tensor, [-1]) for tensor in part], axis=0) for part in parts])
-        rows = workers.all_reduce(flat) if reduce == "fast" else workers.gather_rows(flat)
-        number = len(parts) * (1 if reduce == "fast" else workers.place.count)
-        parts = [_like(row, parts[0]) for row in tf.unstack(rows, num=number)]
+        with watched(workers.place):
+            flat = tf.stack([tf.concat([tf.reshape(tensor, [-1]) for tensor in part], axis=0) for part in parts])
+            flat = workers.all_reduce(flat) if reduce == "fast" else workers.gather_rows(flat)
+        parts = [_like(row, parts[0]) for row in tf.unstack(flat)]
     while len(parts) > 1:
         parts = pairs_added(parts)
     return [tensor / count for tensor in parts[0]] if count > 1 else parts[0]
