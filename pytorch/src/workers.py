@@ -10,6 +10,7 @@ waits for `.grad`, which torch.autograd.grad never sets, so each worker would qu
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from datetime import timedelta
 
 import numpy as np
 import torch
@@ -21,6 +22,8 @@ from ddpm_shared.errors import UserError
 from ddpm_shared.workers import ALONE, Place, WorkerLost, joining
 from ddpm_torch import utils
 from ddpm_torch.config import Config, Reduce
+
+PATIENCE = timedelta(days=7)  # with a worker that validates or draws; one that has ended is noticed at once
 
 
 class Workers:
@@ -109,7 +112,9 @@ def join(place: Place, config: Config) -> Workers:
     own = device.type == "cuda" and place.local_count <= gpus  # NCCL refuses two on one GPU
     try:
         with joining(place):
-            dist.init_process_group("nccl" if own else "gloo", rank=place.rank, world_size=place.count)
+            dist.init_process_group(
+                "nccl" if own else "gloo", rank=place.rank, world_size=place.count, timeout=PATIENCE
+            )
             dist.barrier()
     except (dist.DistError, RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0]

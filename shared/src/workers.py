@@ -12,6 +12,7 @@ import os
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -194,6 +195,7 @@ def require_same(workers: Workers, framework: str, config: Config, data_sha256: 
         "data": data_sha256,
         "checkpoint": begin,
         "code": code_sha256(FRAMEWORKS[framework].tree),
+        "versions": {package: version(package) for package in (framework, "numpy")},
     }
     first, *others = gather_json(workers, facts)
     for rank, other in enumerate(others, 1):

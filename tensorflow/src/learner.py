@@ -75,7 +75,7 @@ class Learner:
         self.buffers, self.averaged_buffers = named_buffers(self.model), named_buffers(self.ema_model)
         self._copy_buffers()
         self.adam = Adam(self.parameters)
-        # A step is one graph, or two if there are several shards: graphs add in an order of their own, so we add between.
+        # A step is one graph, or two if there are several shards: a graph adds in its own order, so we add between.
         self.update, self.gradients, self.change = (
             tf.function(method, autograph=False, jit_compile=config.compile)
             for method in (self._update, self._gradients, self._change)
