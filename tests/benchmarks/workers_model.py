@@ -8,7 +8,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from table import markdown
+from table import NOTHING, markdown
 
 from ddpm_shared.config import Config, Reduce, size, with_preset
 
@@ -143,15 +143,16 @@ def document(cluster: Cluster, found: dict[str, Any]) -> str:
     rows = []
     for step in found["steps"]:
         steps = {reduce: found["computing"] + seconds for reduce, seconds in step["exchanging"].items()}
+        fits = step["held"] < cluster.memory_gb * 1e9
         rows.append(
             [
                 f"{step['workers']}",
                 f"{step['link']:g} Gbit/s",
                 gigabytes(step["received"]["exact"]),
-                milliseconds(steps["exact"]) if step["held"] < cluster.memory_gb * 1e9 else "does not fit",
+                milliseconds(steps["exact"]) if fits else "does not fit",
                 gigabytes(step["received"]["fast"]),
                 milliseconds(steps["fast"]),
-                f"{steps['exact'] / steps['fast']:.1f}",
+                f"{steps['exact'] / steps['fast']:.1f}" if fits else NOTHING,
                 f"{found['computing'] / steps['fast']:.0%}",
             ]
         )
