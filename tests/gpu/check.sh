@@ -4,12 +4,13 @@
 #     tests/gpu/check.sh runs/gpu-check          # with .venv; PY=python3 tests/gpu/check.sh ... with another Python
 #
 # It leaves the folder with check.log, all that was printed, and one folder for each step. A step that fails or takes too
-# long does not end it. Exit code: 0 if all steps ended with 0.
+# long does not end it; what does not fit into the time is left out. Exit code: 0 if all steps ended with 0.
 set -uo pipefail
 [[ $# == 1 ]] || { echo "usage: $0 FOLDER, for the results" >&2; exit 2; }
 mkdir -p "$1" || exit 2
 out=$(cd "$1" && pwd)
 exec > >(tee "$out/check.log") 2>&1
+total=470
 # shellcheck source=tests/gpu/steps.sh
 source "$(dirname "$0")/steps.sh"
 

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,7 @@ def rows(options: Options) -> Iterator[Row]:
     ends = time.monotonic() + 60 * options.minutes
     oracle = Oracle(Torch("fp64"))  # one for both precisions: it computes everything once
     with tqdm(total=len(quantities) * len(PRECISIONS), desc="gaps") as bar:
-        for precision in PRECISIONS:
+        for precision in reversed(PRECISIONS):  # float32 first: there a GPU has more to show
             compared = sides(precision, oracle)
             for quantity in quantities:
                 bar.set_postfix_str(f"{quantity}, {precision}")
@@ -94,7 +95,7 @@ def missing(quantity: Quantity, precision: Precision, reason: str = "") -> Row:
 def row(quantity: Quantity, precision: Precision, compared: dict[str, Side]) -> Row:
     """The largest gap of a quantity, as a multiple of the CPU's tolerance; None beyond all bounds."""
     try:
-        results = {name: side.keep(str(quantity), lambda: quantity.compute(side)) for name, side in compared.items()}
+        results = {name: side.keep(str(quantity), partial(quantity.compute, side)) for name, side in compared.items()}
     except Exception as error:  # of whatever library: the other quantities are worth knowing all the same
         return missing(quantity, precision, f"{type(error).__name__}: {error}".splitlines()[0])
     gaps = judge(quantity, results, precision).gaps

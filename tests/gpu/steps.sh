@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # What check.sh and train_box.sh share: the Python to use, and steps that say what they do and how long they took.
 
 cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit 2
@@ -13,6 +14,7 @@ if ! "$PY" -c "import importlib.util as u; exit(not u.find_spec('ddpm_shared'))"
 fi
 
 failed=0
+total=${total:-86400}  # seconds after which no step goes on
 
 installed() {  # whether the package $1 is installed; the folder tensorflow/ is none
   "$PY" -c "import importlib.util as u; s = u.find_spec('$1'); exit(not (s and s.origin))"
@@ -21,6 +23,12 @@ installed() {  # whether the package $1 is installed; the folder tensorflow/ is 
 step() {  # step SECONDS TITLE COMMAND ...: run it, at most so long; a failure does not end the script
   local limit=$1 title=$2 began=$SECONDS code=0
   shift 2
+  if ((total - SECONDS < limit)); then limit=$((total - SECONDS)); fi
+  if ((limit < 5)); then
+    failed=$((failed + 1))
+    printf '\n=== %s: left out, the %s s are over\n' "$title" "$total"
+    return
+  fi
   printf '\n=== %s (at most %s s)\n    %s\n' "$title" "$limit" "$*"
   timeout --kill-after=10 "$limit" "$@" || code=$?
   if ((code == 124)); then echo "    stopped: it took more than $limit s"; fi
