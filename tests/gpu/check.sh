@@ -3,7 +3,7 @@
 #
 #     tests/gpu/check.sh runs/gpu-check          # with .venv; PY=python3 tests/gpu/check.sh ... with another Python
 #
-# It leaves the folder with check.log, all that was printed, and one folder for each step. A step that fails or takes too
+# The folder gets check.log, which is all that was printed, and a folder for each step. A step that fails or takes too
 # long does not end it; what does not fit into the time is left out. Exit code: 0 if all steps ended with 0.
 set -uo pipefail
 [[ $# == 1 ]] || { echo "usage: $0 FOLDER, for the results" >&2; exit 2; }
@@ -19,10 +19,9 @@ facts() {
   "$PY" - <<'PYTHON'
 import importlib.metadata as packages, platform
 
-print("Python", platform.python_version(), *(
-    f"; {name} {packages.version(name)}" for name in ("torch", "tensorflow", "keras", "numpy")
-    if any(d.metadata["Name"] == name for d in packages.distributions())
-))
+found = {each.metadata["Name"]: each.version for each in packages.distributions()}
+names = [name for name in ("torch", "tensorflow", "keras", "numpy") if name in found]
+print("; ".join([f"Python {platform.python_version()}", *(f"{name} {found[name]}" for name in names)]))
 PYTHON
   git log -1 --format="commit %H" 2> /dev/null || true
 }

@@ -10,7 +10,6 @@ gap is beyond GPU_FACTOR, else 1.
 
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -67,18 +66,21 @@ def sides(precision: Precision, oracle: Side) -> dict[str, Side]:
     return found | {"oracle": oracle}
 
 
-def rows(options: Options) -> Iterator[Row]:
-    """What was found of each quantity in each precision, until the time is up."""
+def rows(options: Options) -> tuple[list[Row], machine.Environment]:
+    """What was found of each quantity in each precision, until the time is up; and on what."""
     quantities = [q for q in QUANTITIES if not q.slow and (not options.subjects or q.subject in options.subjects)]
-    ends = time.monotonic() + 60 * options.minutes
+    ends, found = time.monotonic() + 60 * options.minutes, []
     oracle = Oracle(Torch("fp64"))  # one for both precisions: it computes everything once
-    with tqdm(total=len(quantities) * len(PRECISIONS), desc="gaps") as bar:
+    with tqdm(total=len(quantities) * len(PRECISIONS), desc="gaps", mininterval=2) as bar:
         for precision in reversed(PRECISIONS):  # float32 first: there a GPU has more to show
             compared = sides(precision, oracle)
             for quantity in quantities:
-                bar.set_postfix_str(f"{quantity}, {precision}")
-                yield row(quantity, precision, compared) if time.monotonic() < ends else missing(quantity, precision)
+                bar.set_postfix_str(f"{quantity}, {precision}", refresh=False)
+                late = time.monotonic() > ends
+                found.append(missing(quantity, precision) if late else row(quantity, precision, compared))
                 bar.update()
+    side: Any = next(iter(compared.values()))
+    return found, machine.environment(side.utils.device_name(side.device), side.utils.threads())
 
 
 def missing(quantity: Quantity, precision: Precision, reason: str = "") -> Row:
@@ -130,9 +132,8 @@ def document(found: list[Row]) -> str:
 
 def measure(options: Options) -> int:
     """Compare, print and write. Returns the exit code."""
-    found = list(rows(options))
-    text, out = document(found), Path(options.out)
-    about = machine.environment("gpu", 0)
+    found, about = rows(options)
+    text, out = f"{about['device']}\n{document(found)}", Path(options.out)
     files.write_json(out / "gaps.json", {"environment": about, "factor": GPU_FACTOR, "rows": found})
     files.write_atomically(out / "gaps.md", f"```\n{text}\n```\n".encode())
     print(f"{text}\n{out / 'gaps.md'}")

@@ -3,11 +3,15 @@
 
 cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit 2
 PY=${PY:-.venv/bin/python}
-command -v "$PY" > /dev/null || { echo "error: there is no $PY: run \`make setup\`, or name a Python by PY=..." >&2; exit 2; }
+command -v "$PY" > /dev/null || {
+  echo "error: there is no $PY: run \`make setup\`, or name a Python by PY=..." >&2
+  exit 2
+}
 if ! "$PY" -c "import importlib.util as u; exit(not u.find_spec('ddpm_shared'))"; then
   # A borrowed machine where nothing is installed: the packages are found by links, as `make types` makes them.
   mkdir -p build/types
-  for pair in ddpm_shared:shared/src ddpm_torch:pytorch/src ddpm_tf:tensorflow/src ddpm_parity:tests/parity ddpm_course:notebooks/course; do
+  for pair in ddpm_shared:shared/src ddpm_torch:pytorch/src ddpm_tf:tensorflow/src \
+    ddpm_parity:tests/parity ddpm_course:notebooks/course; do
     ln -sfn "$PWD/${pair#*:}" "build/types/${pair%%:*}"
   done
   export PYTHONPATH=$PWD/build/types${PYTHONPATH:+:$PYTHONPATH}
