@@ -74,10 +74,11 @@ def _parse(arguments: list[str]) -> tuple[int, str, list[str]]:
     return int(count), module, arguments[2:]
 
 
-def _start(count: int, module: str, flags: list[str], stack: ExitStack) -> list[Worker]:
+def environments(count: int) -> list[dict[str, str]]:
+    """The variables that give each of `count` workers on this machine its place. Their ports are free now."""
     ports = _free_ports(count + 1)
     cluster = {"worker": [f"localhost:{port}" for port in ports[1:]]}
-    workers = []
+    places = []
     for rank in range(count):
         own = {
             "RANK": str(rank),
@@ -89,6 +90,13 @@ def _start(count: int, module: str, flags: list[str], stack: ExitStack) -> list[
         }
         if count > 1:
             own["TF_CONFIG"] = json.dumps({"cluster": cluster, "task": {"type": "worker", "index": rank}})
+        places.append(own)
+    return places
+
+
+def _start(count: int, module: str, flags: list[str], stack: ExitStack) -> list[Worker]:
+    workers = []
+    for rank, own in enumerate(environments(count)):
         silent = rank > 0
         stderr: IO[bytes] | None = None
         if silent:
