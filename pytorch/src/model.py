@@ -50,6 +50,7 @@ def make_network(config: Config, seed: int | None = None) -> Network:
     Mirror: ddpm_tf.model.make_network.
     """
     device, dtype = utils.select_device(config.device), utils.dtype(config.precision)
+    utils.set_tf32(config.tf32)
     network = NETWORKS[config.model.network](config.model, config.out_channels)
     set_training(network, False)
     # Channels innermost: the layout in which convolutions are fastest, on a CPU as on a GPU's tensor cores.

@@ -52,6 +52,7 @@ def make_network(config: Config, seed: int | None = None) -> Network:
     Mirror: ddpm_torch.model.make_network.
     """
     utils.select_device(config.device)
+    utils.set_tf32(config.tf32)
     policy = {"fp32": "float32", "fp64": "float64", "bf16": "mixed_bfloat16"}[config.precision]
     network = NETWORKS[config.model.network](config.model, config.out_channels, policy)
     # Keras makes the weights at the first call.

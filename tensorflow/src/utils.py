@@ -49,6 +49,14 @@ def set_threads(threads: int | None) -> None:
             raise UserError(f"--threads {threads}: TensorFlow can change it before its first operation only") from None
 
 
+def set_tf32(on: bool) -> None:
+    """Let products of float32 on an NVIDIA GPU take TensorFloat-32, with 10 bits for 23; a CPU has none of it.
+
+    TensorFlow's own default is on. Mirror: ddpm_torch.utils.set_tf32.
+    """
+    tf.config.experimental.enable_tensor_float_32_execution(on)
+
+
 def threads() -> int:
     """How many threads one operation may use. Mirror: ddpm_torch.utils.threads."""
     return tf.config.threading.get_intra_op_parallelism_threads() or os.cpu_count() or 1

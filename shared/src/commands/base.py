@@ -46,6 +46,8 @@ class NetworkCommand:
     """CPU threads that one operation may use."""
     compile: bool = False
     """Compile the network with torch.compile or XLA. It pays off only for many images, if at all."""
+    tf32: bool = False
+    """Round the factors of products to 10 bits (TensorFloat-32): faster on an NVIDIA GPU, and other numbers."""
 
     def __post_init__(self) -> None:
         whole(self, "num_images", "batch_size")
@@ -97,6 +99,7 @@ class NetworkPlan:
                 "framework": self.framework,
             }
             | own
+            | ({"tf32": True} if self.command.tf32 else {})
             | more
         )
 
@@ -110,7 +113,7 @@ def load_network(framework: str, command: NetworkCommand) -> tuple[Checkpoint, C
     prefix = "model" if command.raw else "ema"
     file = IN_THE_PACKAGE.get(command.file) or folder.checkpoint_file(command.file, framework)
     loaded = checkpoint.load(file, (prefix,))
-    arithmetic = {name: getattr(command, name) for name in ("precision", "device", "threads", "compile")}
+    arithmetic = {name: getattr(command, name) for name in ("precision", "device", "threads", "compile", "tf32")}
     config = dataclasses.replace(loaded.config, **arithmetic)
     memory.require_room_to_draw(config, command.batch_size, command.num_images)
     return loaded, config, prefix
