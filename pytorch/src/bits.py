@@ -13,11 +13,12 @@ from ddpm_torch.config import FRAMEWORK
 def main(argv: Sequence[str] | None = None) -> int:
     """The bits command line. Returns the exit code; raises UserError for bad input."""
     plan = bits.parse(FRAMEWORK, argv)
-    from ddpm_torch import model  # not before the flags are read: the framework takes seconds
+    from ddpm_torch import model, workers  # not before the flags are read: the framework takes seconds
     from ddpm_torch.bound import Bound
 
+    all_workers = workers.join(plan.place, plan.config)
     network = model.load(plan.checkpoint, plan.prefix, plan.config)
-    return bits.run(plan, Bound(network, plan.config, plan.command.clip_x_0))
+    return bits.run(plan, Bound(network, plan.config, plan.command.clip_x_0), all_workers)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ waits for `.grad`, which torch.autograd.grad never sets, so each worker would qu
 """
 
 import contextlib
+import datetime
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -109,7 +110,9 @@ def join(place: Place, config: Config) -> Workers:
     own = device.type == "cuda" and place.local_count <= gpus  # NCCL refuses two on one GPU
     try:
         with joining(place):
-            dist.init_process_group("nccl" if own else "gloo", rank=place.rank, world_size=place.count)
+            # A worker may wait for another's batch of images for hours; one that has ended is noticed at once.
+            backend, longest = "nccl" if own else "gloo", datetime.timedelta(days=1)
+            dist.init_process_group(backend, timeout=longest, rank=place.rank, world_size=place.count)
             dist.barrier()
     except (dist.DistError, RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0]
