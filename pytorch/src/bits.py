@@ -1,6 +1,7 @@
 """Bits per dimension of a trained network: `python -m ddpm_torch.bits --help`. Mirror: ddpm_tf.bits.
 
-The flags, the plan and the loop over images and times: ddpm_shared/commands/bits.py. One term of the bound: bound.py.
+The flags and the plan: ddpm_shared/commands/bits.py. The loop over batches: rounds.py beside it, and over times:
+bits_estimate.py. One term of the bound: bound.py.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
 """Drawing images: `python -m ddpm_torch.inference --help`. Mirror: ddpm_tf.inference.
 
-The flags, the plan and the loop over batches: ddpm_shared/commands/sample.py. The loop over steps: sampling.py.
-One step: samplers.py.
+The flags and the plan: ddpm_shared/commands/sample.py. The loop over batches: rounds.py beside it. The loop over steps:
+sampling.py. One step: samplers.py.
 """
 
 from collections.abc import Sequence

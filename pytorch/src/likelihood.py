@@ -2,7 +2,8 @@
 
 Mirror: ddpm_tf.likelihood.
 
-The flags, the plan and the loop over images: ddpm_shared/commands/likelihood.py. The ODE and the trace: ode.py.
+The flags and the plan: ddpm_shared/commands/likelihood.py. The loop over batches: rounds.py beside it. The ODE and the
+trace: ode.py.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,7 @@
-"""Bits per dimension: the flags, the plan, and the loop over batches. Which image at which t: bits_estimate.py."""
+"""Bits per dimension: the flags, the plan, and what is written.
+
+The loop over batches: rounds.py. Which image at which t: bits_estimate.py.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

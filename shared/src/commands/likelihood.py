@@ -1,4 +1,7 @@
-"""Likelihood by the probability-flow ODE: the flags, the plan and the loop. The estimate: likelihood_estimate.py."""
+"""Likelihood by the probability-flow ODE: the flags, the plan, and what is written.
+
+The loop over batches: rounds.py. The estimate: likelihood_estimate.py.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
