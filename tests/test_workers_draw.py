@@ -183,7 +183,7 @@ def plans(monkeypatch):
 
 
 class Ramp:
-    """In the place of a tree's Sampler: an image says of which seed it is, which one, and in which batch it was drawn.
+    """In the place of a tree's Sampler: an image holds its seed, index, batch and label.
 
     Args:
         events: first image of a batch -> what happens while it is drawn.
@@ -199,8 +199,10 @@ class Ramp:
         """As a tree's."""
         self.batches.append((draw.first, draw.count))
         pixels = np.zeros((draw.count, 28, 28, 1), np.uint8)
-        for k, image in enumerate(pixels):
+        labels = np.zeros(draw.count) if draw.labels is None else 1.0 + draw.labels
+        for k, (image, label) in enumerate(zip(pixels, labels, strict=True)):
             image[0, :5, 0] = draw.seed, draw.first + k, draw.first, draw.count, draw.columns or 0
+            image[1, : np.size(label), 0] = 100 * label  # one number, or a weight for each class
         for left in reversed(range(STEPS)):
             if left == 1:
                 self.events.get(draw.first, lambda: None)()
@@ -220,8 +222,8 @@ def drawing(plans, network):
     `events` and `late` as in Ramp; `change` is what a worker's plan gets instead, by rank.
     """
 
-    def draw(count, out, *argv, events=None, late=None, change=None, number=N):
-        flags = ["--checkpoint", network, "--out", out, "--num-images", number, "--batch-size", BATCH]
+    def draw(count, out, *argv, events=None, late=None, change=None, source=network):
+        flags = ["--checkpoint", source, "--out", out, "--num-images", N, "--batch-size", BATCH]
         all_plans = plans(sample, count, [*flags, "--seed", 7, "--steps", STEPS, "--sampler", "ddim", *argv])
         for rank, command in (change or {}).items():
             plan = all_plans[rank]
@@ -242,12 +244,22 @@ def contents(folder):
     return {file.name: file.read_bytes() for file in folder.iterdir()}
 
 
-@pytest.mark.parametrize("flags", [[], ["--gif"], ["--interpolate", "4", "--gif"]])
-@pytest.mark.parametrize("count", [2, 3, 4, 5])
-def test_any_number_of_workers_writes_the_same_bytes(drawing, tmp_path, count, flags):
+KINDS = {
+    "plain": [],
+    "movie": ["--gif"],
+    "between noises": ["--interpolate", "4", "--gif"],
+    "of classes": ["--labels", "trouser,bag"],
+    "between classes": ["--interpolate-labels", "4"],
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_any_number_of_workers_writes_the_same_bytes(drawing, network, tmp_path, count, kind):
     """Otherwise a sample depends on the machines that it was drawn on."""
-    assert drawing(1, tmp_path / "one", *flags) == ([0], [WHOLE])
-    codes, batches = drawing(count, tmp_path / "several", *flags)
+    flags, source = KINDS[kind], "boxed-conditional" if "classes" in kind else network
+    assert drawing(1, tmp_path / "one", *flags, source=source) == ([0], [WHOLE])
+    codes, batches = drawing(count, tmp_path / "several", *flags, source=source)
     assert codes == [0] * count
     assert batches == [WHOLE[rank::count] for rank in range(count)]  # no batch is cut; round by round
     expected = {"samples.npz", "grid.png", *(["denoising.gif"] if "--gif" in flags else [])}
