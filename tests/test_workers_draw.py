@@ -202,7 +202,7 @@ class Ramp:
         labels = np.zeros(draw.count) if draw.labels is None else 1.0 + draw.labels
         for k, (image, label) in enumerate(zip(pixels, labels, strict=True)):
             image[0, :5, 0] = draw.seed, draw.first + k, draw.first, draw.count, draw.columns or 0
-            image[1, : np.size(label), 0] = 100 * label  # one number, or a weight for each class
+            image[1, : np.size(label), 0] = 10 * label  # one number, or a weight for each class
         for left in reversed(range(STEPS)):
             if left == 1:
                 self.events.get(draw.first, lambda: None)()
