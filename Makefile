@@ -74,10 +74,10 @@ train-tf: $(STAMP)  ## train in TensorFlow, with the same flags
 SAMPLER := --sampler dpmpp_2m_sde
 
 .PHONY: sample-torch sample-tf
-sample-torch: $(STAMP)  ## draw images in PyTorch, e.g. ARGS="--checkpoint FILE --num-images 64"
-	$(PY) -m ddpm_torch.inference $(SAMPLER) $(ARGS)
+sample-torch: $(STAMP)  ## draw images in PyTorch, e.g. ARGS="--checkpoint FILE --num-images 64"; WORKERS=2
+	$(START) ddpm_torch.inference $(SAMPLER) $(ARGS)
 sample-tf: $(STAMP)  ## draw images in TensorFlow, with the same flags, from either framework's file
-	$(PY) -m ddpm_tf.inference $(SAMPLER) $(ARGS)
+	$(START) ddpm_tf.inference $(SAMPLER) $(ARGS)
 
 .PHONY: invert-torch invert-tf
 invert-torch: $(STAMP)  ## images to noise and back in PyTorch, e.g. ARGS="--checkpoint FILE --steps 100"
@@ -87,15 +87,15 @@ invert-tf: $(STAMP)  ## images to noise and back in TensorFlow, with the same fl
 
 .PHONY: bits-torch bits-tf
 bits-torch: $(STAMP)  ## bits per dimension in PyTorch, e.g. ARGS="--checkpoint FILE --num-images 500"
-	$(PY) -m ddpm_torch.bits $(ARGS)
+	$(START) ddpm_torch.bits $(ARGS)
 bits-tf: $(STAMP)  ## bits per dimension in TensorFlow, with the same flags, from either framework's file
-	$(PY) -m ddpm_tf.bits $(ARGS)
+	$(START) ddpm_tf.bits $(ARGS)
 
 .PHONY: likelihood-torch likelihood-tf
 likelihood-torch: $(STAMP)  ## likelihood by the probability-flow ODE in PyTorch, e.g. ARGS="--checkpoint FILE --steps 50"
-	$(PY) -m ddpm_torch.likelihood $(ARGS)
+	$(START) ddpm_torch.likelihood $(ARGS)
 likelihood-tf: $(STAMP)  ## likelihood in TensorFlow, with the same flags, from either framework's file
-	$(PY) -m ddpm_tf.likelihood $(ARGS)
+	$(START) ddpm_tf.likelihood $(ARGS)
 
 .PHONY: import-torch import-tf
 import-torch: $(STAMP)  ## go on from weights of another PyTorch program, e.g. ARGS="--weights FILE --network dit"

@@ -21,7 +21,8 @@ from typing import IO
 from ddpm_shared import command_line, stopping
 from ddpm_shared.errors import UserError
 
-COMMANDS = tuple(f"ddpm_{tree}.{name}" for tree in ("torch", "tf") for name in ("train", "inference", "bits"))
+SHARED_OUT = ("train", "inference", "bits", "likelihood")
+COMMANDS = tuple(f"ddpm_{tree}.{name}" for tree in ("torch", "tf") for name in SHARED_OUT)
 MOST_WORKERS = 64
 GRACE, LAST_GRACE = 20.0, 5.0  # seconds for the others to end by themselves, and then after a signal
 POLL = 0.05

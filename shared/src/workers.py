@@ -190,14 +190,27 @@ def require_same(workers: Workers, framework: str, config: Config, data_sha256: 
     Raises:
         UserError: names the worker and what differs.
     """
-    facts = {
-        "settings": to_dict(config),
-        "data": data_sha256,
-        "checkpoint": begin,
+    facts = {"settings": to_dict(config), "data": data_sha256, "checkpoint": begin}
+    require_alike(workers, framework, facts, "train another run")
+
+
+def require_alike(workers: Workers, framework: str, facts: dict[str, Any], otherwise: str) -> None:
+    """Refuse workers that differ in what their common result depends on, or in their code.
+
+    Args:
+        workers: all of them call this.
+        framework: "torch" or "tensorflow".
+        facts: by name, anything that JSON can say.
+        otherwise: what a worker that differs would do, such as "train another run".
+
+    Raises:
+        UserError: names the worker and what differs.
+    """
+    own = {
         "code": code_sha256(FRAMEWORKS[framework].tree),
         "versions": {package: version(package) for package in (framework, "numpy")},
     }
-    first, *others = gather_json(workers, facts)
+    first, *others = gather_json(workers, facts | own)
     for rank, other in enumerate(others, 1):
         unlike = {
             key: pair for key, pair in differences(first, other).items() if key.removeprefix("settings.") not in OWN
@@ -206,9 +219,7 @@ def require_same(workers: Workers, framework: str, config: Config, data_sha256: 
             stated = "; ".join(
                 f"its {key.removeprefix('settings.')} is {b!r}, not {a!r}" for key, (a, b) in unlike.items()
             )
-            raise UserError(
-                f"worker {rank} would train another run than worker 0: {stated}. Start all with one command"
-            )
+            raise UserError(f"worker {rank} would {otherwise} than worker 0: {stated}. Start all with one command")
 
 
 def code_sha256(tree: str) -> str:
