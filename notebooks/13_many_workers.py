@@ -120,8 +120,9 @@ for name, total in orders.items():
     )
 
 # %% [markdown]
-# *What to see:* about half of all numbers differ, in the last digit. All three sums are right to seven digits, and none
-# is the true one. Nobody would mind, if it ended here. But each step starts where the last one ended, and training
+# *What to see:* about four numbers in ten differ, in a last digit. All three sums are right to seven digits, and none is
+# the true one. (In pairs the error is a little smaller: a number goes through three additions there, and through up to
+# seven in the others.) Nobody would mind, if it ended here. But each step starts where the last one ended, and training
 # carries the difference on ([06](06_two_frameworks.ipynb)). After a thousand steps two runs have other weights, and
 # nobody can say any more whether that is rounding or a mistake.
 #
@@ -184,15 +185,16 @@ def draw_tree(axes, shards, workers):
 figure, places = plt.subplots(2, 2, figsize=(9, 5.2))
 for axes, (shards, workers) in zip(places.flat, ((8, 1), (8, 2), (8, 4), (6, 2)), strict=True):
     draw_tree(axes, shards, workers)
-    print(f"{shards} shards, {workers} workers: each sends {sums_sent(shards, workers)} sums")
+    if workers > 1:
+        print(f"{shards} shards, {workers} workers: each sends {sums_sent(shards, workers)} of its sums")
 figure.suptitle("Circles are added at home, squares are sent, grey is added by every worker alike")
 plt.show()
 
 # %% [markdown]
 # *What to see:* the three trees of eight shards are **one tree**. The same pairs of numbers are added, whoever adds
-# them, so each sum is rounded in the same way. Six shards make another tree. With two workers nobody can add his three
-# shards to one sum without changing it, since $g_2$ is added to $g_3$, which is elsewhere. So each sends three. Numbers
-# of shards that are a power of two times the workers cost least.
+# them, so each sum is rounded in the same way. Six shards make another tree. With two workers, none can add its three
+# shards to one sum: in the tree $g_2$ is added to $g_3$, which is elsewhere. So each sends three. It costs least if the
+# shards of a worker are 1, 2, 4 or another power of two.
 #
 # ## What a worker does in a step
 #
@@ -394,7 +396,7 @@ print(f"two workers, then one: SHA-256 {sha256(tensors_of(resumed))}")
 print(f"two workers:           SHA-256 {sha256(tensors_of(two))}")
 
 # %% [markdown]
-# *What to see:* it is. What must be kept is `--shards`: a resumed run that changes it is refused.
+# *What to see:* it is. What must stay is `--shards`: a resumed run that changes it is refused.
 #
 # What if a worker does not leave politely, because its machine lost power? Then the others cannot go on, as a part of
 # each gradient is missing. They end with a sentence, the last checkpoint is whole, and `--resume` goes on with as many
