@@ -224,7 +224,8 @@ for count in (2, 4):
 # ## Two workers in one process
 #
 # Before there are two processes, here are two workers in one: two learners, each with weights of its own. The network
-# between them is a list. The numbers are those of the table.
+# between them is a list. The numbers are those of the table. (Here the gradient of every shard is put into the list. Real
+# workers send less: they add up their own part of the tree first.)
 #
 # > **Predict before you run.** Will the two learners have equal weights after 20 steps? Will they be those of `single`,
 # > which made the same 20 steps alone?
@@ -269,7 +270,7 @@ def apart(one, other):
 
 first, second = train_together(2)
 for name, learner in (("worker 0", first), ("worker 1", second), ("single", single)):
-    print(f"{name}: SHA-256 {sha256(learner.tensors())[:16]}...")
+    print(f"{name:>8}: SHA-256 {sha256(learner.tensors())[:16]}...")
 print("worker 0 and worker 1:", apart(first.tensors(), second.tensors()))
 print("worker 0 and single:  ", apart(first.tensors(), single.tensors()))
 
