@@ -3,6 +3,7 @@
 What needs no framework is in test_workers.py. Every wait has an end.
 """
 
+import contextlib
 import json
 import os
 import shutil
@@ -26,7 +27,7 @@ from ddpm_shared.records import folder as run_folders
 
 LIMIT = 300  # seconds for what takes half a minute
 KILLED = 30  # seconds within which all have ended when one was killed
-# Small, with all that a batch has: flips, labels of which some are dropped, and gradients of which some are clipped. The
+# Small, with all that a batch has: flips, labels of which some are dropped, gradients of which some are clipped. The
 # learning rate does not fall, so that a run is the beginning of any longer one.
 SETTINGS = [
     *("--preset", "tiny", "--base-channels", "8", "--channel-mults", "1", "--num-groups", "4", "--batch-size", "8"),
@@ -177,7 +178,7 @@ def test_torchrun_starts_the_workers_too(forty, tmp_path):
 
 
 class Training:
-    """Two workers that train for ever, and have saved a checkpoint."""
+    """Two workers that train for ever."""
 
     def __init__(self, tree, folder):
         self.tree, self.folder, self.errors = tree, folder / "run", folder / "stderr"
@@ -187,14 +188,20 @@ class Training:
                 command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=file, start_new_session=True
             )
         self.workers = []
+
+    def begin(self):
+        """Wait until there is a checkpoint."""
         ends = time.monotonic() + LIMIT
         while not (self.folder / "checkpoints" / "latest").exists():
             assert self.process.poll() is None, self.err
             assert time.monotonic() < ends, self.err
             time.sleep(0.05)
-        children = psutil.Process(self.process.pid).children()
-        self.workers = sorted(children, key=lambda child: int(child.environ()["RANK"]))
+        self.workers = sorted(self.children(), key=lambda child: int(child.environ()["RANK"]))
         assert len(self.workers) == 2
+
+    def children(self):
+        """The launcher's processes."""
+        return psutil.Process(self.process.pid).children() if self.process.poll() is None else []
 
     @property
     def err(self):
@@ -220,11 +227,9 @@ class Training:
 
     def kill(self):
         """Leave nobody behind, whatever the test came to."""
-        for each in [*self.workers, self.process]:
-            try:
+        for each in [*self.workers, *self.children(), self.process]:
+            with contextlib.suppress(psutil.NoSuchProcess):
                 each.kill()
-            except psutil.NoSuchProcess:
-                pass
         self.process.wait(LIMIT)
 
 
@@ -232,8 +237,11 @@ class Training:
 def training(tree, tmp_path):
     """A Training of each tree."""
     made = Training(tree, tmp_path)
-    yield made
-    made.kill()
+    try:
+        made.begin()
+        yield made
+    finally:
+        made.kill()
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import psutil
@@ -336,6 +337,7 @@ def test_the_time_to_join_ends_when_all_are_there():
     """Otherwise a training ends two minutes after its start."""
     lines = """
 import time
+from pathlib import Path
 from ddpm_shared.workers import Place, joining
 with joining(Place(0, 2), 0.5):
     pass
@@ -629,7 +631,7 @@ def trained(tmp_path, monkeypatch):
 
 
 def saved():
-    return checkpoint.load(run_folders.latest_checkpoint("run")).step
+    return checkpoint.load(run_folders.latest_checkpoint(Path("run"))).step
 
 
 def status():

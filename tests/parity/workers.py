@@ -47,7 +47,7 @@ def _shard(index: int, precision: type[np.floating[Any]]) -> Shard:
 def _tensors(side: Any, shard: Shard) -> list[Any]:
     """In the precision that they have."""
     if side.name == "torch":
-        return [side.torch.from_numpy(array.copy()).to(side.device) for array in shard]
+        return [side.torch.from_numpy(np.array(array)).to(side.device) for array in shard]
     return [side.tf.constant(array) for array in shard]
 
 
