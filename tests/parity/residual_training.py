@@ -94,8 +94,8 @@ def run_oracle(oracle: Oracle, plan: Plan, at_random: bool) -> Run:
         shards = zip(*(np.split(part, settings.shards) for part in (x_t, t, eps, labels)), strict=True)
         found = [_of_shard(config.model, parameters, *shard) for shard in shards]
         loss = float(np.mean([each[0] for each in found]))
-        gradients, moments_of_step = (_mean([each[i] for each in found]) for i in (1, 2))
-        moments.append(moments_of_step)
+        gradients = _mean([each[1] for each in found])
+        moments.append(_mean([each[2] for each in found]))
         clipped, norm = optimizer.clip_by_global_norm(gradients, settings.max_grad_norm)
         records.append((loss, norm, rates[step]))
         history.append(_vector({name: clipped[name] for name in shapes}))
