@@ -6,6 +6,7 @@ sets them instead (docs/workers.md). If one worker fails, all end; signals go to
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -38,27 +39,30 @@ class Worker:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Start the workers and wait for all. Returns the chief's exit code, or that of the worker that failed first."""
+    """Start the workers and wait for all. Returns the chief's exit code; 1 if another failed and the chief did not."""
     count, module, flags = _parse(list(sys.argv[1:] if argv is None else argv))
+    workers: list[Worker] = []
+    asked: set[int] = set()  # exit codes of workers that a signal has stopped, which is no failure
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        asked.update((-number, 128 + number, 130))  # before it is handled; then; and if it comes again
+        for worker in workers:
+            if worker.process.poll() is None:
+                worker.process.send_signal(number)
+
+    for number in stopping.signals():  # first: nobody else would end those that have started
+        signal.signal(number, pass_on)
     with ExitStack() as stack:
-        workers = _start(count, module, flags, stack)
-
-        def pass_on(number: int, frame: FrameType | None) -> None:
-            for worker in workers:
-                if worker.process.poll() is None:
-                    worker.process.send_signal(number)
-
-        for number in stopping.signals():
-            signal.signal(number, pass_on)
         try:
-            failed = _wait(workers)
+            _start(count, module, flags, workers, stack)
+            failed = _wait(workers, asked)
         finally:
             _end(workers)
         code = workers[0].process.returncode
         if failed and (failed.rank > 0 or code < 0):
             _say(failed, count)
             code = code if code > 0 else 1
-        return code
+        return code if code >= 0 else 128 - code
 
 
 def _parse(arguments: list[str]) -> tuple[int, str, list[str]]:
@@ -67,7 +71,7 @@ def _parse(arguments: list[str]) -> tuple[int, str, list[str]]:
         print(f"{__doc__}\nusage: {usage}")
         raise SystemExit(0)
     count = arguments[0] if arguments else ""
-    if not (count.isascii() and count.isdecimal() and 1 <= int(count) <= MOST_WORKERS):
+    if not (re.fullmatch("[0-9]{1,3}", count) and 1 <= int(count) <= MOST_WORKERS):
         raise UserError(f"{count or 'nothing'} is no number of workers from 1 to {MOST_WORKERS}: {usage}")
     module = arguments[1] if len(arguments) > 1 else ""
     if module not in COMMANDS:
@@ -89,14 +93,13 @@ def environments(count: int) -> list[dict[str, str]]:
             "MASTER_ADDR": "localhost",
             "MASTER_PORT": str(ports[0]),
         }
-        if count > 1:
-            own["TF_CONFIG"] = json.dumps({"cluster": cluster, "task": {"type": "worker", "index": rank}})
+        task = {"cluster": cluster, "task": {"type": "worker", "index": rank}}
+        own["TF_CONFIG"] = json.dumps(task) if count > 1 else ""  # not one that was set before
         places.append(own)
     return places
 
 
-def _start(count: int, module: str, flags: list[str], stack: ExitStack) -> list[Worker]:
-    workers = []
+def _start(count: int, module: str, flags: list[str], workers: list[Worker], stack: ExitStack) -> None:
     for rank, own in enumerate(environments(count)):
         silent = rank > 0
         stderr: IO[bytes] | None = None
@@ -111,7 +114,6 @@ def _start(count: int, module: str, flags: list[str], stack: ExitStack) -> list[
             start_new_session=True,  # a terminal's Ctrl-C goes to this process alone, which passes it on, once
         )
         workers.append(Worker(rank, process, stderr))
-    return workers
 
 
 def _free_ports(count: int) -> list[int]:
@@ -122,20 +124,23 @@ def _free_ports(count: int) -> list[int]:
         return [each.getsockname()[1] for each in sockets]
 
 
-def _wait(workers: list[Worker]) -> Worker | None:
+def _wait(workers: list[Worker], asked: set[int]) -> Worker | None:
     """Until all have ended, or one has failed or the chief is done, and the others had time.
 
     Returns:
         Who failed first.
     """
+
+    def first_failed() -> Worker | None:
+        return next((worker for worker in workers if worker.process.poll() not in (None, 0, *asked)), None)
+
     failed, ends = None, float("inf")
     while any(worker.process.poll() is None for worker in workers) and time.monotonic() < ends:
-        ended = [worker for worker in workers if worker.process.poll() is not None]
-        failed = failed or next((worker for worker in ended if worker.process.returncode), None)
-        if ends == float("inf") and (failed or workers[0] in ended):
+        failed = failed or first_failed()
+        if ends == float("inf") and (failed or workers[0].process.poll() is not None):
             ends = time.monotonic() + GRACE
         time.sleep(POLL)
-    return failed or next((worker for worker in workers if worker.process.returncode), None)
+    return failed or first_failed()
 
 
 def _end(workers: list[Worker]) -> None:
