@@ -121,7 +121,7 @@ for name, total in orders.items():
 
 # %% [markdown]
 # *What to see:* about four numbers in ten differ, in a last digit. All three sums are right to seven digits, and none is
-# the true one. (In pairs the error is a little smaller: a number goes through three additions there, and through up to
+# the true one. (In pairs the error is, as a rule, a little smaller: a number goes through three additions there, and through up to
 # seven in the others.) Nobody would mind, if it ended here. But each step starts where the last one ended, and training
 # carries the difference on ([06](06_two_frameworks.ipynb)). After a thousand steps two runs have other weights, and
 # nobody can say any more whether that is rounding or a mistake.
