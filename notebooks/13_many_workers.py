@@ -55,8 +55,8 @@ duet = begin(FRAMEWORK)
 # ## Three numbers
 #
 # A **worker** is a process that trains together with others. It may have a core of this machine, a GPU, or a machine of
-# its own. Each takes a part of the batch and computes the gradient of its part. The gradient of the batch is the mean of
-# all, so somebody has to add them. Adding is easy. Or is it?
+# its own. Each takes a part of the batch and computes the gradient of its part. The gradient of the batch is the mean
+# of all, so somebody has to add them. Adding is easy. Or is it?
 #
 # > **Predict before you run.** In float32, $a = 100{,}000{,}000$, $b = -100{,}000{,}000$ and $c = 1$. What are
 # > $(a + b) + c$ and $a + (b + c)$? And is $a + b$ always $b + a$?
@@ -120,11 +120,11 @@ for name, total in orders.items():
     )
 
 # %% [markdown]
-# *What to see:* about four numbers in ten differ, in a last digit. All three sums are right to seven digits, and none is
-# the true one. (In pairs the error is a little smaller: a number goes through three additions there, and through up to
-# seven in the others.) Nobody would mind, if it ended here. But each step starts where the last one ended, and training
-# carries the difference on ([06](06_two_frameworks.ipynb)). After a thousand steps two runs have other weights, and
-# nobody can say any more whether that is rounding or a mistake.
+# *What to see:* about four numbers in ten differ, in a last digit. All three sums are right to seven digits, and none
+# is the true one. (In pairs the error is, as a rule, a little smaller: a number goes through three additions there, and
+# through up to seven in the others.) Nobody would mind, if it ended here. But each step starts where the last one
+# ended, and training carries the difference on ([06](06_two_frameworks.ipynb)). After a thousand steps two runs have
+# other weights, and nobody can say any more whether that is rounding or a mistake.
 #
 # **This is what usually happens with several workers.** Each adds up the gradients of its own images, then a library
 # adds the sums of the workers. So the order depends on the number of workers, and with three or more on the library's
@@ -157,7 +157,7 @@ def sums_sent(shards, workers):
 
 
 def draw_tree(axes, shards, workers):
-    """The tree over the shards. A colour is a worker, a square is sent, and grey is added by every worker for itself."""
+    """The tree over the shards. A colour is a worker, a square is sent, grey is added by every worker for itself."""
     own = shards // workers
     row = [(float(shard), f"C{shard // own}") for shard in range(shards)]  # place and colour of each sum
     height, together = 0, False
@@ -224,8 +224,8 @@ for count in (2, 4):
 # ## Two workers in one process
 #
 # Before there are two processes, here are two workers in one: two learners, each with weights of its own. The network
-# between them is a list. The numbers are those of the table. (Here the gradient of every shard is put into the list. Real
-# workers send less: they add up their own part of the tree first.)
+# between them is a list. The numbers are those of the table. (Here the gradient of every shard is put into the list.
+# Real workers send less: they add up their own part of the tree first.)
 #
 # > **Predict before you run.** Will the two learners have equal weights after 20 steps? Will they be those of `single`,
 # > which made the same 20 steps alone?
@@ -380,8 +380,8 @@ plt.show()
 
 # %% [markdown]
 # *What to see:* a mark at the lower edge means no gap at all. The squares are all there. The others begin with the last
-# digits of float32 and drift. None of these runs is wrong. They are as far apart as rounding is, and only the first pair
-# *proves* that the workers do what one does.
+# digits of float32 and drift. None of these runs is wrong. They are as far apart as rounding is, and only the first
+# pair *proves* that the workers do what one does.
 #
 # ## A worker leaves
 #
@@ -523,8 +523,8 @@ check.clipped_mean(my_clipped_mean)
 # why. And where float64 is sent, it is twice as much. A fixed order costs no arithmetic, and needs no luck.</details>
 #
 # <details><summary>The gathering brings W - 1 sums to every worker. Can the same tree be added with less?</summary>
-# Yes. In round k each worker exchanges its sum with the one that is 2^k away, and both add the two: a + b is b + a. After
-# log2 W rounds all have the root, each having received log2 W gradients: 3 instead of 7 for eight workers. It is
+# Yes. In round k each worker exchanges its sum with the one that is 2^k away, and both add the two: a + b is b + a.
+# After log2 W rounds all have the root, each having received log2 W gradients: 3 instead of 7 for eight workers. It is
 # called recursive doubling. The libraries do not offer it with a fixed order, and it only fits powers of two.</details>
 #
 # <details><summary>A shard is smaller than the batch. Why is the mean of the shards' gradients the gradient of the

@@ -19,23 +19,16 @@ def gradients(tree: Tree, learner: Any) -> Callable[[Batch], list[Any]]:
         A function: batch, or a part of one -> the loss and its gradients, tensors of the tree, the gradients in the
         order of `learner.parameters`.
     """
-    config, objective = learner.config, tree.objective
+    config = learner.config
     if tree.framework == "torch":
         torch = importlib.import_module("torch")
 
         def computed(batch: Batch) -> list[Any]:
             x_0, t, eps = tree.data.to_batch(batch.arrays, config.precision, learner.device, learner.codec)
-            loss = objective.training_loss(learner.schedule, learner.network, x_0, t, eps, config.diffusion)
+            loss = tree.objective.training_loss(learner.schedule, learner.network, x_0, t, eps, config.diffusion)
             return [loss.detach(), *torch.autograd.grad(loss, learner.parameters)]
 
         return computed
-    tf = importlib.import_module("tensorflow")
-
-    def traced(x_0: Any, t: Any, eps: Any) -> list[Any]:
-        with tf.GradientTape() as tape:
-            loss = objective.training_loss(learner.schedule, learner.model, x_0, t, eps, config.diffusion)
-        return [loss, *tape.gradient(loss, learner.parameters)]
-
-    # As a graph: operation by operation, TensorFlow prints an error on some processors, which is none.
-    graph = tf.function(traced, autograph=False)
-    return lambda batch: list(graph(*tree.data.to_batch(batch.arrays, config.precision, learner.codec)))
+    return lambda batch: list(
+        learner.gradients(*tree.data.to_batch(batch.arrays, config.precision, learner.codec), None)
+    )
