@@ -280,23 +280,13 @@ def test_a_signal_to_any_worker_stops_all(training):
 # --- Workers that do not fit together -----------------------------------------------------------------------
 
 
-def environment(rank, count, ports):
-    """What the launcher tells a worker."""
-    cluster = {"worker": [f"localhost:{port}" for port in ports[1:]]}
-    return {
-        **{"RANK": str(rank), "WORLD_SIZE": str(count), "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": str(count)},
-        **{"MASTER_ADDR": "localhost", "MASTER_PORT": str(ports[0])},
-        "TF_CONFIG": json.dumps({"cluster": cluster, "task": {"type": "worker", "index": rank}}),
-    }
-
-
-def by_hand(tree, *commands, variables=({}, {}), ports=None):
+def by_hand(tree, *commands, variables=({}, {}), places=None):
     """Exit code and stderr of workers that are started one by one: the flags of each, and its own variables."""
-    ports = ports or launch._free_ports(3)
+    places = places or launch.environments(2)
     started = [
         subprocess.Popen(
             [sys.executable, *(flags if flags[0] == "-c" else ("-m", f"ddpm_{tree.name}.train", *flags))],
-            env=os.environ | environment(rank, 2, ports) | variables[rank],
+            env=os.environ | places[rank] | variables[rank],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -385,11 +375,13 @@ def test_a_worker_with_other_code_is_refused(tree, tmp_path):
 @pytest.mark.slow
 def test_a_port_in_use_is_one_sentence(tree):
     """Otherwise two runs on one machine end in a page of a library's own words."""
+    places = launch.environments(2)
+    address = json.loads(places[0]["TF_CONFIG"])["cluster"]["worker"][0]
+    port = places[0]["MASTER_PORT"] if tree.name == "torch" else address.rpartition(":")[2]
     with socket.socket() as taken:
-        taken.bind(("", 0))
+        taken.bind(("", int(port)))
         taken.listen()
-        port = taken.getsockname()[1]
-        ((code, err),) = by_hand(tree, flags_of(), ports=[port, port, *launch._free_ports(1)])
+        ((code, err),) = by_hand(tree, flags_of(), places=places)
     assert code == 2
     (sentence,) = (line for line in err.splitlines() if line.startswith("error: "))
     assert sentence.startswith("error: worker 0 of 2 cannot join the others at ")
