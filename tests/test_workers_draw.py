@@ -505,11 +505,13 @@ def started(tree, count, command, *argv):
 
 
 def done(process, seconds=240):
-    """Its (exit code, stdout, stderr)."""
+    """Its (exit code, stdout, stderr). One that takes longer is ended, and its workers with it."""
     try:
         out, err = process.communicate(timeout=seconds)
-    finally:
-        process.kill()  # the launcher's workers end with it: they can no longer reach each other
+    except subprocess.TimeoutExpired:
+        process.terminate()
+        _, err = process.communicate(timeout=LIMIT)
+        pytest.fail(f"it has not ended in {seconds:g} seconds: {err}")
     return process.returncode, out, err
 
 
