@@ -112,7 +112,7 @@ def test_shards_that_cannot_be_shared_out_are_refused(tree, tmp_path):
     flags = [*CLOTHES, "--batch-size", 9, "--shards", 3, "--run-dir", tmp_path / "run"]
     code, err = run(launched(tree, 2, *flags))
     assert code == 2
-    sentence = "error: --shards 3 cannot be shared out among 2 workers: take a multiple of 2."
+    sentence = "error: --shards 3: cannot be shared out among 2 workers: take a multiple of 2."
     lines = [line.removeprefix("worker 1 of 2: ") for line in err.splitlines()]
     assert lines
     assert all(line.startswith(sentence) for line in lines), err

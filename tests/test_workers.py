@@ -168,7 +168,7 @@ def test_every_worker_has_as_many_shards():
     for count in (1, 2, 4):
         workers.require_divisible(Place(0, count), config)
     for count in (3, 8):
-        with pytest.raises(UserError, match=f"--shards 4 cannot be shared out among {count} workers: take a multiple"):
+        with pytest.raises(UserError, match=f"--shards 4: cannot be shared out among {count} workers: take a multiple"):
             workers.require_divisible(Place(0, count), config)
 
 
@@ -708,6 +708,6 @@ def test_shards_that_cannot_be_shared_out_are_refused_before_anybody_is_waited_f
     """Otherwise all workers start, wait and import a framework, for a typo."""
     error, worker, learner = trained(rank, flags=("--shards", "1"))
     assert isinstance(error, UserError)
-    assert str(error).startswith("--shards 1 cannot be shared out among 2 workers: take a multiple of 2.")
+    assert str(error).startswith("--shards 1: cannot be shared out among 2 workers: take a multiple of 2.")
     assert worker is None
     assert learner.images == []

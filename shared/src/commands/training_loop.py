@@ -204,7 +204,7 @@ def follow(config: Config, train_split: Split, learner: Learner, workers: Worker
         step: training steps already made.
 
     Returns:
-        The exit code: 0, or 128 and the signal's number.
+        0: the chief says how it ended.
 
     Raises:
         WorkerLost: another worker has ended.
@@ -214,4 +214,4 @@ def follow(config: Config, train_split: Split, learner: Learner, workers: Worker
         while proceed(workers, stop=stop.received is not None):
             learner.train_step(batch_of(step), step)
             step += 1
-    return stop.exit_code
+    return 0
