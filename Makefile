@@ -13,6 +13,7 @@ PIP_ARGS =
 ARGS =
 RUN =
 RUNS =
+WORKERS =
 # So are these, which would change what Python does; shared/src/surroundings.py sees to those of the libraries.
 unexport BASH_ENV PYTHONHOME PYTHONINSPECT PYTHONOPTIMIZE PYTHONWARNINGS VIRTUAL_ENV
 
@@ -60,20 +61,23 @@ demo: $(STAMP)  ## all of it in three minutes: draw, compare, judge and train in
 	@echo; echo "5 of 5: the page to look at"
 	$(PY) -m ddpm_shared.demo $(DEMO)
 
+# WORKERS=2 before a command of a tree: so many processes on this machine do it together.
+START = $(PY) -m $(if $(WORKERS),ddpm_shared.launch $(WORKERS))
+
 .PHONY: train-torch train-tf
-train-torch: $(STAMP)  ## train in PyTorch, e.g. ARGS="--preset tiny --epochs 2"
-	$(PY) -m ddpm_torch.train $(ARGS)
+train-torch: $(STAMP)  ## train in PyTorch, e.g. ARGS="--preset tiny --epochs 2"; WORKERS=2 ARGS="--shards 2"
+	$(START) ddpm_torch.train $(ARGS)
 train-tf: $(STAMP)  ## train in TensorFlow, with the same flags
-	$(PY) -m ddpm_tf.train $(ARGS)
+	$(START) ddpm_tf.train $(ARGS)
 
 # Few steps by the sampler that was measured to be best with them; --sampler in ARGS wins.
 SAMPLER := --sampler dpmpp_2m_sde
 
 .PHONY: sample-torch sample-tf
-sample-torch: $(STAMP)  ## draw images in PyTorch, e.g. ARGS="--checkpoint FILE --num-images 64"
-	$(PY) -m ddpm_torch.inference $(SAMPLER) $(ARGS)
+sample-torch: $(STAMP)  ## draw images in PyTorch, e.g. ARGS="--checkpoint FILE --num-images 64"; WORKERS=2
+	$(START) ddpm_torch.inference $(SAMPLER) $(ARGS)
 sample-tf: $(STAMP)  ## draw images in TensorFlow, with the same flags, from either framework's file
-	$(PY) -m ddpm_tf.inference $(SAMPLER) $(ARGS)
+	$(START) ddpm_tf.inference $(SAMPLER) $(ARGS)
 
 .PHONY: invert-torch invert-tf
 invert-torch: $(STAMP)  ## images to noise and back in PyTorch, e.g. ARGS="--checkpoint FILE --steps 100"
@@ -83,15 +87,15 @@ invert-tf: $(STAMP)  ## images to noise and back in TensorFlow, with the same fl
 
 .PHONY: bits-torch bits-tf
 bits-torch: $(STAMP)  ## bits per dimension in PyTorch, e.g. ARGS="--checkpoint FILE --num-images 500"
-	$(PY) -m ddpm_torch.bits $(ARGS)
+	$(START) ddpm_torch.bits $(ARGS)
 bits-tf: $(STAMP)  ## bits per dimension in TensorFlow, with the same flags, from either framework's file
-	$(PY) -m ddpm_tf.bits $(ARGS)
+	$(START) ddpm_tf.bits $(ARGS)
 
 .PHONY: likelihood-torch likelihood-tf
 likelihood-torch: $(STAMP)  ## likelihood by the probability-flow ODE in PyTorch, e.g. ARGS="--checkpoint FILE --steps 50"
-	$(PY) -m ddpm_torch.likelihood $(ARGS)
+	$(START) ddpm_torch.likelihood $(ARGS)
 likelihood-tf: $(STAMP)  ## likelihood in TensorFlow, with the same flags, from either framework's file
-	$(PY) -m ddpm_tf.likelihood $(ARGS)
+	$(START) ddpm_tf.likelihood $(ARGS)
 
 .PHONY: import-torch import-tf
 import-torch: $(STAMP)  ## go on from weights of another PyTorch program, e.g. ARGS="--weights FILE --network dit"

@@ -614,5 +614,4 @@ check.shrink(my_shrink)
 # | copies and near copies | `neighbours.copies`, `neighbours.nearest` | |
 # | eyes without classes | `evaluation.spaces`, random features | [docs/evaluation.md](../docs/evaluation.md) |
 #
-# This is the end of the course. What comes next is yours: [CONTRIBUTING.md](../CONTRIBUTING.md) says how a new idea
-# gets into both trees.
+# Next: [13, many workers](13_many_workers.ipynb): one run by several processes, equal to the last bit.

@@ -1,5 +1,6 @@
 """The notebooks: that they run, say what to do where they cannot, and that their exercises' checks can be trusted."""
 
+import dataclasses
 import subprocess
 import sys
 
@@ -7,8 +8,10 @@ import nbformat
 import numpy as np
 import pytest
 
-from ddpm_course import begin, begin_both, build, explore, inside, live, mirror
+from ddpm_course import begin, begin_both, build, explore, inside, live, mirror, parts
 from ddpm_course import tree as trees
+from ddpm_shared import batches, datasets
+from ddpm_shared.config import Config, TrainingConfig, with_preset
 from ddpm_shared.errors import UserError
 from ddpm_shared.oracle import networks
 from ddpm_shared.records import checkpoint
@@ -225,6 +228,28 @@ def test_a_gradient_is_the_slope_of_the_oracle(tree):
             ends.append(oracle(moved, np.array(t))[0, 9, 17, 0])
         slope = (ends[0] - ends[1]) / 2e-4
         np.testing.assert_allclose(found[(0, *place, 0)], slope, atol=2e-5 * np.abs(found).max())
+
+
+def test_the_gradients_of_shards_are_those_of_a_step(tree):
+    """Otherwise the notebook sends and adds what no worker computes."""
+    duet = begin(tree.framework)
+    training = TrainingConfig(batch_size=8, max_steps=2, warmup_steps=1, shards=2)
+    config = dataclasses.replace(with_preset(Config(device="cpu"), "tiny"), training=training)
+    train, _ = datasets.load(datasets.EMBEDDED)
+    learner = duet.learner.Learner(config, 2)
+    of_shard = parts.gradients(duet, learner)
+    first, batch = (batches.training_batch(train, config, step) for step in range(2))
+    learner.train_step(first, 0)  # at the start, only the last layer has a gradient
+    before = {name: value.copy() for name, value in learner.tensors().items()}
+    shards = [[part.numpy().astype(np.float64) for part in of_shard(shard)] for shard in batch.shards(2)]
+    for name, value in learner.tensors().items():
+        np.testing.assert_array_equal(value, before[name], err_msg=name)
+    assert not np.array_equal(shards[0][0], shards[1][0])
+    mean_loss, *means = [(a + b) / 2 for a, b in zip(*shards, strict=True)]
+    assert [mean.shape for mean in means] == [tuple(parameter.shape) for parameter in learner.parameters]
+    loss, norm, _ = learner.train_step(batch, 1)
+    np.testing.assert_allclose(loss, mean_loss, rtol=1e-6)
+    np.testing.assert_allclose(norm, np.sqrt(sum(np.sum(mean**2) for mean in means)), rtol=1e-5)
 
 
 def test_a_live_curve_ends_with_all_its_points(monkeypatch):

@@ -599,7 +599,7 @@ class Learner:
 
     device_name, threads, num_parameters, whole = "cpu", 1, 1, True
 
-    def __init__(self, config, num_steps):
+    def __init__(self, config, num_steps, workers=None):
         self.state = {f"{prefix}/x": np.zeros(1) for prefix in checkpoint.PREFIXES}
 
     def train_step(self, batch, step):  # noqa: D102
@@ -625,7 +625,7 @@ def test_a_resumed_run_names_the_picture_that_changed(tmp_path, framework):
     own, run = some(tmp_path / "own", 20), tmp_path / "run"
 
     def main(*argv):
-        return train.run(train.parse(framework, list(map(str, argv))), Learner)
+        return train.run(train.parse(framework, list(map(str, argv))), join=None, make_learner=Learner)
 
     assert main(*FLAGS, "--data-dir", own, "--run-dir", run, "--max-steps", 2) == 0
     record = json.loads((run / "metrics.json").read_text())["dataset"]

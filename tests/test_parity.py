@@ -40,7 +40,7 @@ def test_every_preset_layer_and_step_is_among_the_quantities():
         "schedule", "engine", "embedding", "prediction", "guidance", "samplers", "layers", "network", "labels",
         "data", "parameters", "optimizer", "training", "exchange", "sampling", "bound", "colour",
         "transformer", "residual", "residual training", "zoo", "passport", "processes", "solvers", "likelihood",
-        "continuous", "continuous training", "continuous drawing",
+        "continuous", "continuous training", "continuous drawing", "workers",
     }  # fmt: skip
 
 

@@ -425,7 +425,7 @@ class Fake:
     plan: dict[tuple[str, int], object]  # (method, step) -> what to call there first, or what to return
     calls: list[tuple[str, int]]
 
-    def __init__(self, config, num_steps):
+    def __init__(self, config, num_steps, workers=None):
         self.config, self.step = config, 0
         self.state = {f"{prefix}/x": np.zeros(1) for prefix in checkpoint.PREFIXES}
 

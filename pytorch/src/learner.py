@@ -25,6 +25,7 @@ from ddpm_torch.model import (
     named_buffers,
     named_parameters,
     remember_moments,
+    seen_moments,
     set_training,
 )
 from ddpm_torch.objective import training_loss
@@ -36,6 +37,7 @@ from ddpm_torch.optimizer import (
     warmup_ema_decay,
 )
 from ddpm_torch.sampling import Sampler
+from ddpm_torch.workers import Workers, mean
 
 
 class Learner:
@@ -44,6 +46,7 @@ class Learner:
     Args:
         config: all settings.
         num_steps: of the whole run, which the learning rate follows.
+        workers: this process among those that train together; by default it is alone.
 
     Raises:
         UserError: a GPU is asked for where there is none.
@@ -51,8 +54,8 @@ class Learner:
     Mirror: ddpm_tf.learner.Learner.
     """
 
-    def __init__(self, config: Config, num_steps: int) -> None:
-        self.config, self.num_steps = config, num_steps
+    def __init__(self, config: Config, num_steps: int, workers: Workers | None = None) -> None:
+        self.config, self.num_steps, self.workers = config, num_steps, workers or Workers()
         utils.set_threads(config.threads)
         self.device = utils.select_device(config.device)
         self.schedule = make_schedule(config.diffusion, utils.dtype(config.precision), self.device)
@@ -81,7 +84,7 @@ class Learner:
         """One step of gradient descent on the loss.
 
         Args:
-            batch: that of the step, from ddpm_shared.batches.
+            batch: that of the step, from ddpm_shared.batches, or this worker's share of it.
             step: 0, 1, ...
 
         Returns:
@@ -89,24 +92,32 @@ class Learner:
 
         Source: Ho et al. 2020 (arXiv:2006.11239), algorithm 1.
         """
-        settings = self.config.training
-        # 1. x_0 ~ q(x_0), t ~ uniform, eps ~ N(0, I)
-        x_0, t, eps = to_batch(batch.arrays, self.config.precision, self.device, self.codec)
-        # 2. the gradient of || target - network(x_t, t) ||^2, scaled down where it is long
-        network = condition(self.network, self._labels(batch))
-        loss = training_loss(self.schedule, network, x_0, t, eps, self.config.diffusion)
-        gradients = torch.autograd.grad(loss, self.parameters)
+        settings, number = self.config.training, len(self.parameters)
+        # 1. and 2. for each shard, and the mean over the shards; the gradient is scaled down where it is long
+        shards = batch.shards(settings.shards // self.workers.place.count)
+        loss, *means = mean([self._gradients(shard) for shard in shards], self.workers, settings.reduce)
+        gradients, moments = means[:number], means[number:]
         clipped, norm = clip_by_global_norm(gradients, settings.max_grad_norm)
         # 3. the step, and after it the average of the weights and what BatchNorm remembers
         learning_rate = scheduled_learning_rate(step, self.num_steps, settings)
         self.begun = step + 1
         self.adam.update(clipped, learning_rate, step + 1)
         update_ema(self.averages, self.parameters, warmup_ema_decay(step + 1, settings.ema_decay))
-        remember_moments(self.model)
+        remember_moments(self.model, moments)
         self._copy_buffers()
-        loss_value, norm_value = torch.stack([loss.detach(), norm]).tolist()  # one wait for the device, not two
+        loss_value, norm_value = torch.stack([loss, norm]).tolist()  # one wait for the device, not two
         self.ended = step + 1
         return loss_value, norm_value, learning_rate
+
+    def _gradients(self, batch: Batch) -> list[Tensor]:
+        """The loss, its gradients, and the moments that BatchNorm saw."""
+        # 1. x_0 ~ q(x_0), t ~ uniform, eps ~ N(0, I)
+        x_0, t, eps = to_batch(batch.arrays, self.config.precision, self.device, self.codec)
+        # 2. the gradient of || target - network(x_t, t) ||^2
+        network = condition(self.network, self._labels(batch))
+        loss = training_loss(self.schedule, network, x_0, t, eps, self.config.diffusion)
+        gradients = torch.autograd.grad(loss, self.parameters)
+        return [loss.detach(), *gradients, *seen_moments(self.model)]
 
     @property
     def whole(self) -> bool:

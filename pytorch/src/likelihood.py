@@ -2,7 +2,8 @@
 
 Mirror: ddpm_tf.likelihood.
 
-The flags, the plan and the loop over images: ddpm_shared/commands/likelihood.py. The ODE and the trace: ode.py.
+The flags and the plan: ddpm_shared/commands/likelihood.py. The loop over batches: rounds.py beside it. The ODE and the
+trace: ode.py.
 """
 
 from collections.abc import Sequence
@@ -15,12 +16,13 @@ from ddpm_torch.config import FRAMEWORK
 def main(argv: Sequence[str] | None = None) -> int:
     """The likelihood command line. Returns the exit code; raises UserError for bad input."""
     plan = likelihood.parse(FRAMEWORK, argv)
-    from ddpm_torch import model  # not before the flags are read: the framework takes seconds
+    from ddpm_torch import model, workers  # not before the flags are read: the framework takes seconds
     from ddpm_torch.ode import Likelihood, ode_levels
 
+    all_workers = workers.join(plan.place, plan.config)
     network = model.load(plan.checkpoint, plan.prefix, plan.config)
     levels = ode_levels(plan.config.diffusion, plan.command.steps, plan.grid, plan.command.rho)
-    return likelihood.run(plan, Likelihood(network, plan.config, levels))
+    return likelihood.run(plan, Likelihood(network, plan.config, levels), all_workers)
 
 
 if __name__ == "__main__":

@@ -50,6 +50,7 @@ def make_network(config: Config, seed: int | None = None) -> Network:
     Mirror: ddpm_tf.model.make_network.
     """
     device, dtype = utils.select_device(config.device), utils.dtype(config.precision)
+    utils.set_tf32(config.tf32)
     network = NETWORKS[config.model.network](config.model, config.out_channels)
     set_training(network, False)
     # Channels innermost: the layout in which convolutions are fastest, on a CPU as on a GPU's tensor cores.
@@ -94,14 +95,31 @@ def set_training(network: nn.Module, training: bool) -> None:
     network.train(training)
 
 
-def remember_moments(network: nn.Module) -> None:
+def seen_moments(network: nn.Module) -> list[Tensor]:
+    """The moments of the batch that last went through each BatchNorm in training: a mean and a variance of each.
+
+    Mirror: ddpm_tf.model.seen_moments.
+    """
+    return [moment for layer in _batch_norms(network) for moment in layer.seen or ()]
+
+
+def remember_moments(network: nn.Module, moments: list[Tensor] | None = None) -> None:
     """Let each BatchNorm take in the moments of the batch that last went through it in training.
+
+    Args:
+        network: with any number of them, or none.
+        moments: to take in instead, in the order of seen_moments.
 
     Mirror: ddpm_tf.model.remember_moments.
     """
-    for layer in network.modules():
-        if isinstance(layer, BatchNorm):
-            layer.remember()
+    for i, layer in enumerate(_batch_norms(network)):
+        if moments is not None:
+            layer.seen = moments[2 * i], moments[2 * i + 1]
+        layer.remember()
+
+
+def _batch_norms(network: nn.Module) -> list[BatchNorm]:
+    return [layer for layer in network.modules() if isinstance(layer, BatchNorm)]
 
 
 @torch.no_grad()

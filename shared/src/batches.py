@@ -32,6 +32,11 @@ class Batch(NamedTuple):
         """Pixels, t and eps: of what x_t is made."""
         return self.pixels, self.t, self.eps
 
+    def shards(self, count: int) -> list["Batch"]:
+        """It in `count` equal parts, in its order."""
+        size = len(self.pixels) // count
+        return [Batch(*(part[i * size : (i + 1) * size] for part in self)) for i in range(count)]
+
 
 def training_batch(split: Split, config: Config, step: int, share: Share = WHOLE) -> Batch:
     """The batch of training step `step`, a function of (seed, step) alone, or a worker's part of it.

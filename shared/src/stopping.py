@@ -10,9 +10,11 @@ import signal
 import sys
 from collections.abc import Callable
 from types import FrameType
+from typing import NoReturn
 
 _on_the_way_out: list[Callable[[], None]] = []
 _acting: list[signal.Signals] = []
+_terminal = 2  # of its own from at_once on: the descriptor 2 leads elsewhere while a framework is imported
 
 
 def signals() -> list[signal.Signals]:
@@ -25,25 +27,33 @@ def signals() -> list[signal.Signals]:
 
 def at_once() -> None:
     """From here on, a signal ends this process with the line "interrupted" and the exit code 128 + its number."""
-    terminal = os.dup(2)  # its own: the descriptor 2 leads elsewhere while a framework is imported
+    global _terminal
+    _terminal = os.dup(2)
     process = os.getpid()
 
     def stop(number: int, frame: FrameType | None) -> None:
         if os.getpid() == process:  # not in a copy that a library made
-            disregard()
-            for undo in reversed(_on_the_way_out):
-                with contextlib.suppress(Exception):
-                    undo()
-            with contextlib.suppress(Exception):
-                sys.stdout.flush()
-            bars = getattr(getattr(sys.modules.get("tqdm"), "tqdm", None), "_instances", ())
-            with contextlib.suppress(OSError):
-                os.write(terminal, b"\n" * bool(bars) + b"interrupted\n")  # a bar leaves its line open
+            leave("interrupted", 128 + number)
         os._exit(128 + number)
 
     for number in signals():
         signal.signal(number, stop)
         _acting.append(number)
+
+
+def leave(sentence: str, code: int) -> NoReturn:
+    """End this process at once, from whichever thread, with a line on stderr and an exit code."""
+    with contextlib.suppress(ValueError):  # in another thread than the main one
+        disregard()
+    for undo in reversed(_on_the_way_out):
+        with contextlib.suppress(Exception):
+            undo()
+    with contextlib.suppress(Exception):
+        sys.stdout.flush()
+    bars = getattr(getattr(sys.modules.get("tqdm"), "tqdm", None), "_instances", ())
+    with contextlib.suppress(OSError):
+        os.write(_terminal, b"\n" * bool(bars) + sentence.encode() + b"\n")  # a bar leaves its line open
+    os._exit(code)
 
 
 def on_the_way_out(undo: Callable[[], None]) -> None:

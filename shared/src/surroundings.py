@@ -75,6 +75,7 @@ KEPT = frozenset(
         *("TORCH_EXTENSIONS_DIR", "TORCH_HOME", "TORCH_SHOW_CPP_STACKTRACES"),
         *("TRITON_CACHE_DIR", "TRITON_HOME", "TRITON_LIBCUDA_PATH", "TRITON_LIBDEVICE_PATH", "TRITON_PTXAS_PATH"),
         "TQDM_DISABLE",
+        *("TF_CONFIG", "TORCHELASTIC_USE_AGENT_STORE", "TORCHELASTIC_RUN_ID"),  # the place of a worker
     }
 )
 COUNT = re.compile(r"[1-9]\d{0,2}(,[1-9]\d{0,2})*")  # of threads; OpenMP takes one for each level

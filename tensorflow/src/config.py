@@ -12,6 +12,7 @@ from ddpm_shared.config import (
     Precision,
     Prediction,
     ProcessName,
+    Reduce,
     TrainingConfig,
     with_preset,
 )
@@ -31,6 +32,7 @@ __all__ = [
     "Precision",
     "Prediction",
     "ProcessName",
+    "Reduce",
     "TrainingConfig",
     "with_preset",
 ]

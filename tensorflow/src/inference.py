@@ -1,7 +1,7 @@
 """Drawing images: `python -m ddpm_tf.inference --help`. Mirror: ddpm_torch.inference.
 
-The flags, the plan and the loop over batches: ddpm_shared/commands/sample.py. The loop over steps: sampling.py.
-One step: samplers.py.
+The flags and the plan: ddpm_shared/commands/sample.py. The loop over batches: rounds.py beside it. The loop over steps:
+sampling.py. One step: samplers.py.
 """
 
 from collections.abc import Sequence
@@ -14,11 +14,12 @@ from ddpm_tf.config import FRAMEWORK
 def main(argv: Sequence[str] | None = None) -> int:
     """The inference command line. Returns the exit code; raises UserError for bad input."""
     plan = sample.parse(FRAMEWORK, argv)
-    from ddpm_tf import model  # not before the flags are read: the framework takes seconds
+    from ddpm_tf import model, workers  # not before the flags are read: the framework takes seconds
     from ddpm_tf.sampling import Sampler
 
+    all_workers = workers.join(plan.place, plan.config)
     network = model.load(plan.checkpoint, plan.prefix, plan.config)
-    return sample.run(plan, Sampler(network, plan.config, plan.command.sampling))
+    return sample.run(plan, Sampler(network, plan.config, plan.command.sampling), all_workers)
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from ddpm_tf.model import (
     named_buffers,
     named_parameters,
     remember_moments,
+    seen_moments,
     set_training,
     to_canonical,
 )
@@ -39,6 +40,7 @@ from ddpm_tf.optimizer import (
     warmup_ema_decay,
 )
 from ddpm_tf.sampling import Sampler
+from ddpm_tf.workers import Workers, mean
 
 
 class Learner:
@@ -47,6 +49,7 @@ class Learner:
     Args:
         config: all settings.
         num_steps: of the whole run, which the learning rate follows.
+        workers: this process among those that train together; by default it is alone.
 
     Raises:
         UserError: a GPU is asked for where there is none.
@@ -54,8 +57,8 @@ class Learner:
     Mirror: ddpm_torch.learner.Learner.
     """
 
-    def __init__(self, config: Config, num_steps: int) -> None:
-        self.config, self.num_steps = config, num_steps
+    def __init__(self, config: Config, num_steps: int, workers: Workers | None = None) -> None:
+        self.config, self.num_steps, self.workers = config, num_steps, workers or Workers()
         utils.set_threads(config.threads)
         self.device = utils.select_device(config.device)
         self.schedule = make_schedule(config.diffusion, utils.dtype(config.precision))
@@ -72,7 +75,11 @@ class Learner:
         self.buffers, self.averaged_buffers = named_buffers(self.model), named_buffers(self.ema_model)
         self._copy_buffers()
         self.adam = Adam(self.parameters)
-        self.update = tf.function(self._update, autograph=False, jit_compile=config.compile)
+        # A step is one graph, or two if there are several shards: a graph adds in its own order, so we add between.
+        self.update, self.gradients, self.change = (
+            tf.function(method, autograph=False, jit_compile=config.compile)
+            for method in (self._update, self._gradients, self._change)
+        )
         self.ema_network = compiled(self.ema_model, config.compile)
         self.sampler = Sampler(self.ema_network, config, quick(config.diffusion))
         # Steps that began to change the state, and those that ended.
@@ -85,7 +92,7 @@ class Learner:
         """One step of gradient descent on the loss.
 
         Args:
-            batch: that of the step, from ddpm_shared.batches.
+            batch: that of the step, from ddpm_shared.batches, or this worker's share of it.
             step: 0, 1, ...
 
         Returns:
@@ -94,32 +101,44 @@ class Learner:
         Source: Ho et al. 2020 (arXiv:2006.11239), algorithm 1.
         """
         settings = self.config.training
-        # 1. x_0 ~ q(x_0), t ~ uniform, eps ~ N(0, I)
-        x_0, t, eps = to_batch(batch.arrays, self.config.precision, self.codec)
-        # 2. and 3. in one graph; what changes from step to step goes in as tensors, or each would be traced anew
+        # 1. x_0 ~ q(x_0), t ~ uniform, eps ~ N(0, I), of each shard
+        shards = [
+            (*to_batch(shard.arrays, self.config.precision, self.codec), self._labels(shard))
+            for shard in batch.shards(settings.shards // self.workers.place.count)
+        ]
+        # 2. and 3. in graphs; what changes from step to step goes in as tensors, or each would be traced anew
         learning_rate = scheduled_learning_rate(step, self.num_steps, settings)
         decay = warmup_ema_decay(step + 1, settings.ema_decay)
         numbers = (tf.constant(x, tf.float64) for x in (learning_rate, step + 1, decay))
-        loss, norm = self.update(x_0, t, eps, self._labels(batch), *numbers)
+        if settings.shards == 1:
+            loss, norm = self.update(*shards[0], *numbers)
+        else:
+            parts = [self.gradients(*shard) for shard in shards]
+            loss, norm = self.change(mean(parts, self.workers, settings.reduce), *numbers)
         loss_value, norm_value = tf.stack([loss, norm]).numpy().tolist()  # one wait for the device, not two
         self.ended = step + 1
         return loss_value, norm_value, learning_rate
 
     def _update(
-        self,
-        x_0: tf.Tensor,
-        t: tf.Tensor,
-        eps: tf.Tensor,
-        labels: tf.Tensor | None,
-        learning_rate: tf.Tensor,
-        k: tf.Tensor,
-        decay: tf.Tensor,
+        self, x_0: tf.Tensor, t: tf.Tensor, eps: tf.Tensor, labels: tf.Tensor | None, *numbers: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        # 2. the gradient of || target - network(x_t, t) ||^2, scaled down where it is long
+        return self._change(self._gradients(x_0, t, eps, labels), *numbers)
+
+    def _gradients(self, x_0: tf.Tensor, t: tf.Tensor, eps: tf.Tensor, labels: tf.Tensor | None) -> list[tf.Tensor]:
+        """The loss, its gradients, and the moments that BatchNorm saw."""
+        # 2. the gradient of || target - network(x_t, t) ||^2
         with tf.GradientTape() as tape:
             network = condition(self.model, labels)
             loss = training_loss(self.schedule, network, x_0, t, eps, self.config.diffusion)
-        gradients = tape.gradient(loss, self.parameters)
+        return [loss, *tape.gradient(loss, self.parameters), *seen_moments(self.model)]
+
+    def _change(
+        self, means: list[tf.Tensor], learning_rate: tf.Tensor, k: tf.Tensor, decay: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Change all state, by what _gradients gave, averaged over the shards. Returns the loss and the norm."""
+        number = len(self.parameters)
+        loss, gradients, moments = means[0], means[1 : 1 + number], means[1 + number :]
+        # the gradient is scaled down where it is long
         clipped, norm = clip_by_global_norm(gradients, self.config.training.max_grad_norm)
         # 3. the step, and after it the average of the weights and what BatchNorm remembers; nothing changes before all
         # gradients are there
@@ -128,7 +147,7 @@ class Learner:
         with tf.control_dependencies([begun]):
             self.adam.update(clipped, learning_rate, k)
             update_ema(self.averages, self.parameters, decay)
-            remember_moments(self.model)
+            remember_moments(self.model, moments)
             self._copy_buffers()
         return loss, norm
 

@@ -52,6 +52,7 @@ def make_network(config: Config, seed: int | None = None) -> Network:
     Mirror: ddpm_torch.model.make_network.
     """
     utils.select_device(config.device)
+    utils.set_tf32(config.tf32)
     policy = {"fp32": "float32", "fp64": "float64", "bf16": "mixed_bfloat16"}[config.precision]
     network = NETWORKS[config.model.network](config.model, config.out_channels, policy)
     # Keras makes the weights at the first call.
@@ -92,12 +93,26 @@ def set_training(network: layers.Layer, training: bool) -> None:
         layer.training = training
 
 
-def remember_moments(network: layers.Layer) -> None:
+def seen_moments(network: layers.Layer) -> list[tf.Tensor]:
+    """The moments of the batch that last went through each BatchNorm in training: a mean and a variance of each.
+
+    Mirror: ddpm_torch.model.seen_moments.
+    """
+    return [moment for layer in _batch_norms(network) for moment in layer.seen or ()]
+
+
+def remember_moments(network: layers.Layer, moments: list[tf.Tensor] | None = None) -> None:
     """Let each BatchNorm take in the moments of the batch that last went through it in training.
+
+    Args:
+        network: with any number of them, or none.
+        moments: to take in instead, in the order of seen_moments.
 
     Mirror: ddpm_torch.model.remember_moments.
     """
-    for layer in _batch_norms(network):
+    for i, layer in enumerate(_batch_norms(network)):
+        if moments is not None:
+            layer.seen = moments[2 * i], moments[2 * i + 1]
         layer.remember()
 
 

@@ -16,7 +16,7 @@ def select_device(name: Device) -> tf.config.PhysicalDevice:
 
     Mirror: ddpm_torch.utils.select_device.
     """
-    gpus = tf.config.list_physical_devices("GPU")
+    gpus = tf.config.get_visible_devices("GPU")
     if name == "gpu" and not gpus:
         raise UserError("--device gpu: TensorFlow sees no GPU here; use --device cpu, or install tensorflow[and-cuda]")
     if gpus and name != "cpu":
@@ -47,6 +47,14 @@ def set_threads(threads: int | None) -> None:
             tf.config.threading.set_intra_op_parallelism_threads(threads)
         except RuntimeError:
             raise UserError(f"--threads {threads}: TensorFlow can change it before its first operation only") from None
+
+
+def set_tf32(on: bool) -> None:
+    """Let products of float32 on an NVIDIA GPU take TensorFloat-32, with 10 bits for 23; a CPU has none of it.
+
+    TensorFlow's own default is on. Mirror: ddpm_torch.utils.set_tf32.
+    """
+    tf.config.experimental.enable_tensor_float_32_execution(on)
 
 
 def threads() -> int:

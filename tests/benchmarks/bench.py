@@ -23,7 +23,7 @@ import results
 import startup
 import table
 import tyro
-from contenders import PRECISIONS, Contender
+from contenders import PRECISIONS, Contender, Device
 from crew import Crew
 from results import Row
 from rounds import Call, forward, progress, run, sampling, total_work, training
@@ -40,10 +40,12 @@ LONG_STEPS, LONG_IMAGES = 1000, 16
 
 @dataclass(frozen=True)
 class Options:
-    """Time training, forward passes and sampling on the CPU; print the table and write it with all raw figures."""
+    """Time training, forward passes and sampling; print the table and write it with all raw figures."""
 
-    preset: Literal["base", "tiny"] = "base"
-    """Our network. Others are of the size of base, and left out for tiny."""
+    preset: Literal["base", "tiny", "large"] = "base"
+    """Our network. Others are of the size of base, and left out for tiny and large."""
+    device: Device = "cpu"
+    """What ours compute on. Others are left out on a GPU, and there are no goals for one."""
     batch_size: int | None = None
     """Images a training step and a forward pass (default: 128; with --quick 32)."""
     repeats: int | None = None
@@ -51,7 +53,7 @@ class Options:
     sample_images: int = 64
     """Images drawn at once."""
     quick: bool = False
-    """About a minute: training and forward passes only, of ours and of diffusers in its default layout."""
+    """About a minute: training and forward passes only, of ours and, on the CPU, of diffusers in its default layout."""
     peers: bool = False
     """smalldiffusion and denoising-diffusion-pytorch as well; `make bench-peers` installs them first."""
     compile: bool = False
@@ -95,8 +97,9 @@ def bench(options: Options) -> int:
         layouts=not options.quick,
         compiled=options.compile,
         peers=options.peers,
+        device=options.device,
     )
-    peak_line_up = [Contender("peak", precision) for precision in PRECISIONS]
+    peak_line_up = [Contender("peak", precision, device=options.device) for precision in PRECISIONS]
     with Crew(line_up + peak_line_up) as crew:
         rows, peaks = measure(crew, line_up, options)
         lost = list(crew.lost.values())
@@ -106,7 +109,8 @@ def bench(options: Options) -> int:
     found_curves = curves.measure(ours, options.sample_images) if options.curves else None
 
     after = machine.watch()
-    goals = results.targets(rows, commands, options.peers)
+    goals = results.targets(rows, commands, options.peers) if options.device == "cpu" else []
+    device = next((row.facts["device"] for row in rows if "device" in row.facts), "cpu")
     report = {
         "started_utc": started.isoformat(timespec="seconds"),
         "options": dataclasses.asdict(options) | {"batch_size": options.batch, "repeats": options.rounds},
@@ -114,7 +118,7 @@ def bench(options: Options) -> int:
         "left_out": lost,
         "machine": machine.describe(),
         "load": {"average_before": load, "before": dataclasses.asdict(before), "after": dataclasses.asdict(after)},
-        "environment": environment("cpu", max(row.facts["threads"] for row in rows)),
+        "environment": environment(device, max(row.facts["threads"] for row in rows)),
         "contenders": [record(row) for row in rows],
         "peaks_gflops": peaks,
         "startup": commands,
@@ -202,13 +206,14 @@ def document(
     about, environment, options = report["machine"], report["environment"], report["options"]
     versions = ", ".join(f"{name} {version}" for name, version in environment["packages"].items())
     others = {row.contender.by: row.facts["version"] for row in rows if "version" in row.facts}
+    gpu = "" if environment["device"] == "cpu" else f"{environment['device']}; "
     lines = [
         f"# Benchmark of {report['started_utc']}",
         "",
         f"`{options['preset']}`, batches of {options['batch_size']}, medians of {options['repeats']} rounds with the "
         "spread of the middle half. A rate is images a second, higher is better.",
         "",
-        f"{about['cpu']}, {about['cores']} cores, {environment['threads']} threads, "
+        f"{gpu}{about['cpu']}, {about['cores']} cores, {environment['threads']} threads, "
         f"{about.get('memory_gib', '?')} GiB; {environment['platform']}, Python {environment['python']}, {versions}"
         + "".join(f", {name} {version}" for name, version in others.items())
         + f"; commit {(environment['git_commit'] or 'unknown')[:12]}.",
@@ -222,7 +227,7 @@ def document(
         lines += [f"Peak in {precision}: {each}. A share of the peak is one of the convolution's.", ""]
     lines += [table.host(rows), ""] if any(row.host_ms for row in rows) else []
     lines += [table.startup(commands), ""] if commands else []
-    lines += [table.targets(goals), ""]
+    lines += [table.targets(goals), ""] if goals else []
     return "\n".join(lines)
 
 

@@ -5,6 +5,7 @@ from typing import Literal
 
 By = Literal["torch", "tensorflow", "diffusers", "smalldiffusion", "denoising-diffusion-pytorch", "peak"]
 Precision = Literal["fp32", "bf16"]
+Device = Literal["cpu", "gpu"]
 
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
 OURS = ("torch", "tensorflow")
@@ -21,6 +22,7 @@ class Contender:
     preset: str = "base"
     batch_size: int = 128
     base_channels: int | None = None  # another width of ours than the preset's
+    device: Device = "cpu"
 
     @property
     def ours(self) -> bool:
@@ -39,23 +41,26 @@ class Contender:
         return f"{ours}{self.by} {self.precision}{compiled}{' channels-last' if self.channels_last else ''}"
 
 
-def line_up(preset: str, batch_size: int, *, layouts: bool, compiled: bool, peers: bool) -> list[Contender]:
+def line_up(
+    preset: str, batch_size: int, *, layouts: bool, compiled: bool, peers: bool, device: Device = "cpu"
+) -> list[Contender]:
     """The contenders of one benchmark, without the machine's peaks.
 
     Args:
         preset: of ours; others have a network of equal size for "base" only, and are left out for any other.
         batch_size: images a step.
+        device: of ours; others are left out on a GPU.
         layouts: the peers' networks in the channels-last layout as well.
         compiled: ours with --compile as well.
         peers: smalldiffusion and denoising-diffusion-pytorch as well, which `make bench-peers` installs.
     """
     found = [
-        Contender(by, precision, compiled=variant, preset=preset, batch_size=batch_size)
+        Contender(by, precision, compiled=variant, preset=preset, batch_size=batch_size, device=device)
         for by in OURS
         for variant in ((False, True) if compiled else (False,))
         for precision in PRECISIONS
     ]
-    if preset != "base":
+    if preset != "base" or device != "cpu":
         return found
     # Both layouts, so that the best that a user can get out of it is among them.
     found += [

@@ -3,14 +3,14 @@
 import contextlib
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
-
-from contenders import Contender
 
 WORKER = Path(__file__).with_name("worker.py")
 
@@ -20,13 +20,20 @@ class Gone(Exception):  # noqa: N818 (it may be expected: a peer that is not ins
 
 
 class Worker:
-    """One contender's process, building itself."""
+    """One contender's process, building itself.
 
-    def __init__(self, contender: Contender) -> None:
+    Args:
+        contender: a dataclass with a name.
+        script: what the process runs; it is told the contender.
+        variables: of its environment, beside ours.
+    """
+
+    def __init__(self, contender: Any, script: Path = WORKER, variables: Mapping[str, str] | None = None) -> None:
         self.contender = contender
         self.errors = tempfile.TemporaryFile()  # noqa: SIM115 (open as long as the worker lives)
         self.process = subprocess.Popen(
-            [sys.executable, str(WORKER), json.dumps(dataclasses.asdict(contender))],
+            [sys.executable, str(script), json.dumps(dataclasses.asdict(contender))],
+            env={**os.environ, **(variables or {})},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.errors,
@@ -36,11 +43,15 @@ class Worker:
 
     def ask(self, do: str, **request: Any) -> dict[str, Any]:
         """One request and its answer. Raises Gone if the worker died."""
+        self.tell(do, **request)
+        return self.read()
+
+    def tell(self, do: str, **request: Any) -> None:
+        """One request, whose answer is to be read."""
         assert self.process.stdin is not None
         with contextlib.suppress(BrokenPipeError):  # why it died, its last answer says
             self.process.stdin.write(json.dumps({"do": do} | request) + "\n")
             self.process.stdin.flush()
-        return self.read()
 
     def read(self) -> dict[str, Any]:
         """The next answer; the first says that it is built. Raises Gone if the worker died."""
@@ -73,17 +84,21 @@ class Crew:
     """Workers that start together and end together: `with Crew(contenders) as crew`.
 
     `workers` are those still alive, by name; `lost` says why others are not.
+
+    Args:
+        contenders: dataclasses with a name each.
+        start: makes a contender's worker, a process or several that answer as one.
     """
 
-    def __init__(self, contenders: list[Contender]) -> None:
-        self.contenders = contenders
-        self.workers: dict[str, Worker] = {}
+    def __init__(self, contenders: Sequence[Any], start: Callable[[Any], Any] = Worker) -> None:
+        self.contenders, self.start = contenders, start
+        self.workers: dict[str, Any] = {}
         self.lost: dict[str, str] = {}
 
     def __enter__(self) -> "Crew":
         try:
             for contender in self.contenders:
-                self.workers[contender.name] = Worker(contender)
+                self.workers[contender.name] = self.start(contender)
             for worker in list(self.workers.values()):
                 try:
                     worker.read()
@@ -110,7 +125,7 @@ class Crew:
             self._lose(self.workers[name], reason)
             return None
 
-    def _lose(self, worker: Worker, reason: Gone) -> None:
+    def _lose(self, worker: Any, reason: Gone) -> None:
         name = worker.contender.name
         self.lost[name] = f"{name} is left out: {reason}"
         print(self.lost[name], file=sys.stderr)

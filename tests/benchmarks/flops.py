@@ -11,7 +11,8 @@ def flops_per_image(network: nn.Module) -> int:
 
     A training step takes three times as many: backward, each product has one for its input and one for its weight.
     """
-    x, t = torch.zeros(1, 1, 28, 28), torch.zeros(1, dtype=torch.int32)
+    device = next(network.parameters()).device
+    x, t = torch.zeros(1, 1, 28, 28, device=device), torch.zeros(1, dtype=torch.int32, device=device)
     # The counter knows no fused attention on a CPU; as plain products, attention is counted.
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         network(x, t)

@@ -23,7 +23,7 @@ def config_of(contender: Contender, timesteps: int = 1000) -> Config:
     """The settings that a user would give for it."""
     config = Config(
         precision=contender.precision,
-        device="cpu",
+        device=contender.device,
         training=TrainingConfig(batch_size=contender.batch_size),
         diffusion=DiffusionConfig(timesteps=timesteps),
     )
@@ -53,7 +53,8 @@ class Ours:
 
     def describe(self) -> dict[str, Any]:
         """Facts that are not timed."""
-        return {"parameters": self.learner.num_parameters, "threads": self.learner.threads}
+        facts = {"parameters": self.learner.num_parameters, "threads": self.learner.threads}
+        return facts | {"device": self.learner.device_name}
 
     def train(self) -> None:
         """A whole training step, its batch and noise included."""
@@ -110,7 +111,8 @@ class InTorch(Ours):
         import torch
 
         self.torch = torch
-        self.tensors = torch.from_numpy(self.x.transpose(0, 3, 1, 2).copy()), torch.from_numpy(self.t)
+        tensors = torch.from_numpy(self.x.transpose(0, 3, 1, 2).copy()), torch.from_numpy(self.t)
+        self.tensors = tuple(tensor.to(self.learner.device) for tensor in tensors)
         self.tensors_of = importlib.import_module("ddpm_torch.data").to_batch
 
     def describe(self) -> dict[str, Any]:
@@ -121,9 +123,15 @@ class InTorch(Ours):
         return found if self.contender.compiled else found | {"flops": flops_per_image(self.learner.model)}
 
     def forward(self) -> None:
-        """The averaged network without gradients, as the sampler calls it."""
+        """The averaged network without gradients, as the sampler calls it; a GPU is waited for."""
         with self.torch.no_grad():
             self.learner.ema_network(*self.tensors)
+        if self.learner.device.type == "cuda":
+            self.torch.cuda.synchronize()
+
+    def peak_device_bytes(self) -> int | None:
+        """The most memory of a GPU that tensors ever had; None on a CPU."""
+        return self.torch.cuda.max_memory_allocated() if self.learner.device.type == "cuda" else None
 
     def to_batch(self, arrays: batches.Arrays) -> object:
         """The arrays of a step as tensors."""
@@ -139,12 +147,18 @@ class InTensorFlow(Ours):
         super().__init__(contender)
         import tensorflow as tf
 
+        self.tf = tf
         self.tensors = tf.constant(self.x), tf.constant(self.t)
         self.tensors_of = importlib.import_module("ddpm_tf.data").to_batch
 
     def forward(self) -> None:
         """The averaged network without gradients, as the sampler calls it; numpy() waits for the result."""
         self.learner.ema_network(*self.tensors).numpy()
+
+    def peak_device_bytes(self) -> int | None:
+        """The most memory of a GPU that tensors ever had; None on a CPU."""
+        on_gpu = self.learner.device.device_type == "GPU"
+        return self.tf.config.experimental.get_memory_info("GPU:0")["peak"] if on_gpu else None
 
     def to_batch(self, arrays: batches.Arrays) -> object:
         """The arrays of a step as tensors."""

@@ -14,12 +14,13 @@ import os
 import resource
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from contenders import Contender
 
-SHORT = ("train", "forward", "conv", "gemm")
+SHORT = ("train", "forward", "conv", "gemm", "exchange")
 TIMED = (*SHORT, "sample")
 
 
@@ -40,9 +41,10 @@ def answer(made: Any, request: dict[str, Any]) -> dict[str, Any]:
     """Do what is asked; what is timed is timed here, so that the pipe is not."""
     do = request.pop("do")
     if do == "memory":
-        return {"peak_memory_mib": peak_memory_mib()}
+        device_bytes = getattr(made, "peak_device_bytes", lambda: None)()
+        return {"peak_memory_mib": peak_memory_mib() if device_bytes is None else device_bytes / 2**20}
     if do not in TIMED:
-        return dict(getattr(made, do)())
+        return dict(getattr(made, do)(**request))
     count, call = request.pop("count", 1), getattr(made, do)
     if do in SHORT:
         call(**request)  # memory, caches and clocks are the others', who had their turns since
@@ -72,8 +74,12 @@ def peak_memory_mib() -> float:
     return most / (1024 * 1024 if sys.platform == "darwin" else 1024)
 
 
-def main() -> None:
-    """Answer until stdin ends, which it does when the parent dies, however it dies."""
+def serve(make: Callable[[dict[str, Any]], Any]) -> None:
+    """Answer until stdin ends, which it does when the parent dies, however it dies.
+
+    Args:
+        make: builds what answers, from the fields of the contender.
+    """
     # What libraries print goes to stderr, so that nothing but answers goes to the parent.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
@@ -82,7 +88,7 @@ def main() -> None:
         print(json.dumps(value), file=answers, flush=True)
 
     try:
-        made = make(Contender(**json.loads(sys.argv[1])))
+        made = make(json.loads(sys.argv[1]))
         say({"ready": True})
         for line in sys.stdin:
             say(answer(made, json.loads(line)))
@@ -92,4 +98,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    serve(lambda fields: make(Contender(**fields)))

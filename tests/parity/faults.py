@@ -14,6 +14,7 @@ from ddpm_parity import (
     residual_faults,
     solver_faults,
     transformer_faults,
+    workers_faults,
     zoo_faults,
 )
 from ddpm_parity.mutation import Mutation
@@ -341,5 +342,6 @@ MUTATIONS: list[Mutation] = [
     *likelihood_faults.MUTATIONS,
     *passport_faults.MUTATIONS,
     *zoo_faults.MUTATIONS,
+    *workers_faults.MUTATIONS,
 ]
 # fmt: on

@@ -148,31 +148,28 @@ def _likelihood(side: Side, name: str) -> Any:
     return side.keep(("likelihood", name), lambda: _make_likelihood(side, name))
 
 
-def _traces(side: Side, exact: bool) -> Arrays:
+def _trace(side: Side, name: str, exact: bool) -> Arrays:
     """At the levels of little and of much noise, with each image's class."""
     probes = None if exact else np.sign(draw(1, *IMAGES, seed=2))
+    likelihood = _likelihood(side, name)
     result: dict[str, Array] = {}
-    for name in ("ddpm", "ve", "edm, F", "flow"):
-        likelihood = _likelihood(side, name)
-        for i in (0, 2, STEPS - 1):
-            alpha, sigma = (float(values[i]) for values in (likelihood.levels.alpha, likelihood.levels.sigma))
-            x = alpha * 0.5 * draw(*IMAGES) + sigma * draw(*IMAGES, seed=1)
-            if isinstance(side, Oracle):
-                trace = likelihood.trace(x, i, probes, LABELS)
-            else:
-                given = None if probes is None else [_float64(side, probe) for probe in probes]
-                _, trace = likelihood.divergence(_float64(side, x), i, given, side.labels(LABELS))
-            result[f"{name}, level {i}"] = side.array(trace)
+    for i in (0, 2, STEPS - 1):
+        alpha, sigma = (float(values[i]) for values in (likelihood.levels.alpha, likelihood.levels.sigma))
+        x = alpha * 0.5 * draw(*IMAGES) + sigma * draw(*IMAGES, seed=1)
+        if isinstance(side, Oracle):
+            trace = likelihood.trace(x, i, probes, LABELS)
+        else:
+            given = None if probes is None else [_float64(side, probe) for probe in probes]
+            _, trace = likelihood.divergence(_float64(side, x), i, given, side.labels(LABELS))
+        result[f"level {i}"] = side.array(trace)
     return result
 
 
-def _bits(side: Side, exact: bool) -> Arrays:
-    """The whole way, with classes and without, and with two probes of each image."""
+def _bits(side: Side, name: str, exact: bool, labelled: bool = True) -> Arrays:
+    """The whole way, and with two probes of each image."""
     u = streams.uniform_images(SEED, streams.LIKELIHOOD_DEQUANTISATION, 0, IMAGES, FIRST)
     probes = None if exact else np.sign(draw(2, *IMAGES, seed=2))
-    names = ("ddpm", "flow") if exact else tuple(SETTINGS)
-    result = {name: _likelihood(side, name).bits(PIXELS, u, probes, LABELS) for name in names}
-    return result | {"without labels": _likelihood(side, "ddpm").bits(PIXELS, u, probes)}
+    return {"bits": _likelihood(side, name).bits(PIXELS, u, probes, LABELS if labelled else None)}
 
 
 # --- Images of the test set ---------------------------------------------------------------------------------
@@ -210,10 +207,33 @@ def _of_test_images(side: Side) -> Arrays:
 QUANTITIES = [
     Quantity("likelihood", "levels of the ODE", _levels, ODE_LEVELS, elementwise),
     Quantity("likelihood", "dequantisation, prior and bits", _arithmetic, LIKELIHOOD_PARTS, elementwise),
-    Quantity("likelihood", "trace by a probe", partial(_traces, exact=False), TRACES, of_the_largest),
-    Quantity("likelihood", "exact trace", partial(_traces, exact=True), TRACES, of_the_largest),
-    Quantity("likelihood", "bits of images in every process", partial(_bits, exact=False), LIKELIHOOD, elementwise),
-    Quantity("likelihood", "bits of images by the exact trace", partial(_bits, exact=True), LIKELIHOOD, elementwise),
+    # One of each process: a fault that one of them catches need not be computed in all.
+    *(
+        Quantity("likelihood", f"{name}: {kind}trace", partial(_trace, name=name, exact=exact), TRACES, of_the_largest)
+        for kind, exact in (("", False), ("exact ", True))
+        for name in ("ddpm", "ve", "edm, F", "flow")
+    ),
+    *(
+        Quantity("likelihood", f"{name}: bits", partial(_bits, name=name, exact=False), LIKELIHOOD, elementwise)
+        for name in SETTINGS
+    ),
+    *(
+        Quantity(
+            "likelihood",
+            f"{name}: bits by the exact trace",
+            partial(_bits, name=name, exact=True),
+            LIKELIHOOD,
+            elementwise,
+        )
+        for name in ("ddpm", "flow")
+    ),
+    Quantity(
+        "likelihood",
+        "ddpm: bits without labels",
+        partial(_bits, name="ddpm", exact=False, labelled=False),
+        LIKELIHOOD,
+        elementwise,
+    ),
     Quantity("likelihood", "bits of test images", _of_test_images, TRAINED_LIKELIHOOD, elementwise),
 ]
 assert max(LABELS) < CLASSES

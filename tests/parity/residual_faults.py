@@ -73,20 +73,15 @@ MUTATIONS = [
           "        return y\n",
           "        kept = self.seen\n        self.remember()\n        self.seen = kept\n        return y\n"),
     fault("moments are remembered twice a step", "torch.learner", "residual training",
-          "        remember_moments(self.model)\n",
-          "        kept = [layer.seen for layer in self.model.modules() if hasattr(layer, 'seen')]\n"
-          "        remember_moments(self.model)\n"
-          "        for layer in self.model.modules():\n"
-          "            if hasattr(layer, 'seen'):\n"
-          "                layer.seen = kept.pop(0)\n"
-          "        remember_moments(self.model)\n"),
+          "        remember_moments(self.model, moments)\n",
+          "        remember_moments(self.model, moments)\n        remember_moments(self.model, moments)\n"),
     fault("moments are never remembered", "tf.learner", "residual training",
-          "            remember_moments(self.model)\n", ""),
+          "            remember_moments(self.model, moments)\n", ""),
     fault("moments are never remembered", "torch.learner", "residual training",
-          "        remember_moments(self.model)\n", ""),
+          "        remember_moments(self.model, moments)\n", ""),
     fault("the averaged network gets the moments a step late", "torch.learner", "residual training",
-          "        remember_moments(self.model)\n        self._copy_buffers()\n",
-          "        self._copy_buffers()\n        remember_moments(self.model)\n"),
+          "        remember_moments(self.model, moments)\n        self._copy_buffers()\n",
+          "        self._copy_buffers()\n        remember_moments(self.model, moments)\n"),
     fault("the averaged network keeps the moments of the start", "tf.learner", "residual training",
           "            self._copy_buffers()\n        return loss, norm", "        return loss, norm"),
     fault("moments are averaged into the averaged network, not copied", "torch.learner", "residual training",
@@ -100,7 +95,7 @@ MUTATIONS = [
           "        self.names = list(", "        set_training(self.ema_model, True)\n        self.names = list("),
     fault("the trained network is not in training", "torch.learner", "residual training",
           "set_training(self.model, True)", "set_training(self.model, False)",
-          "        remember_moments(self.model)\n", ""),
+          "        remember_moments(self.model, moments)\n", ""),
     fault("a checkpoint's means and variances change places", "tf.model", "residual training",
           '"running_var": ("running_var", (0,))', '"running_var": ("running_mean", (0,))',
           '"running_mean": ("running_mean", (0,))', '"running_mean": ("running_var", (0,))'),

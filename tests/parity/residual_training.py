@@ -22,7 +22,7 @@ from ddpm_parity.tolerances import (
 )
 from ddpm_parity.training import Plan, Run
 from ddpm_shared import batches
-from ddpm_shared.config import Config, TrainingConfig
+from ddpm_shared.config import Config, ModelConfig, TrainingConfig
 from ddpm_shared.datasets import Split
 from ddpm_shared.oracle import diffusion, optimizer
 from ddpm_shared.oracle.residual_unet import ResidualNetwork, loss_and_gradients, running
@@ -91,10 +91,11 @@ def run_oracle(oracle: Oracle, plan: Plan, at_random: bool) -> Run:
         x_0, t, eps = oracle.batch(batches.training_batch(train, config, step).arrays)
         labels = labels_of(train.labels, config, step)
         x_t = diffusion.q_sample(schedule, x_0, t, eps)
-        network = ResidualNetwork(parameters, config.model)
-        network(x_t, t, labels)
-        moments.append(network.batch_moments)
-        loss, gradients = loss_and_gradients(config.model, parameters, x_t, t, eps, labels)
+        shards = zip(*(np.split(part, settings.shards) for part in (x_t, t, eps, labels)), strict=True)
+        found = [_of_shard(config.model, parameters, *shard) for shard in shards]
+        loss = float(np.mean([each[0] for each in found]))
+        gradients = _mean([each[1] for each in found])
+        moments.append(_mean([each[2] for each in found]))
         clipped, norm = optimizer.clip_by_global_norm(gradients, settings.max_grad_norm)
         records.append((loss, norm, rates[step]))
         history.append(_vector({name: clipped[name] for name in shapes}))
@@ -120,6 +121,19 @@ def run_oracle(oracle: Oracle, plan: Plan, at_random: bool) -> Run:
         first += len(t)
     losses, norms, numbers = np.array(records).T
     return Run(losses, norms, numbers, np.array(validation), {steps: tensors})
+
+
+def _of_shard(
+    model: ModelConfig, parameters: dict[str, Array], x_t: Array, t: Array, eps: Array, labels: Array
+) -> tuple[float, dict[str, Array], dict[str, Array]]:
+    """Loss, gradients, and the moments that BatchNorm saw: those of these images alone."""
+    network = ResidualNetwork(parameters, model)
+    network(x_t, t, labels)
+    return *loss_and_gradients(model, parameters, x_t, t, eps, labels), network.batch_moments
+
+
+def _mean(parts: list[dict[str, Array]]) -> dict[str, Array]:
+    return {name: np.mean([part[name] for part in parts], axis=0) for name in parts[0]}
 
 
 def _vector(arrays: dict[str, Array]) -> Array:

@@ -26,6 +26,7 @@ from ddpm_parity import (
     solvers,
     training,
     transformer,
+    workers,
     zoo,
 )
 from ddpm_parity.quantities import Arrays, Quantity, Verdict, judge
@@ -66,6 +67,7 @@ QUANTITIES: list[Quantity] = [
         continuous_training,
         continuous_drawing,
         passport,
+        workers,
     )
     for quantity in subject.QUANTITIES
 ]

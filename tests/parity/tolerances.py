@@ -131,11 +131,6 @@ TRANSFORMER_LAYERS = Tolerance(fp64=3e-14, fp32=3e-5)
 TRANSFORMER_LOSSES = Tolerance(fp64=5e-14, fp32=1e-6)
 # Absolute, in float64 whatever the precision. 1.1e-13: angles up to some thousands, into sin and cos.
 FOURIER = Tolerance(fp64=1e-12, fp32=1e-12)
-# To be measured.
-ODE_LEVELS = Tolerance(fp64=1e-12, fp32=1e-12)
-LIKELIHOOD_PARTS = Tolerance(fp64=1e-12, fp32=1e-12)
-TRACES = Tolerance(fp64=1e-12, fp32=1e-5)
-LIKELIHOOD = Tolerance(fp64=1e-12, fp32=1e-5)
 # Elementwise, on the host in float64 whatever the precision. 5.1e-12: the first time of ve, by a root of log-SNR.
 ODE_LEVELS = Tolerance(fp64=5e-11, fp32=5e-11)
 # Elementwise, in float64 whatever the precision. 2.8e-14: a grey level near 0 in [-1, 1] has lost two digits.

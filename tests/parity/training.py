@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -79,6 +80,14 @@ class Plan:
     splits: Callable[[], tuple[Split, Split]] = clothes
     kind: type[Network] = Network  # the oracle's
     zero_at_start: tuple[str, ...] = ZERO_AT_START
+    share: batches.Share = batches.WHOLE  # of each batch
+    workers: Callable[[Side], Any] = lambda side: None  # among which a tree trains; None: alone
+
+    @property
+    def rows(self) -> list[int]:
+        """Those of a batch that are in the share."""
+        (rank, count), size = self.share, self.config.training.batch_size
+        return [row for row in range(size) if row * count // size == rank]
 
 
 HALF, LATE = 50, 94
@@ -99,12 +108,12 @@ class Run:
 def run(side: Side, plan: Plan, resumed: checkpoint.Checkpoint | None = None) -> Run:
     """Train a tree from the start, or from a checkpoint, to the end of the plan."""
     train, test = plan.splits()
-    learner = side.learner.Learner(side.configured(plan.config), plan.steps)
+    learner = side.learner.Learner(side.configured(plan.config), plan.steps, plan.workers(side))
     if resumed:
         learner.load(resumed)
     records, tensors = [], {}
     for step in range(resumed.step if resumed else 0, plan.steps):
-        records.append(learner.train_step(batches.training_batch(train, plan.config, step), step))
+        records.append(learner.train_step(batches.training_batch(train, plan.config, step, plan.share), step))
         if step + 1 in (*plan.carried, plan.steps):  # copies: PyTorch's would go on changing
             tensors[step + 1] = {name: value.copy() for name, value in learner.tensors().items()}
     validation = [loss for _, loss in learner.validation_losses(batches.validation_batches(test, plan.config))]
@@ -122,8 +131,8 @@ def run_oracle(oracle: Oracle, plan: Plan) -> Run:
     rates = optimizer.learning_rates(settings, steps)
     history, vectors, records, tensors = [], [_vector(parameters)], [], {}
     for step in range(steps):
-        x_0, t, eps = oracle.batch(batches.training_batch(train, config, step).arrays)
-        labels = labels_of(train.labels, config, step) if config.class_conditional else None
+        x_0, t, eps = (part[plan.rows] for part in oracle.batch(batches.training_batch(train, config, step).arrays))
+        labels = labels_of(train.labels, config, step)[plan.rows] if config.class_conditional else None
         if config.diffusion.process == "ddpm":
             x_t = diffusion.q_sample(schedule, x_0, t, eps)
             loss, gradients = loss_and_gradients(config.model, parameters, x_t, t, eps, labels, kind=plan.kind)

@@ -1,12 +1,13 @@
 """What the commands share: the flags of a trained network and of its data, and how both are loaded."""
 
+import contextlib
 import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from ddpm_shared import datasets, memory
+from ddpm_shared import claims, datasets, memory
 from ddpm_shared.config import Config, Dataset, Device, Precision, require
 from ddpm_shared.config.checks import LARGEST_SEED, MOST_THREADS, whole
 from ddpm_shared.config.help import default_is
@@ -14,6 +15,7 @@ from ddpm_shared.datasets import Split
 from ddpm_shared.errors import UserError
 from ddpm_shared.records import checkpoint, folder
 from ddpm_shared.records.checkpoint import Checkpoint
+from ddpm_shared.workers import ALONE, Place, threads_of
 
 BOXED, BOXED_CONDITIONAL = "boxed", "boxed-conditional"
 IN_THE_PACKAGE = {BOXED: checkpoint.BOXED, BOXED_CONDITIONAL: checkpoint.BOXED_CONDITIONAL}
@@ -46,6 +48,8 @@ class NetworkCommand:
     """CPU threads that one operation may use."""
     compile: bool = False
     """Compile the network with torch.compile or XLA. It pays off only for many images, if at all."""
+    tf32: bool = False
+    """Round the factors of products to 10 bits (TensorFloat-32): faster on an NVIDIA GPU, and other numbers."""
 
     def __post_init__(self) -> None:
         whole(self, "num_images", "batch_size")
@@ -70,14 +74,24 @@ class DataCommand(NetworkCommand):
 
 @dataclass(frozen=True)
 class NetworkPlan:
-    """A checked NetworkCommand."""
+    """A checked NetworkCommand. The chief has claimed the folder."""
 
     framework: str
     command: NetworkCommand
     checkpoint: Checkpoint
-    config: Config  # the checkpoint's, with the precision and device of the command
+    config: Config  # the checkpoint's, with the precision, device and threads of the command
     prefix: str  # of the weights to use: "model", or "ema" for their moving average
-    out: Path
+    out: Path  # where the chief writes
+    place: Place  # of this process among its workers
+
+    def writing(self) -> contextlib.AbstractContextManager[None]:
+        """A context in which this process, if it is the chief, alone writes to the folder."""
+        return claims.writing(self.out) if self.place.chief else contextlib.nullcontext()
+
+    def say(self, line: str) -> None:
+        """Print a line, if this is the chief."""
+        if self.place.chief:
+            print(line)
 
     def origin(self, **more: Any) -> str:
         """Everything that the network's outputs depend on, as JSON. They do not depend on the batch size.
@@ -97,11 +111,12 @@ class NetworkPlan:
                 "framework": self.framework,
             }
             | own
+            | ({"tf32": True} if self.command.tf32 else {})
             | more
         )
 
 
-def load_network(framework: str, command: NetworkCommand) -> tuple[Checkpoint, Config, str]:
+def load_network(framework: str, command: NetworkCommand, place: Place = ALONE) -> tuple[Checkpoint, Config, str]:
     """The checkpoint that a command names, the settings to use it with, and the prefix of the weights to use.
 
     Raises:
@@ -110,8 +125,8 @@ def load_network(framework: str, command: NetworkCommand) -> tuple[Checkpoint, C
     prefix = "model" if command.raw else "ema"
     file = IN_THE_PACKAGE.get(command.file) or folder.checkpoint_file(command.file, framework)
     loaded = checkpoint.load(file, (prefix,))
-    arithmetic = {name: getattr(command, name) for name in ("precision", "device", "threads", "compile")}
-    config = dataclasses.replace(loaded.config, **arithmetic)
+    arithmetic = {name: getattr(command, name) for name in ("precision", "device", "compile", "tf32")}
+    config = dataclasses.replace(loaded.config, threads=threads_of(place, command.threads), **arithmetic)
     memory.require_room_to_draw(config, command.batch_size, command.num_images)
     return loaded, config, prefix
 
@@ -137,18 +152,21 @@ def load_data(command: DataCommand, config: Config) -> tuple[Split, Split]:
     return train, test
 
 
-def results_folder(framework: str, command: NetworkCommand, kind: str, last: str) -> Path:
-    """Claim the folder to write to, new or given by --out.
+def results_folder(framework: str, command: NetworkCommand, kind: str, last: str, place: Place = ALONE) -> Path:
+    """Claim the folder to write to, new or given by --out, if this process is the chief.
 
     Args:
         framework: "torch" or "tensorflow".
         command: the flags.
         kind: the folder under runs/, which says what is written.
         last: the file that is written last.
+        place: of this process among its workers.
 
     Raises:
         UserError: another process writes there, or it has the file `last` already.
     """
+    if not place.chief:
+        return Path()
     out = folder.claim_output(command.out, kind, framework)
     if (out / last).exists() and not command.overwrite:
         what = kind.replace("-", " ")

@@ -1,21 +1,20 @@
-"""Values of every image, batch by batch: finished images are saved, so that an interrupted command can continue."""
+"""Values of every image in float64: finished images are saved, so that an interrupted command can continue."""
 
-import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from ddpm_shared import files
-from ddpm_shared.commands.interruption import Interrupted, StopSignals
+from ddpm_shared.commands import rounds
+from ddpm_shared.commands.base import NetworkPlan
+from ddpm_shared.workers import Workers
 
 Floats = NDArray[np.float64]
 Values = Mapping[str, Floats]  # by name, [n, ...] of n images
-Evaluate = Callable[[slice, Callable[[int], None]], Values]
 
 
 @dataclass(frozen=True)
@@ -36,49 +35,39 @@ class Finished:
 
 
 def evaluate_all(
+    plan: NetworkPlan,
+    all_workers: Workers,
     partial: Path,
     origin: str,
     nothing: Values,
-    number: int,
-    batch_size: int,
-    evaluate: Evaluate,
+    evaluate: rounds.Make,
     parts: float,
     unit: str,
 ) -> Finished | int:
-    """The values of the images 0 .. number - 1, or the exit code if a signal interrupted that.
+    """The values of all images of a command, or the exit code of a worker that is not to write them.
 
     Args:
-        partial: where finished images are saved on the way; the same command continues from there.
+        plan: how many images, in batches of which size.
+        all_workers: this process among those that share out the batches.
+        partial: where the chief saves finished images on the way; the same command continues from there.
         origin: everything that the values depend on, as NetworkPlan.origin has it.
         nothing: the values of no image, [0, ...].
-        number: images.
-        batch_size: images at a time.
         evaluate: (which images, on_parts) -> their values; it calls on_parts(count) after so many parts of the work.
         parts: of an image, on average.
         unit: what a part is, in the progress bar.
+
+    Returns and Raises: as in rounds.make_all.
     """
-    done = finished(partial, origin, nothing).first(number)
-    total, initial = (round(count * parts) for count in (number, done.count))
-    bar = tqdm(total=total, initial=initial, unit=unit, unit_scale=True)
-    try:
-        with StopSignals() as stop, bar:
+    saved = Finished(nothing, 0.0)
+    if plan.place.chief:
+        saved = finished(partial, origin, nothing).first(plan.command.num_images)
+    began = time.perf_counter() - saved.seconds
 
-            def on_parts(count: int) -> None:
-                bar.update(count)
-                stop.check()
+    def save(values: rounds.Values) -> None:
+        files.write_npz(partial, origin=origin, seconds=time.perf_counter() - began, **values)
 
-            while done.count < number:
-                began = time.perf_counter()
-                values = evaluate(slice(done.count, min(done.count + batch_size, number)), on_parts)
-                joined = {name: np.concatenate([array, values[name]]) for name, array in done.values.items()}
-                done = Finished(joined, done.seconds + time.perf_counter() - began)
-                if done.count < number:
-                    files.write_npz(partial, origin=origin, seconds=done.seconds, **done.values)
-    except Interrupted:
-        saved = f"interrupted; {done.count} finished images are saved"
-        print(f"{saved}: the same command with --out {partial.parent} continues", file=sys.stderr)
-        return stop.exit_code
-    return done
+    done = rounds.make_all(plan, all_workers, origin, saved.values, evaluate, save, parts, unit)
+    return done if isinstance(done, int) else Finished(done, time.perf_counter() - began)
 
 
 def finished(partial: Path, origin: str, nothing: Values) -> Finished:

@@ -1,4 +1,7 @@
-"""Bits per dimension: the flags, the plan, and the loop over batches. Which image at which t: bits_estimate.py."""
+"""Bits per dimension: the flags, the plan, and what is written.
+
+The loop over batches: rounds.py. Which image at which t: bits_estimate.py.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -6,7 +9,7 @@ from typing import Annotated
 
 import numpy as np
 
-from ddpm_shared import claims, files, images, machine, memory
+from ddpm_shared import claims, files, images, machine, memory, workers
 from ddpm_shared.command_line import parse_flags
 from ddpm_shared.commands import batchwise
 from ddpm_shared.commands.base import DataCommand, NetworkPlan, load_data, load_network, results_folder
@@ -26,6 +29,7 @@ from ddpm_shared.config.checks import whole
 from ddpm_shared.config.help import default_is
 from ddpm_shared.datasets import Split
 from ddpm_shared.frameworks import FRAMEWORKS
+from ddpm_shared.workers import Workers
 
 PARTIAL = "bits_per_dim.partial.npz"
 
@@ -73,7 +77,8 @@ def parse(framework: str, argv: Sequence[str] | None) -> BitsPlan:
     command = parse_flags(BitsCommand, argv, f"{FRAMEWORKS[framework].tree}.bits")
     number, stride = command.num_images, command.stride
     require(number % stride == 0, "--num-images", number, f"must be a multiple of --stride {stride}")
-    loaded, config, prefix = load_network(framework, command)
+    place = workers.place(framework)
+    loaded, config, prefix = load_network(framework, command, place)
     timesteps = config.diffusion.timesteps
     require(
         config.diffusion.process == "ddpm",
@@ -88,11 +93,11 @@ def parse(framework: str, argv: Sequence[str] | None) -> BitsPlan:
     train, test = load_data(command, config)
     labels = true_labels(test, config, number)
     other_data = train.sha256 != loaded.dataset_sha256
-    out = results_folder(framework, command, "bits-per-dim", "bits_per_dim.json")
-    return BitsPlan(framework, command, loaded, config, prefix, out, test, other_data, labels)
+    out = results_folder(framework, command, "bits-per-dim", "bits_per_dim.json", place)
+    return BitsPlan(framework, command, loaded, config, prefix, out, place, test, other_data, labels)
 
 
-def run(plan: BitsPlan, bound: Bound) -> int:
+def run(plan: BitsPlan, bound: Bound, all_workers: Workers) -> int:
     """Evaluate all terms batch by batch and write bits_per_dim.json and bits_per_dim.png.
 
     Finished images are saved in bits_per_dim.partial.npz; the same command with --out continues from there.
@@ -100,25 +105,28 @@ def run(plan: BitsPlan, bound: Bound) -> int:
     Args:
         plan: which images, and at which stride.
         bound: the tree's.
+        all_workers: this process among those that share out the batches.
 
     Returns:
         The exit code: 0, or 128 and the signal's number if interrupted.
 
     Raises:
-        UserError: a term is not finite.
+        UserError: a term is not finite; the workers differ, or one has ended.
     """
-    with claims.writing(plan.out):
-        return _evaluate_all(plan, bound)
+    with plan.writing():
+        return _evaluate_all(plan, bound, all_workers)
 
 
-def _evaluate_all(plan: BitsPlan, bound: Bound) -> int:
+def _evaluate_all(plan: BitsPlan, bound: Bound, all_workers: Workers) -> int:
     command, path = plan.command, plan.checkpoint.path
     timesteps = plan.config.diffusion.timesteps
     environment = machine.environment(bound.device_name, bound.threads)
     version = environment["packages"][plan.framework]
-    print(f"{plan.framework} {version} on {bound.device_name} | {plan.test.name}, {command.num_images:,} test images")
+    plan.say(
+        f"{plan.framework} {version} on {bound.device_name} | {plan.test.name}, {command.num_images:,} test images"
+    )
     if plan.other_data:
-        print(f"{path} was trained on another training set than that of {plan.test.name}")
+        plan.say(f"{path} was trained on another training set than that of {plan.test.name}")
     partial = plan.out / PARTIAL
     origin = plan.origin(clip_x_0=command.clip_x_0, stride=command.stride, images=plan.test.sha256)
     blocks = -(-timesteps // command.stride)
@@ -130,9 +138,7 @@ def _evaluate_all(plan: BitsPlan, bound: Bound) -> int:
         return {"prior": bound.prior(pixels), "terms": terms}
 
     evaluations = timesteps / command.stride  # of the network for an image, on average
-    done = batchwise.evaluate_all(
-        partial, origin, nothing, command.num_images, command.batch_size, evaluate, evaluations, "term"
-    )
+    done = batchwise.evaluate_all(plan, all_workers, partial, origin, nothing, evaluate, evaluations, "term")
     if isinstance(done, int):
         return done
     prior, terms = done.values["prior"], done.values["terms"]

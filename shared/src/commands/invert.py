@@ -22,6 +22,7 @@ from ddpm_shared.datasets import Split
 from ddpm_shared.errors import UserError
 from ddpm_shared.frameworks import FRAMEWORKS
 from ddpm_shared.images import Pixels, to_pixels
+from ddpm_shared.workers import ALONE
 
 Floats = NDArray[np.float64]
 
@@ -90,7 +91,7 @@ def parse(framework: str, argv: Sequence[str] | None) -> InversionPlan:
     _, test = load_data(command, config)
     labels = true_labels(test, config, command.num_images)
     out = results_folder(framework, command, "inversion", "inversion.json")
-    return InversionPlan(framework, command, loaded, config, prefix, out, test, labels)
+    return InversionPlan(framework, command, loaded, config, prefix, out, ALONE, test, labels)
 
 
 class Inverter(Protocol):

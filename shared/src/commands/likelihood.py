@@ -1,4 +1,7 @@
-"""Likelihood by the probability-flow ODE: the flags, the plan and the loop. The estimate: likelihood_estimate.py."""
+"""Likelihood by the probability-flow ODE: the flags, the plan, and what is written.
+
+The loop over batches: rounds.py. The estimate: likelihood_estimate.py.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -6,7 +9,7 @@ from typing import Annotated, Literal
 
 import numpy as np
 
-from ddpm_shared import claims, files, images, machine
+from ddpm_shared import claims, files, images, machine, workers
 from ddpm_shared.command_line import parse_flags
 from ddpm_shared.commands import batchwise
 from ddpm_shared.commands.base import DataCommand, NetworkPlan, load_data, load_network, results_folder
@@ -27,6 +30,7 @@ from ddpm_shared.config.checks import positive, whole
 from ddpm_shared.config.help import default_is
 from ddpm_shared.datasets import Split
 from ddpm_shared.frameworks import FRAMEWORKS
+from ddpm_shared.workers import Workers
 
 PARTIAL, RESULT, PICTURE = "likelihood.partial.npz", "likelihood.json", "likelihood.png"
 EXACT = 1024  # numbers in an image, at most: the exact trace takes as many products at each level
@@ -97,7 +101,8 @@ def parse(framework: str, argv: Sequence[str] | None) -> LikelihoodPlan:
         UserError: a value that is wrong or does not fit the checkpoint or the data.
     """
     command = parse_flags(LikelihoodCommand, argv, f"{FRAMEWORKS[framework].tree}.likelihood")
-    loaded, config, prefix = load_network(framework, command)
+    place = workers.place(framework)
+    loaded, config, prefix = load_network(framework, command, place)
     diffusion, dimensions = config.diffusion, config.model.image_size**2 * config.model.image_channels
     if diffusion.process == "ddpm":
         # Its last time has no signal with zero_terminal_snr, and no place on the way from an image to noise.
@@ -119,11 +124,11 @@ def parse(framework: str, argv: Sequence[str] | None) -> LikelihoodPlan:
     train, test = load_data(command, config)
     labels = true_labels(test, config, command.num_images)
     other_data = train.sha256 != loaded.dataset_sha256
-    out = results_folder(framework, command, "likelihood", RESULT)
-    return LikelihoodPlan(framework, command, loaded, config, prefix, out, test, other_data, labels)
+    out = results_folder(framework, command, "likelihood", RESULT, place)
+    return LikelihoodPlan(framework, command, loaded, config, prefix, out, place, test, other_data, labels)
 
 
-def run(plan: LikelihoodPlan, likelihood: Likelihood) -> int:
+def run(plan: LikelihoodPlan, likelihood: Likelihood, all_workers: Workers) -> int:
     """Compute the bits of all images batch by batch and write likelihood.json and likelihood.png.
 
     Finished images are saved in likelihood.partial.npz; the same command with --out continues from there.
@@ -131,28 +136,29 @@ def run(plan: LikelihoodPlan, likelihood: Likelihood) -> int:
     Args:
         plan: which images, and how.
         likelihood: the tree's.
+        all_workers: this process among those that share out the batches.
 
     Returns:
         The exit code: 0, or 128 and the signal's number if interrupted.
 
     Raises:
-        UserError: the bits are not finite.
+        UserError: the bits are not finite; the workers differ, or one has ended.
     """
-    with claims.writing(plan.out):
-        return _evaluate_all(plan, likelihood)
+    with plan.writing():
+        return _evaluate_all(plan, likelihood, all_workers)
 
 
-def _evaluate_all(plan: LikelihoodPlan, likelihood: Likelihood) -> int:
+def _evaluate_all(plan: LikelihoodPlan, likelihood: Likelihood, all_workers: Workers) -> int:
     command, path = plan.command, plan.checkpoint.path
     process = plan.config.diffusion.process
     continuous = process != "ddpm"
     environment = machine.environment(likelihood.device_name, likelihood.threads)
     version = environment["packages"][plan.framework]
-    print(
+    plan.say(
         f"{plan.framework} {version} on {likelihood.device_name} | {plan.test.name}, {command.num_images:,} test images"
     )
     if plan.other_data:
-        print(f"{path} was trained on another training set than that of {plan.test.name}")
+        plan.say(f"{path} was trained on another training set than that of {plan.test.name}")
     probes = None if command.exact_trace else command.probes
     settings: Settings = {
         "steps": command.steps,
@@ -170,11 +176,11 @@ def _evaluate_all(plan: LikelihoodPlan, likelihood: Likelihood) -> int:
     shape = plan.test.images.shape[1:]
     products = command.steps * (int(np.prod(shape)) if command.exact_trace else command.probes)  # of an image
     done = batchwise.evaluate_all(
+        plan,
+        all_workers,
         partial,
         plan.origin(images=plan.test.sha256, **settings),
         {"bits": np.empty(0)},
-        command.num_images,
-        command.batch_size,
         evaluate,
         products,
         "product",

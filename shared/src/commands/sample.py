@@ -1,4 +1,4 @@
-"""Drawing images: the flags, the plan, and the loop over batches, with progress and interruption."""
+"""Drawing images: the flags, the plan, and what is written. The loop over batches: rounds.py."""
 
 import dataclasses
 import re
@@ -9,10 +9,10 @@ from importlib.metadata import version
 from typing import Annotated, Any, Protocol
 
 import numpy as np
-from tqdm import tqdm
 
-from ddpm_shared import claims, files, images
+from ddpm_shared import claims, files, images, workers
 from ddpm_shared.command_line import parse_flags
+from ddpm_shared.commands import rounds
 from ddpm_shared.commands.base import (
     BOXED,
     BOXED_CONDITIONAL,
@@ -21,7 +21,6 @@ from ddpm_shared.commands.base import (
     load_network,
     results_folder,
 )
-from ddpm_shared.commands.interruption import Interrupted, StopSignals
 from ddpm_shared.commands.labels import ALL, Labels, asked_for, names_of
 from ddpm_shared.config import PROCESS_FACTS, require
 from ddpm_shared.config.checks import whole
@@ -32,6 +31,7 @@ from ddpm_shared.errors import UserError
 from ddpm_shared.frameworks import FRAMEWORKS
 from ddpm_shared.images import Pixels
 from ddpm_shared.records.checkpoint import Checkpoint
+from ddpm_shared.workers import Workers
 
 GRID_IMAGES = 64  # at most so many in grid.png
 COLUMNS = 1000  # of a row of --interpolate, at most: the width of grid.png
@@ -148,15 +148,16 @@ def parse(framework: str, argv: Sequence[str] | None) -> SamplePlan:
         UserError: a value that is wrong or does not fit the checkpoint.
     """
     command = parse_flags(SampleCommand, argv, f"{FRAMEWORKS[framework].tree}.inference")
-    loaded, config, prefix = load_network(framework, command)
+    place = workers.place(framework)
+    loaded, config, prefix = load_network(framework, command, place)
     sampling = command.sampling
     given = any(re.match("--sampler(=|$)", each) for each in (sys.argv[1:] if argv is None else argv))
     if config.diffusion.process != "ddpm" and not given:
         sampling = dataclasses.replace(sampling, sampler=PROCESS_SAMPLING[config.diffusion.process][0])
     command = dataclasses.replace(command, sampling=sampling.resolved_for(config.diffusion))
     class_names, classes = _classes(command, loaded)
-    out = results_folder(framework, command, "samples", LAST)
-    return SamplePlan(framework, command, loaded, config, prefix, out, class_names, classes)
+    out = results_folder(framework, command, "samples", LAST, place)
+    return SamplePlan(framework, command, loaded, config, prefix, out, place, class_names, classes)
 
 
 def _classes(command: SampleCommand, loaded: Checkpoint) -> tuple[tuple[str, ...], Labels | None]:
@@ -193,62 +194,61 @@ class Sampler(Protocol):
         """Images as the tree has them, as pixels [B, H, W, C]."""
 
 
-def run(plan: SamplePlan, sampler: Sampler) -> int:
+def run(plan: SamplePlan, sampler: Sampler, all_workers: Workers) -> int:
     """Draw all images batch by batch and write samples.npz, grid.png and, with --gif, denoising.gif.
 
-    Finished images are saved in samples.partial.npz; the same command with --out continues from there, since an image
-    depends on its seed and index alone.
+    Finished images are saved in samples.partial.npz; the same command with --out continues from there, with as many
+    workers as it likes, since an image depends on its seed and index alone.
 
     Args:
         plan: what to draw.
         sampler: the tree's.
+        all_workers: this process among those that share out the batches.
 
     Returns:
         The exit code: 0, or 128 and the signal's number if interrupted.
 
     Raises:
-        UserError: the folder holds the images of another command.
+        UserError: the folder holds the images of another command; the workers differ, or one has ended.
     """
-    with claims.writing(plan.out):
-        return _draw_all(plan, sampler)
+    with plan.writing():
+        return _draw_all(plan, sampler, all_workers)
 
 
-def _draw_all(plan: SamplePlan, sampler: Sampler) -> int:
+def _draw_all(plan: SamplePlan, sampler: Sampler, all_workers: Workers) -> int:
     command = plan.command
     facts = SAMPLER_FACTS[command.sampling.sampler]
     asked = "" if plan.classes is None else f" | {plan.asked}"
     process = command.sampling.process or "ddpm"
     where = "" if process == "ddpm" else f" in {PROCESS_FACTS[process].title}"
-    print(
+    plan.say(
         f"{plan.framework} {version(plan.framework)} on {sampler.device_name} | "
         f"{facts.title}{where}, {command.sampling.steps} steps{asked} | {plan.checkpoint.path}"
     )
     steps = command.sampling.steps or 0  # filled in by the plan
     partial = plan.out / PARTIAL
     origin = plan.origin()
-    pixels = _finished(plan, origin)
+    saved = _finished(plan, origin) if plan.place.chief else _nothing(plan)
     frames: list[Pixels] = []
     shown = {round(k * (steps - 1) / (GIF_FRAMES - 1)) for k in range(GIF_FRAMES)}
-    bar = tqdm(total=command.num_images * steps, initial=len(pixels) * steps, unit="step", unit_scale=True)
-    try:
-        with StopSignals() as stop, bar:
-            while len(pixels) < command.num_images:
-                first = len(pixels)
-                count = min(command.batch_size, command.num_images - first)
 
-                def on_step(left: int, x: Any, first: int = first, count: int = count) -> None:
-                    if command.gif and first == 0 and left in shown:
-                        frames.append(images.grid(sampler.to_pixels(x)[:GIF_IMAGES]))
-                    bar.update(count)
-                    stop.check()
+    def draw(batch: slice, on_steps: Callable[[int], None]) -> rounds.Values:
+        count = batch.stop - batch.start
 
-                pixels = np.concatenate([pixels, sampler.draw(plan.draw(first, count), on_step)])
-                if len(pixels) < command.num_images:
-                    files.write_npz(partial, images=pixels, origin=origin)
-    except Interrupted:
-        done = f"interrupted; {len(pixels)} finished images are saved"
-        print(f"{done}: the same command with --out {plan.out} continues", file=sys.stderr)
-        return stop.exit_code
+        def on_step(left: int, x: Any) -> None:
+            if command.gif and batch.start == 0 and left in shown:  # in the chief, whose batch is the first
+                frames.append(images.grid(sampler.to_pixels(x)[:GIF_IMAGES]))
+            on_steps(count)
+
+        return {"images": sampler.draw(plan.draw(batch.start, count), on_step)}
+
+    def save(done: rounds.Values) -> None:
+        files.write_npz(partial, images=done["images"], origin=origin)
+
+    done = rounds.make_all(plan, all_workers, origin, {"images": saved}, draw, save, steps, "step")
+    if isinstance(done, int):
+        return done
+    pixels = done["images"]
     labels = plan.labels
     files.write_npz(plan.out / RESULT, images=pixels, origin=origin, **({} if labels is None else {"labels": labels}))
     partial.unlink(missing_ok=True)
@@ -268,14 +268,19 @@ def _grid(plan: SamplePlan, pixels: Pixels) -> Pixels:
     return images.by_class(pixels, plan.labels[: len(pixels)], plan.class_names)
 
 
+def _nothing(plan: SamplePlan) -> Pixels:
+    """No image of the network, [0, H, W, C]."""
+    size, channels = plan.checkpoint.config.model.image_size, plan.checkpoint.config.model.image_channels
+    return np.empty((0, size, size, channels), np.uint8)
+
+
 def _finished(plan: SamplePlan, origin: str) -> Pixels:
     """The images that an interrupted run of the same command saved, [n, H, W, C]; n = 0 if there was none.
 
     Raises:
         UserError: the folder holds the images of another command.
     """
-    size, channels = plan.checkpoint.config.model.image_size, plan.checkpoint.config.model.image_channels
-    nothing = np.empty((0, size, size, channels), np.uint8)
+    nothing = _nothing(plan)
     ended = (plan.out / RESULT).exists() and not plan.command.overwrite  # but for its pictures
     file = plan.out / (RESULT if ended else PARTIAL)
     saved = files.read_npz(file) or {}

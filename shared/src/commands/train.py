@@ -1,6 +1,7 @@
 """Training: the flags, the plan, and the command of both trees. The loop is training_loop.py."""
 
 import argparse
+import contextlib
 import dataclasses
 import math
 import re
@@ -15,13 +16,13 @@ from typing import Annotated
 import numpy as np
 from tqdm import tqdm
 
-from ddpm_shared import claims, datasets, files, machine, memory
+from ddpm_shared import claims, datasets, files, machine, memory, workers
 from ddpm_shared import config as configs
 from ddpm_shared.batches import Prefetcher
 from ddpm_shared.command_line import parse_flags, require_words
 from ddpm_shared.commands.epoch_end import make_judge
 from ddpm_shared.commands.learner import Learner
-from ddpm_shared.commands.training_loop import TrainingLoop
+from ddpm_shared.commands.training_loop import TrainingLoop, follow
 from ddpm_shared.config import CHANGEABLE, Config, require
 from ddpm_shared.config.checks import positive
 from ddpm_shared.config.data import LARGEST_IMAGE, SMALLEST_IMAGE
@@ -33,6 +34,7 @@ from ddpm_shared.records import checkpoint, picture_list
 from ddpm_shared.records import folder as folders
 from ddpm_shared.records.checkpoint import Checkpoint
 from ddpm_shared.records.run import Run
+from ddpm_shared.workers import ALONE, Place, Workers
 
 WARM_UP_STEPS, TIMED_STEPS = 5, 20  # for --minutes
 YEAR = 365 * 24 * 60  # minutes
@@ -65,7 +67,7 @@ class TrainCommand:
 
 @dataclass(frozen=True)
 class TrainPlan:
-    """A checked TrainCommand: what to run, where, and from which checkpoint. This process has claimed the folder."""
+    """A checked TrainCommand: what to run, where, and from which checkpoint. The chief has claimed the folder."""
 
     framework: str
     config: Config
@@ -74,6 +76,7 @@ class TrainPlan:
     without_history: bool = False
     minutes: float | None = None
     stop_after: float | None = None
+    place: Place = ALONE
 
 
 @claims.released_on_error()
@@ -101,9 +104,10 @@ def parse(framework: str, argv: Sequence[str] | None) -> TrainPlan:
         if argument == "--resume" and (index + 1 == len(arguments) or arguments[index + 1].startswith("--")):
             arguments[index] = "--resume=latest"
 
-    source = _source(framework, known.resume, known.run_dir)
+    place = workers.place(framework)
+    source = _source(framework, known.resume, known.run_dir, place)
     in_place = source is not None and source.is_dir() and Path(known.run_dir or source) == source
-    if source and in_place:
+    if source and in_place and place.chief:
         claims.claim(source)  # before its checkpoint is read: nobody else may go on from it
     resumed = _resumed(source)
     if source and known.config:
@@ -135,7 +139,9 @@ def parse(framework: str, argv: Sequence[str] | None) -> TrainPlan:
     if command.without_history and not resumed:
         raise UserError("--without-history is for --resume, from a checkpoint: leave it out")
     # A run continues in its own folder, unless another framework or an explicit file makes it a branch.
-    if source and in_place and (command.run_dir or resumed is None or resumed.framework == framework):
+    if not place.chief:
+        folder = Path()  # where the chief writes
+    elif source and in_place and (command.run_dir or resumed is None or resumed.framework == framework):
         folder = source
     else:
         if source and in_place:
@@ -143,17 +149,24 @@ def parse(framework: str, argv: Sequence[str] | None) -> TrainPlan:
         folder = folders.claim_output(command.run_dir, framework, command.settings.preset)
         folders.require_free(folder)
     return TrainPlan(
-        framework, command.settings, folder, resumed, command.without_history, command.minutes, command.stop_after
+        framework,
+        command.settings,
+        folder,
+        resumed,
+        command.without_history,
+        command.minutes,
+        command.stop_after,
+        place,
     )
 
 
-def _source(framework: str, resume: str | None, run_dir: str | None) -> Path | None:
+def _source(framework: str, resume: str | None, run_dir: str | None, place: Place) -> Path | None:
     """What --resume names: a run folder or a checkpoint file; None without --resume."""
     if resume is None:
         return None
     if resume != "latest":
         return Path(resume)
-    return Path(run_dir) if run_dir else folders.folder_to_resume(framework)
+    return Path(run_dir) if run_dir else folders.folder_to_resume(framework, claimed_too=not place.chief)
 
 
 def _resumed(source: Path | None) -> Checkpoint | None:
@@ -199,12 +212,17 @@ def _require_same(resumed: Checkpoint, settings: Config) -> None:
         )
 
 
-def run(plan: TrainPlan, make_learner: Callable[[Config, int], Learner]) -> int:
+Join = Callable[[Place, Config], Workers]
+MakeLearner = Callable[[Config, int, Workers | None], Learner]
+
+
+def run(plan: TrainPlan, join: Join, make_learner: MakeLearner) -> int:
     """The train command of both trees.
 
     Args:
         plan: the checked command.
-        make_learner: (config, steps of the whole run) -> the tree's Learner, in its state before the first step.
+        join: (place, config) -> the tree's Workers, if there are several.
+        make_learner: (config, steps of the whole run, workers) -> the tree's Learner, before its first step.
 
     Returns:
         The exit code, as TrainingLoop.run returns it.
@@ -213,12 +231,12 @@ def run(plan: TrainPlan, make_learner: Callable[[Config, int], Learner]) -> int:
         UserError: bad input.
         OSError: e.g. a full disk; the last checkpoint is whole.
     """
-    with claims.writing(plan.folder):
-        return _train(plan, make_learner)
+    with claims.writing(plan.folder) if plan.place.chief else contextlib.nullcontext():
+        return _train(plan, join, make_learner)
 
 
-def _train(plan: TrainPlan, make_learner: Callable[[Config, int], Learner]) -> int:
-    framework, config = plan.framework, plan.config
+def _train(plan: TrainPlan, join: Join, make_learner: MakeLearner) -> int:
+    framework, config, place = plan.framework, plan.config, plan.place
     train_split, test_split = datasets.load(config.data.dataset, config.data.data_dir, config.data.folder)
     sigma_data = None
     if config.diffusion.needs_sigma_data:
@@ -232,16 +250,28 @@ def _train(plan: TrainPlan, make_learner: Callable[[Config, int], Learner]) -> i
         config.training.batch_size,
         f"is more than the {len(train_split.images)} training images: choose a smaller one",
     )
+    workers.require_divisible(place, config)
+    config = dataclasses.replace(config, threads=workers.threads_of(place, config.threads))
+    step, all_workers = plan.resumed.step if plan.resumed else 0, None
+    if place.count > 1:
+        all_workers = join(place, config)
+        begin = plan.resumed.sha256 if plan.resumed else ""
+        workers.require_same(all_workers, framework, config, train_split.sha256, begin)
     if plan.minutes:
-        learner = make_learner(config, config.training.num_steps(len(train_split.images)))
-        config = with_length(plan.minutes, config, learner, train_split)
+        learner = make_learner(config, config.training.num_steps(len(train_split.images)), all_workers)
+        config = with_length(plan.minutes, config, learner, train_split, all_workers)
     settings, num_images = config.training, len(train_split.images)
+    if all_workers and not place.chief:
+        learner = make_learner(config, settings.num_steps(num_images), all_workers)
+        if plan.resumed:
+            learner.load(plan.resumed)
+        return follow(config, train_split, learner, all_workers, step)
     # The judge comes first: it computes features of all real images, which takes a while, and may refuse.
     judge = make_judge(train_split, test_split, settings.evaluate_images) if settings.evaluate_every else None
     if not plan.resumed:  # before the framework is imported: a run that is killed while it starts can be resumed
         files.write_json(plan.folder / "config.json", configs.to_dict(config))
     picture_list.write(plan.folder, train_split, test_split)
-    learner = make_learner(config, settings.num_steps(num_images))
+    learner = make_learner(config, settings.num_steps(num_images), all_workers)
     if plan.resumed:
         learner.load(plan.resumed)
         if note := _new_end(plan.resumed, config, num_images):
@@ -259,13 +289,14 @@ def _train(plan: TrainPlan, make_learner: Callable[[Config, int], Learner]) -> i
     )
     facts = configs.PROCESS_FACTS[config.diffusion.process]
     process = "" if config.diffusion.process == "ddpm" else f"{facts.title}, "
+    each = "" if place.count == 1 else f"{place.count} workers for {settings.shards} shards, "
     print(
-        f"{framework} {environment['packages'][framework]} on {learner.device_name}, {learner.threads} threads, "
+        f"{framework} {environment['packages'][framework]} on {learner.device_name}, {each}{learner.threads} threads, "
         f"{config.precision} | {process}{config.preset}, {learner.num_parameters:,} parameters | {train_split.name}, "
         f"{num_images:,} images | {settings.num_steps(num_images):,} steps of {settings.batch_size} | {plan.folder}"
     )
-    step = plan.resumed.step if plan.resumed else 0
-    return TrainingLoop(config, train_split, test_split, learner, records, judge, step, plan.stop_after).run()
+    loop = TrainingLoop(config, train_split, test_split, learner, records, judge, step, plan.stop_after, all_workers)
+    return loop.run()
 
 
 def _require_same_data(resumed: Checkpoint | None, train: Split, test: Split) -> None:
@@ -282,17 +313,23 @@ def _require_same_data(resumed: Checkpoint | None, train: Split, test: Split) ->
     )
 
 
-def with_length(minutes: float, config: Config, learner: Learner, split: Split) -> Config:
-    """`config` with as many steps as `learner` makes in that many minutes.
+def with_length(
+    minutes: float, config: Config, learner: Learner, split: Split, all_workers: Workers | None = None
+) -> Config:
+    """`config` with as many steps as `learner` makes in that many minutes, by the chief's clock.
 
     The time between the steps, for validation and pictures, is not counted. The steps change `learner`.
     """
-    settings, batch_of, seconds = config.training, Prefetcher(split, config), []
-    for step in tqdm(range(WARM_UP_STEPS + TIMED_STEPS), desc="timing", unit="step", leave=False):
+    place = all_workers.place if all_workers else ALONE
+    settings, batch_of, seconds = config.training, Prefetcher(split, config, place.share), []
+    quiet = None if place.chief else True
+    for step in tqdm(range(WARM_UP_STEPS + TIMED_STEPS), desc="timing", unit="step", leave=False, disable=quiet):
         began = time.perf_counter()
         learner.train_step(batch_of(step), step)
         seconds.append(time.perf_counter() - began)
     each = statistics.median(seconds[WARM_UP_STEPS:])
+    if all_workers:
+        each = workers.gather_json(all_workers, each)[0]
     steps = max(1, round(60 * minutes / each))
     epochs = math.ceil(steps / (len(split.images) // settings.batch_size))
     speed = settings.batch_size / each

@@ -1,10 +1,12 @@
 """The training loop: steps, checkpoints and interruption. The end of an epoch is epoch_end.py.
 
-Both trees give it their Learner, so that a run leaves the same records whatever computes it.
+Both trees give it their Learner, so that a run leaves the same records whatever computes it. With several workers, the
+chief runs this loop, and the others `follow` it: they make the same steps, and write nothing.
 """
 
 import contextlib
 import math
+import signal
 import sys
 import time
 from typing import NoReturn
@@ -20,6 +22,7 @@ from ddpm_shared.datasets import Split
 from ddpm_shared.records import loss_curve
 from ddpm_shared.records.run import Run
 from ddpm_shared.records.types import Status, StepRecord
+from ddpm_shared.workers import ALONE, WorkerLost, Workers, proceed
 
 
 class TrainingLoop:
@@ -34,6 +37,7 @@ class TrainingLoop:
         judge: evaluates samples; None if they are not evaluated.
         step: training steps already made.
         minutes: time limit, after which the run stops as if interrupted; None for no limit.
+        workers: this process, the chief, among several; None if it is alone.
     """
 
     def __init__(
@@ -46,9 +50,11 @@ class TrainingLoop:
         judge: JudgeSamples | None = None,
         step: int = 0,
         minutes: float | None = None,
+        workers: Workers | None = None,
     ) -> None:
         self.settings, self.learner, self.records = config.training, learner, records
-        self.batch_of = Prefetcher(train_split, config)
+        self.workers, self.together = workers, workers is not None  # whether the other workers wait for the next step
+        self.batch_of = Prefetcher(train_split, config, (workers.place if workers else ALONE).share)
         self.steps_per_epoch = len(train_split.images) // self.settings.batch_size
         self.num_steps = self.settings.num_steps(len(train_split.images))
         self.step, self.minutes, self.stop = step, minutes, StopSignals(minutes)
@@ -78,9 +84,11 @@ class TrainingLoop:
                 except Interrupted:
                     self._save()
                     raise
+                finally:
+                    self._let_go()
         except Interrupted:
             records.finish("interrupted", self.step)
-            what = "interrupted" if self.stop.received else f"stopped after {self.minutes:g} minutes"
+            what = "interrupted" if self.stop.exit_code else f"stopped after {self.minutes:g} minutes"
             where = f"step {self.step} of {self.num_steps}"
             print(f"{what} at {where}; continue with --resume {records.folder}", file=sys.stderr)
             return self.stop.exit_code
@@ -117,6 +125,7 @@ class TrainingLoop:
                 self._save()
             if self.step >= self.num_steps:
                 return
+            self._go_on_together()
             began = time.perf_counter()
             batch = self.batch_of(self.step)  # and the next one begins to be drawn, while this step is computed
             loss, grad_norm, learning_rate = self.learner.train_step(batch, self.step)
@@ -138,6 +147,21 @@ class TrainingLoop:
             bar.set_postfix(loss=f"{loss:.4f}", epoch=self.epoch, refresh=False)
             bar.update(batch_size)
             self.stop.check()
+
+    def _go_on_together(self) -> None:
+        """Wait until all workers are here. Raises Interrupted if one of them was stopped."""
+        if self.workers and not proceed(self.workers):
+            self.together = False
+            self.stop.received = self.stop.received or signal.SIGINT
+            raise Interrupted
+
+    def _let_go(self) -> None:
+        """Tell the workers that wait for the next step that there is none."""
+        lost = isinstance(sys.exception(), WorkerLost | KeyboardInterrupt)  # then they have ended, or end by themselves
+        if self.workers and self.together and not lost:
+            self.together = False
+            with contextlib.suppress(WorkerLost):
+                proceed(self.workers, stop=True)
 
     def _epoch_is_open(self, last: bool) -> bool:
         """Whether an epoch ended with this step and is not recorded yet."""
@@ -167,3 +191,27 @@ class TrainingLoop:
     def _bar(self) -> "tqdm[NoReturn]":
         batch_size, framework = self.settings.batch_size, self.records.framework
         return tqdm(total=self.num_steps * batch_size, initial=self.step * batch_size, desc=framework, unit="img")
+
+
+def follow(config: Config, train_split: Split, learner: Learner, workers: Workers, step: int) -> int:
+    """What every worker but the chief does: its share of each step, until the chief or a signal ends it.
+
+    Args:
+        config: all settings.
+        train_split: the images to learn from.
+        learner: the tree's, in the state after `step` steps.
+        workers: this process among them.
+        step: training steps already made.
+
+    Returns:
+        0: the chief says how it ended.
+
+    Raises:
+        WorkerLost: another worker has ended.
+    """
+    batch_of = Prefetcher(train_split, config, workers.place.share)
+    with StopSignals() as stop:
+        while proceed(workers, stop=stop.received is not None):
+            learner.train_step(batch_of(step), step)
+            step += 1
+    return 0

@@ -38,7 +38,7 @@ from ddpm_shared.config.model import (
 )
 from ddpm_shared.config.processes import PROCESS_FACTS, ProcessName
 from ddpm_shared.config.schema import schema
-from ddpm_shared.config.training import LearningRateDecay, TrainingConfig
+from ddpm_shared.config.training import LearningRateDecay, Reduce, TrainingConfig
 from ddpm_shared.errors import UserError, choice
 
 __all__ = [
@@ -65,6 +65,7 @@ __all__ = [
     "Preset",
     "ProcessName",
     "RealImages",
+    "Reduce",
     "ScheduleName",
     "TrainingConfig",
     "Variance",
@@ -91,6 +92,7 @@ CHANGEABLE = {
     "device",
     "threads",
     "compile",
+    "tf32",
     "data.dataset",  # its hash is compared instead
     "data.data_dir",
     "data.folder.skip_bad",  # so is what is read
@@ -113,6 +115,9 @@ LATER = {
     **{f"model.{name}": getattr(ModelConfig(), name) for name in LATER_SETTINGS},
     "training.label_drop": 0.1,
     "training.loss_curve": False,
+    "training.reduce": "exact",
+    "training.shards": 1,
+    "tf32": False,
 }
 
 
@@ -132,6 +137,8 @@ class Config:
     """CPU threads that one operation may use."""
     compile: bool = False
     """Compile the network with torch.compile or XLA. It pays off only in long runs, if at all."""
+    tf32: bool = False
+    """Round the factors of products to 10 bits (TensorFloat-32): faster on an NVIDIA GPU, and other numbers."""
     class_conditional: bool = False
     """Give the network the class of each image, so that a class can be asked for when it draws."""
     data: DataConfig = field(default_factory=DataConfig)
@@ -275,6 +282,7 @@ _CHOICES = {
     "dataset": Dataset,
     "channels": Channels,
     "learning_rate_decay": LearningRateDecay,
+    "reduce": Reduce,
     **DIFFUSION_CHOICES,
 }
 _HOOKS: Any = {float: float} | {kind: _checked(name, kind) for name, kind in _CHOICES.items()}

@@ -4,11 +4,12 @@ import sys
 from dataclasses import dataclass
 from typing import Annotated, Literal, get_args
 
-from ddpm_shared.config.checks import fraction, positive, whole
+from ddpm_shared.config.checks import fraction, positive, require, whole
 from ddpm_shared.config.help import default_is
 from ddpm_shared.errors import choice
 
 LearningRateDecay = Literal["none", "linear", "cosine"]
+Reduce = Literal["exact", "fast"]
 
 PICTURE_IMAGES = 10_000  # in a picture of samples: more is no picture any more
 EVALUATION_IMAGES = 1_000_000  # the largest evaluations of the field take 50,000
@@ -46,6 +47,12 @@ class TrainingConfig:
     """Epochs between pictures of samples; one more is drawn at the end. 0 draws none."""
     sample_images: int = 16
     """Images in such a picture."""
+    shards: int = 1
+    """Equal parts of a batch, whose gradients are computed one by one and added in a fixed order. With several workers,
+    a multiple of their number. The result depends on the shards, never on how many workers compute them."""
+    reduce: Reduce = "exact"
+    """How several workers add their gradients: exact, in that order; fast, as the framework's library does, which
+    rounds otherwise but sends less."""
     loss_curve: bool = False
     """Draw the losses of the whole run at its end, as loss.png."""
     evaluate_every: int = 0
@@ -59,10 +66,26 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         choice("learning_rate_decay", self.learning_rate_decay, get_args(LearningRateDecay))
-        whole(self, "epochs", "max_steps", "batch_size", "validation_images", "checkpoint_every", "keep_checkpoints")
+        choice("reduce", self.reduce, get_args(Reduce))
+        whole(
+            self,
+            "shards",
+            "epochs",
+            "max_steps",
+            "batch_size",
+            "validation_images",
+            "checkpoint_every",
+            "keep_checkpoints",
+        )
         whole(self, "warmup_steps", "sample_every", "evaluate_every", least=0)
         whole(self, "sample_images", most=PICTURE_IMAGES)
         whole(self, "evaluate_images", most=EVALUATION_IMAGES)
+        require(
+            self.batch_size % self.shards == 0,
+            "--shards",
+            self.shards,
+            f"must divide --batch-size {self.batch_size}: the shards are equal parts of a batch",
+        )
         positive(self, "learning_rate", "max_grad_norm")
         fraction(self, "ema_decay", "decay_start", "final_learning_rate", "label_drop")
 

@@ -73,14 +73,18 @@ def latest_folder(framework: str) -> Path:
     raise UserError(f"no run with a checkpoint in {RUNS / framework}: train one first, or name a folder or file")
 
 
-def folder_to_resume(framework: str) -> Path:
+def folder_to_resume(framework: str, claimed_too: bool = False) -> Path:
     """The newest run of `framework` under runs/ that no process is writing to, one with a checkpoint if there is any.
 
     What is passed over is said on stderr. Raises UserError if there is none.
+
+    Args:
+        framework: "torch" or "tensorflow".
+        claimed_too: pass over none: the process that writes to it may be the chief of this worker.
     """
     begun = sorted((file.parent for file in (RUNS / framework).glob("*/config.json")), reverse=True)
     for folder in dict.fromkeys([*_newest_first(framework), *begun]):
-        if not claims.is_claimed(folder):
+        if claimed_too or not claims.is_claimed(folder):
             return folder
         print(f"passing over {folder}: another process is writing to it", file=sys.stderr)
     raise UserError(f"no run with a checkpoint in {RUNS / framework}: train one first, or name a folder or file")
