@@ -136,7 +136,7 @@ def pairs_added(parts: Sequence[list[Tensor]]) -> list[list[Tensor]]:
 
     Mirror: ddpm_tf.workers.pairs_added.
     """
-    added = [torch._foreach_add(a, b) for a, b in zip(parts[0::2], parts[1::2], strict=False)]
+    added = [list(torch._foreach_add(a, b)) for a, b in zip(parts[0::2], parts[1::2], strict=False)]
     return [*added, *parts[2 * len(added) :]]
 
 
@@ -173,5 +173,5 @@ def mean(parts: Sequence[list[Tensor]], workers: Workers, reduce: Reduce) -> lis
 
 def _like(row: Tensor, tensors: list[Tensor]) -> list[Tensor]:
     """One vector as tensors of these shapes, each in memory of its own, since its place decides how a norm rounds."""
-    pieces = row.split([tensor.numel() for tensor in tensors])
+    pieces = torch.split(row, [tensor.numel() for tensor in tensors])
     return [piece.view(tensor.shape).clone() for piece, tensor in zip(pieces, tensors, strict=True)]

@@ -35,7 +35,11 @@ class Batch(NamedTuple):
     def shards(self, count: int) -> list["Batch"]:
         """It in `count` equal parts, in its order."""
         size = len(self.pixels) // count
-        return [Batch(*(part[i * size : (i + 1) * size] for part in self)) for i in range(count)]
+        return [self.rows(slice(i * size, (i + 1) * size)) for i in range(count)]
+
+    def rows(self, rows: slice) -> "Batch":
+        """These images of it."""
+        return Batch(self.pixels[rows], self.labels[rows], self.t[rows], self.eps[rows])
 
 
 def training_batch(split: Split, config: Config, step: int, share: Share = WHOLE) -> Batch:

@@ -29,7 +29,7 @@ def _join(place: Place, config: Config) -> "Workers":
     return workers.join(place, config)
 
 
-def _make_learner(config: Config, num_steps: int, workers: "Workers") -> "Learner":
+def _make_learner(config: Config, num_steps: int, workers: "Workers | None") -> "Learner":
     """The Learner of a run of `num_steps` steps."""
     from ddpm_tf.learner import Learner
 

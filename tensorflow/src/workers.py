@@ -11,6 +11,7 @@ elsewhere: it sums where PyTorch's DistributedDataParallel averages, and Keras' 
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -27,12 +28,12 @@ class Workers:
 
     Args:
         place: this one's.
-        strategy: what carries tensors between several.
+        strategy: a tf.distribute.Strategy, which carries tensors between several.
 
     Mirror: ddpm_torch.workers.Workers.
     """
 
-    def __init__(self, place: Place = ALONE, strategy: tf.distribute.Strategy | None = None) -> None:
+    def __init__(self, place: Place = ALONE, strategy: Any = None) -> None:
         self.place, self.strategy = place, strategy
         self._gathered = tf.function(self._gather_rows, autograph=False, reduce_retracing=True)
         self._reduced = tf.function(self._all_reduce, autograph=False, reduce_retracing=True)

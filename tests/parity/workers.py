@@ -197,7 +197,7 @@ def _batch(side: Side, config: Config) -> Arrays:
                 rows = [_oracle_image(config, step, row) for row in range(config.training.batch_size)]
                 columns = [np.stack(column) for column in zip(*rows, strict=True)]
                 whole = batches.Batch(columns[0], columns[3], columns[1], columns[2])
-                shards = [batches.Batch(*(part[i : i + size] for part in whole)) for i in range(0, len(rows), size)]
+                shards = [whole.rows(slice(i, i + size)) for i in range(0, len(rows), size)]
             else:
                 shards = _parts(config, step, count)
             for i, shard in enumerate(shards):

@@ -113,7 +113,7 @@ MUTATIONS = [
     fault("each worker's part is stratified alone", "shared.batches", "workers",
           "t = streams.stratified(t.astype(np.float64))", "t[rows] = streams.stratified(t[rows].astype(np.float64))"),
     fault("a shard is every so many-th image, not a block of them", "shared.batches", "workers",
-          "part[i * size : (i + 1) * size]", "part[i::count]"),
+          "slice(i * size, (i + 1) * size)", "slice(i, None, count)"),
     fault("workers take their parts by their place on their machine", "shared.workers", "workers",
           "return self.rank, self.count", "return self.local_rank, self.local_count"),
     fault("workers take their parts from the end", "shared.workers", "workers",

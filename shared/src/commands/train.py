@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import numpy as np
 from tqdm import tqdm
@@ -212,11 +212,12 @@ def _require_same(resumed: Checkpoint, settings: Config) -> None:
         )
 
 
-Join = Callable[[Place, Config], Workers]
-MakeLearner = Callable[[Config, int, Workers | None], Learner]
+W = TypeVar("W", bound=Workers)  # the tree's
+Join = Callable[[Place, Config], W]
+MakeLearner = Callable[[Config, int, W | None], Learner]
 
 
-def run(plan: TrainPlan, join: Join, make_learner: MakeLearner) -> int:
+def run(plan: TrainPlan, join: Join[W], make_learner: MakeLearner[W]) -> int:
     """The train command of both trees.
 
     Args:
@@ -235,7 +236,7 @@ def run(plan: TrainPlan, join: Join, make_learner: MakeLearner) -> int:
         return _train(plan, join, make_learner)
 
 
-def _train(plan: TrainPlan, join: Join, make_learner: MakeLearner) -> int:
+def _train(plan: TrainPlan, join: Join[W], make_learner: MakeLearner[W]) -> int:
     framework, config, place = plan.framework, plan.config, plan.place
     train_split, test_split = datasets.load(config.data.dataset, config.data.data_dir, config.data.folder)
     sigma_data = None
