@@ -35,7 +35,8 @@ EXTRA_NAMES = {
     },
 }
 SPELLING = {"forward": "call"}  # the method that a layer of each framework must define
-OWN_ARGUMENTS = {"dtype"}  # Keras layers are given their number format, PyTorch modules moved to it
+# Keras layers are given their number format, PyTorch modules moved to it; its collectives belong to a strategy.
+OWN_ARGUMENTS = {"dtype", "strategy"}
 
 
 def surface(tree, module):
@@ -110,7 +111,7 @@ def test_both_trees_are_documented_alike(module):
     """Otherwise the comments of one tree drift from its code, as they do in every copied file."""
 
     def neutral(docstring):
-        docstring = re.sub(r"Mirror: .*|^ *(device|dtype): .*$", "", docstring, flags=re.M)
+        docstring = re.sub(r"Mirror: .*|^ *(device|dtype|strategy): .*$", "", docstring, flags=re.M)
         return re.sub(
             r"\[B, (\d?C[^,]*|out_channels), ([^],]+), ([^],]+)]", r"[B, \2, \3, \1]", re.sub(r"\s+", " ", docstring)
         ).strip()

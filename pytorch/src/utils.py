@@ -40,7 +40,9 @@ def set_threads(threads: int | None) -> None:
 def set_tf32(on: bool) -> None:
     """Let products of float32 on an NVIDIA GPU take TensorFloat-32, with 10 bits for 23; a CPU has none of it.
 
-    PyTorch's own default is off for matrices and on for convolutions. Mirror: ddpm_tf.utils.set_tf32.
+    PyTorch's own default is off for matrices and on for convolutions, TensorFlow's is on.
+
+    Mirror: ddpm_tf.utils.set_tf32.
     """
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = on
 

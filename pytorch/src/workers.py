@@ -23,7 +23,7 @@ from ddpm_shared.workers import ALONE, Place, WorkerLost, joining
 from ddpm_torch import utils
 from ddpm_torch.config import Config, Reduce
 
-PATIENCE = timedelta(days=7)  # with a worker that validates or draws; one that has ended is noticed at once
+_PATIENCE = timedelta(days=7)  # with a worker that validates or draws; one that has ended is noticed at once
 
 
 class Workers:
@@ -41,18 +41,12 @@ class Workers:
         self.carrier = device if place.count > 1 and dist.get_backend() == "nccl" else torch.device("cpu")
 
     def gather(self, words: NDArray[np.int32]) -> NDArray[np.int32]:
-        """[n] of this worker -> [count, n] of all, in the order of their ranks.
-
-        Mirror: ddpm_tf.workers.Workers.gather.
-        """
+        """[n] of this worker -> [count, n] of all, in the order of their ranks."""
         with watched(self.place):
             return self.gather_rows(torch.from_numpy(words.copy())[None]).cpu().numpy()
 
     def gather_rows(self, x: Tensor) -> Tensor:
-        """[n, P] of this worker -> [count * n, P] of all, in the order of their ranks, on the device of x.
-
-        Mirror: ddpm_tf.workers.Workers.gather_rows.
-        """
+        """[n, P] of this worker -> [count * n, P] of all, in the order of their ranks."""
         if self.place.count == 1:
             return x
         mine = x.to(self.carrier).contiguous()
@@ -61,10 +55,7 @@ class Workers:
         return torch.cat(rows).to(x.device)
 
     def all_reduce(self, x: Tensor) -> Tensor:
-        """The sum of the workers' x, in the order that the library takes.
-
-        Mirror: ddpm_tf.workers.Workers.all_reduce.
-        """
+        """The sum of the workers' x, in the order that the library takes."""
         if self.place.count == 1:
             return x
         total = x.to(self.carrier).clone()
@@ -113,7 +104,7 @@ def join(place: Place, config: Config) -> Workers:
     try:
         with joining(place):
             dist.init_process_group(
-                "nccl" if own else "gloo", rank=place.rank, world_size=place.count, timeout=PATIENCE
+                "nccl" if own else "gloo", rank=place.rank, world_size=place.count, timeout=_PATIENCE
             )
             dist.barrier()
     except (dist.DistError, RuntimeError, ValueError) as error:

@@ -39,26 +39,17 @@ class Workers:
         self._reduced = tf.function(self._all_reduce, autograph=False, reduce_retracing=True)
 
     def gather(self, words: NDArray[np.int32]) -> NDArray[np.int32]:
-        """[n] of this worker -> [count, n] of all, in the order of their ranks.
-
-        Mirror: ddpm_torch.workers.Workers.gather.
-        """
+        """[n] of this worker -> [count, n] of all, in the order of their ranks."""
         with watched(self.place):
             rows: NDArray[np.int32] = self.gather_rows(tf.constant(words[None])).numpy()
         return rows
 
     def gather_rows(self, x: tf.Tensor) -> tf.Tensor:
-        """[n, P] of this worker -> [count * n, P] of all, in the order of their ranks.
-
-        Mirror: ddpm_torch.workers.Workers.gather_rows.
-        """
+        """[n, P] of this worker -> [count * n, P] of all, in the order of their ranks."""
         return x if self.strategy is None else self._gathered(x)
 
     def all_reduce(self, x: tf.Tensor) -> tf.Tensor:
-        """The sum of the workers' x, in the order that the library takes.
-
-        Mirror: ddpm_torch.workers.Workers.all_reduce.
-        """
+        """The sum of the workers' x, in the order that the library takes."""
         return x if self.strategy is None else self._reduced(x)
 
     # In the worker's replica of the strategy. A copy is made there, as what is carried has to be on one of its devices.
