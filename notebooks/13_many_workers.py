@@ -276,8 +276,9 @@ print("worker 0 and single:  ", apart(first.tensors(), single.tensors()))
 
 # %% [markdown]
 # *What to see:* the two workers are equal to the last bit, though neither has ever seen the weights of the other.
-# (Weights, averages and both moments of Adam are in the hash.) They have added the same numbers in the same order. And
-# so has `single`, whose `train_step` has the same shards and the same tree.
+# (Weights, averages and both moments of Adam are in the hash.) They have added the same numbers in the same order. So has
+# `single`, whose `train_step` has the same shards and the same tree: in PyTorch it is equal, too. In TensorFlow about half
+# of its weights differ in the last digit, since `train_step` clips and makes Adam's step in a graph, and this cell does not.
 #
 # ## Two processes
 #

@@ -84,14 +84,16 @@ def _lost(error: Exception) -> bool:
 
 
 def join(place: Place, config: Config) -> Workers:
-    """Find the other workers: torchrun's variables say where worker 0 is. Workers of one machine share out its GPUs.
+    """Find the other workers, where the environment says. Workers of one machine share out its GPUs.
+
+    It comes before all computing.
 
     Args:
         place: this one's.
         config: its device and threads are used.
 
     Raises:
-        UserError: worker 0 cannot use its port, or an address is wrong.
+        UserError: a port cannot be used, or an address is wrong.
 
     Mirror: ddpm_tf.workers.join.
     """
@@ -114,12 +116,6 @@ def join(place: Place, config: Config) -> Workers:
             "that the port is free on the first machine, and that the others reach it"
         ) from error
     return Workers(place, device)
-
-
-def leave() -> None:
-    """Say goodbye to the other workers. Mirror: ddpm_tf.workers.leave."""
-    if dist.is_initialized():
-        dist.destroy_process_group()
 
 
 def pairs_added(parts: Sequence[list[Tensor]]) -> list[list[Tensor]]:

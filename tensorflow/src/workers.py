@@ -81,7 +81,7 @@ def watched(place: Place) -> Iterator[None]:
 
 
 def join(place: Place, config: Config) -> Workers:
-    """Find the other workers: TF_CONFIG says where they are. Workers of one machine share out its GPUs.
+    """Find the other workers, where the environment says. Workers of one machine share out its GPUs.
 
     It comes before all computing.
 
@@ -90,7 +90,7 @@ def join(place: Place, config: Config) -> Workers:
         config: its device and threads are used.
 
     Raises:
-        UserError: this worker cannot use its port, or an address is wrong.
+        UserError: a port cannot be used, or an address is wrong.
 
     Mirror: ddpm_torch.workers.join.
     """
@@ -115,10 +115,6 @@ def join(place: Place, config: Config) -> Workers:
             "see that its port is free on this machine, and that the others reach it"
         ) from error
     return workers
-
-
-def leave() -> None:
-    """Say goodbye to the other workers: TensorFlow does so at the end. Mirror: ddpm_torch.workers.leave."""
 
 
 def pairs_added(parts: Sequence[list[tf.Tensor]]) -> list[list[tf.Tensor]]:
