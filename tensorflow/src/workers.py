@@ -127,7 +127,7 @@ def pairs_added(parts: Sequence[list[tf.Tensor]]) -> list[list[tf.Tensor]]:
 
 
 def mean(parts: Sequence[list[tf.Tensor]], workers: Workers, reduce: Reduce) -> list[tf.Tensor]:
-    """The mean over the shards of all workers, by one binary tree over them. Not in a graph, which would add otherwise.
+    """The mean over the shards of all workers, by one binary tree over them.
 
     A worker adds up the part of the tree that is its own, so that few sums are carried: with V = 8, one of each of two
     workers. The rest of the tree is added in every worker alike.
@@ -142,6 +142,7 @@ def mean(parts: Sequence[list[tf.Tensor]], workers: Workers, reduce: Reduce) -> 
 
     Mirror: ddpm_torch.workers.mean.
     """
+    # Not in a graph, which would take all sums for one, and add in an order of its own.
     count = len(parts) * workers.place.count
     while len(parts) % 2 == 0 or (len(parts) > 1 and reduce == "fast"):
         parts = pairs_added(parts)
