@@ -74,6 +74,7 @@ WHOLE = {
         "--sample-images": (1, 10_000),
         "--evaluate-every": (0, MANY),
         "--evaluate-images": (1, 1_000_000),
+        "--shards": (1, 128),
         "--checkpoint-every": (1, MANY),
         "--keep-checkpoints": (1, MANY),
         "--timesteps": (2, None),
