@@ -161,7 +161,8 @@ def _say(failed: Worker, count: int) -> None:
         failed.stderr.seek(0)
         said = failed.stderr.read().strip().rpartition(b"\n")[2]
     reason = f"was ended by signal {-code}" if code < 0 else said.decode(errors="replace") or f"ended with code {code}"
-    print(f"worker {failed.rank} of {count}: {reason}", file=sys.stderr)
+    bar = "\n" if failed.rank == 0 else ""  # a chief that was killed left its line open
+    print(f"{bar}worker {failed.rank} of {count}: {reason}", file=sys.stderr)
 
 
 if __name__ == "__main__":
