@@ -7,6 +7,7 @@ workers.py of its tree.
 
 import contextlib
 import hashlib
+import importlib.util
 import json
 import os
 import threading
@@ -233,8 +234,6 @@ def code_sha256(tree: str) -> str:
 
 
 def _folder(package: str) -> Path:
-    import importlib.util
-
     spec = importlib.util.find_spec(package)
     assert spec is not None, package
     assert spec.origin is not None, package

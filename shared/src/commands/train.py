@@ -323,8 +323,8 @@ def with_length(
     """
     place = all_workers.place if all_workers else ALONE
     settings, batch_of, seconds = config.training, Prefetcher(split, config, place.share), []
-    quiet = None if place.chief else True
-    for step in tqdm(range(WARM_UP_STEPS + TIMED_STEPS), desc="timing", unit="step", leave=False, disable=quiet):
+    timed = range(WARM_UP_STEPS + TIMED_STEPS)
+    for step in tqdm(timed, desc="timing", unit="step", leave=False, disable=not place.chief):
         began = time.perf_counter()
         learner.train_step(batch_of(step), step)
         seconds.append(time.perf_counter() - began)

@@ -88,7 +88,7 @@ class TrainingLoop:
                     self._let_go()
         except Interrupted:
             records.finish("interrupted", self.step)
-            what = "interrupted" if self.stop.exit_code else f"stopped after {self.minutes:g} minutes"
+            what = "interrupted" if self.stop.received else f"stopped after {self.minutes:g} minutes"
             where = f"step {self.step} of {self.num_steps}"
             print(f"{what} at {where}; continue with --resume {records.folder}", file=sys.stderr)
             return self.stop.exit_code
