@@ -32,7 +32,11 @@ class Tree:
 # Files whose tests share what one of them computed, and so run in one process.
 TOGETHER = {name: "parity" for name in ("test_data", "test_model", "test_mutations", "test_parity")}
 # What takes longest, most of it first: begun at the start, it is not left over for one process at the end.
-LONG = ("parity", "test_sampling", "test_training", "test_objective", "test_evaluation", "test_boxed", "test_diffusers")
+LONG = (
+    *("parity", "test_training", "test_networks", "test_sampling", "test_worker_processes", "test_workers_draw"),
+    *("test_evaluation", "test_exchange", "test_memory_and_flags", "test_batch_norm", "test_model", "test_settings"),
+    *("test_machine", "test_continuous", "test_course", "test_boxed", "test_diffusers", "test_objective"),
+)
 
 
 def pytest_collection_modifyitems(items):

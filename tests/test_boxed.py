@@ -21,7 +21,7 @@ from ddpm_shared.records.checkpoint import BOXED, BOXED_CONDITIONAL
 
 CARD = BOXED.with_name("MODEL_CARD.md").read_text()
 # 2.3e-4 of the pixels differed, by one level.
-COMPARED, DIFFERING, LEVELS = 32, 1e-3, 2
+COMPARED, DIFFERING, LEVELS = 8, 1e-3, 2
 JUDGED = 128  # as many as the judge has features
 # Fréchet distance over that of as many real images: seen 2.0; of a model of 20 minutes 3.5, and of noise more than 80.
 FURTHER = 3
@@ -77,12 +77,12 @@ def test_both_frameworks_draw_the_classes_that_are_asked_for(both, tmp_path):
     """Otherwise `make sample-torch ARGS="--labels trouser --guidance 2"` draws something else."""
     torch_tree, tf_tree = both
     asked = "--labels", "all", "--guidance", "2"
-    images = drawn(torch_tree, 20, tmp_path / "torch", *asked)
-    apart = np.abs(images[:5].astype(int) - drawn(tf_tree, 5, tmp_path / "tf", *asked))
+    images = drawn(torch_tree, 10, tmp_path / "torch", *asked)
+    apart = np.abs(images[:3].astype(int) - drawn(tf_tree, 3, tmp_path / "tf", *asked))
     assert (apart > 0).mean() < DIFFERING
     assert apart.max() <= LEVELS
     seen = Extractor()(images).probabilities.argmax(axis=1)
-    assert (seen == np.arange(20) % 10).mean() >= 0.8  # of 2,000 images 94.7 % were
+    assert (seen == np.arange(10)).mean() >= 0.8  # of 2,000 images 94.7 % were
 
 
 @pytest.mark.parametrize("command", ["inference --raw", "train --resume"])

@@ -74,7 +74,7 @@ def processes(names, slow=()):
     return [pytest.param(name, marks=[pytest.mark.slow] * (name in (*SLOW, *slow))) for name in names]
 
 
-@pytest.mark.parametrize("process", processes(CONTINUOUS))
+@pytest.mark.parametrize("process", processes(CONTINUOUS, ("vp", "ve")))
 def test_both_frameworks_learn_the_same(trained, few_clothes, process):
     """Otherwise a process is another in one framework, or its settings are lost between the flags and the loss."""
     records = [json.loads((folder / "metrics.json").read_text()) for folder in trained(process)]
@@ -135,8 +135,10 @@ def test_the_boxed_model_draws_its_images_in_any_process(tree, tmp_path, process
         out = tmp_path / name
         assert tree.inference.main([*told, *argv, "--out", str(out)]) == 0
         with np.load(out / "samples.npz") as archive:
-            images.append(archive["images"])
-    assert_array_equal(images[0], images[1])
+            images.append(archive["images"].astype(int))
+    apart = np.abs(images[0] - images[1])  # some processors round a value that is nearly half of a grey level otherwise
+    assert apart.max() <= 1
+    assert np.mean(apart > 0) < 0.01
 
 
 # --- What does not go together ------------------------------------------------------------------------------

@@ -184,7 +184,7 @@ def test_a_data_set_is_judged_by_the_classifier_that_was_trained_on_it(tmp_path,
     """Otherwise `make judge` trains for nothing, or other data are judged by it."""
     require("torch")
     loaded(blocks)
-    assert train_classifier.main(["--dataset", "emoji", "--epochs", "20", "--seed", "1"]) == 0
+    assert train_classifier.main(["--dataset", "emoji", "--epochs", "10", "--seed", "1"]) == 0
     told = capsys.readouterr().out
     assert "% of the 260 test images of blocks" in told
     file = spaces.classifier_file(*blocks)

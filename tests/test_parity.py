@@ -15,9 +15,22 @@ from ddpm_shared.errors import UserError
 from ddpm_shared.parameters import initial_value
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
+# What agrees for a hundred steps in float64 is compared for fewer steps in float32, and for all in `make test-slow`.
+LONG_RUNS = ("exchange: ", "residual training: 100 steps", "zoo: 100 steps")
+
+
 @pytest.mark.parametrize(
-    "quantity", [pytest.param(q, id=str(q), marks=[pytest.mark.slow] * q.slow) for q in QUANTITIES]
+    ("quantity", "precision"),
+    [
+        pytest.param(
+            q,
+            precision,
+            id=f"{q}-{precision}",
+            marks=[pytest.mark.slow] * (q.slow or (precision == "fp32" and str(q).startswith(LONG_RUNS))),
+        )
+        for q in QUANTITIES
+        for precision in PRECISIONS
+    ],
 )
 def test_three_sides_agree(suite, quantity, precision):
     """Otherwise the two frameworks compute two models, or both another one than the papers'."""

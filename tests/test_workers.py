@@ -129,6 +129,8 @@ def test_tf_config_gives_the_place(monkeypatch, config, place):
         '{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 1e999}}',
         tf_config({}, "worker", 0),
         tf_config({"worker": 2}, "worker", 0),
+        tf_config({"worker": [2]}, "worker", 0),
+        tf_config({"worker": "a:1"}, "worker", 0),  # not three machines, of a letter each
         tf_config({"worker": HOSTS}, "worker", 3),
         tf_config({"worker": HOSTS}, "worker", -1),
         tf_config({"worker": HOSTS}, "worker", "first"),
@@ -353,7 +355,7 @@ print("done")
 # The launcher of a module "act", in the current folder, with little patience.
 LAUNCH = """
 from ddpm_shared import command_line, launch
-launch.COMMANDS, launch.GRACE, launch.LAST_GRACE = ("act",), 0.5, 0.5
+launch.COMMANDS, launch.GRACE, launch.LAST_GRACE = ("act",), 1.5, 0.5
 command_line.guard(launch.main)
 """
 ACT = """
@@ -478,7 +480,7 @@ WAIT = "time.sleep(50)\n"
         ("if rank == 0: print('error: a typo', file=sys.stderr); sys.exit(2)\n" + WAIT, 2, "error: a typo"),
         # it notices that another one is gone
         ("if rank == 1: Path('gone').touch(); os.kill(os.getpid(), signal.SIGKILL)\n"
-         "while not Path('gone').exists(): time.sleep(0.02)\ntime.sleep(0.5); sys.exit(2)\n", 2,
+         "while not Path('gone').exists(): time.sleep(0.02)\ntime.sleep(0.3); sys.exit(2)\n", 2,
          "worker 1 of 3: was ended by signal 9"),
     ],
 )  # fmt: skip

@@ -25,7 +25,7 @@ from ddpm_shared.errors import UserError
 SHARED_OUT = ("train", "inference", "bits", "likelihood")
 COMMANDS = tuple(f"ddpm_{tree}.{name}" for tree in ("torch", "tf") for name in SHARED_OUT)
 MOST_WORKERS = 64
-GRACE, LAST_GRACE = 20.0, 5.0  # seconds for the others to end by themselves, and then after a signal
+GRACE, LAST_GRACE = 20.0, 5.0  # seconds for the others to end by themselves; without the chief, or after a signal
 POLL = 0.05
 
 
@@ -137,8 +137,10 @@ def _wait(workers: list[Worker], asked: set[int]) -> Worker | None:
     failed, ends = None, float("inf")
     while any(worker.process.poll() is None for worker in workers) and time.monotonic() < ends:
         failed = failed or first_failed()
-        if ends == float("inf") and (failed or workers[0].process.poll() is not None):
-            ends = time.monotonic() + GRACE
+        if workers[0].process.poll() is not None:  # they have nothing to wait for any more
+            ends = min(ends, time.monotonic() + LAST_GRACE)
+        elif failed:
+            ends = min(ends, time.monotonic() + GRACE)
         time.sleep(POLL)
     return failed or first_failed()
 

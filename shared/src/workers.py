@@ -108,7 +108,7 @@ def _of_tf_config() -> Place:
         hosts = [(kind, i, at) for kind in kinds for i, at in enumerate(config["cluster"][kind])]
         task = config["task"]["type"], int(config["task"]["index"])
         rank = [(kind, i) for kind, i, _ in hosts].index(task)
-        machines = [str(at).rpartition(":")[0] for _, _, at in hosts]
+        machines = [at[: at.rindex(":")] for _, _, at in hosts]
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         raise UserError(
             'the variable TF_CONFIG is no place among workers, such as {"cluster": {"worker": ["a:1", "b:1"]}, "task": '

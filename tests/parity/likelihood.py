@@ -30,7 +30,7 @@ SETTINGS: dict[str, DiffusionConfig] = {
     "edm, F": dataclasses.replace(config_of("edm"), sigma_data=0.6, prediction="F"),
     "flow": config_of("flow"),
 }
-STEPS = 5
+STEPS, TRAINED_STEPS = 3, 6
 LABELS = np.array([2, 0])
 IMAGES = (2, MODEL.image_size, MODEL.image_size, MODEL.image_channels)
 PIXELS = np.random.default_rng(0).integers(0, 256, size=IMAGES, dtype=np.uint8)
@@ -47,7 +47,7 @@ def _config(name: str) -> Config:
 def _levels(side: Side) -> Arrays:
     """Alpha, sigma and times; of ddpm with few times, with nearly all, and with all."""
     asked: dict[str, tuple[DiffusionConfig, int, str]] = {
-        f"{name}, {grid}": (config, STEPS, grid)
+        f"{name}, {grid}": (config, 5, grid)
         for name, config in (SETTINGS | {name: config_of(name) for name in ("vp", "sub_vp", "ve_exponential")}).items()
         for grid in (("log_snr", "karras") if config.process != "ddpm" else ("log_snr",))
     }
@@ -153,7 +153,7 @@ def _trace(side: Side, name: str, exact: bool) -> Arrays:
     probes = None if exact else np.sign(draw(1, *IMAGES, seed=2))
     likelihood = _likelihood(side, name)
     result: dict[str, Array] = {}
-    for i in (0, 2, STEPS - 1):
+    for i in range(STEPS):
         alpha, sigma = (float(values[i]) for values in (likelihood.levels.alpha, likelihood.levels.sigma))
         x = alpha * 0.5 * draw(*IMAGES) + sigma * draw(*IMAGES, seed=1)
         if isinstance(side, Oracle):
@@ -180,10 +180,10 @@ def _trained_likelihood(side: Side) -> Any:
     config = side.configured(loaded.config)
     if isinstance(side, Oracle):
         values = checkpoint.select(loaded, "ema", side.shapes_of(lambda torch: torch.network(config.model)))
-        return OracleLikelihood(Network(values, config.model), config.diffusion, _oracle_levels(config.diffusion, 12))
+        return OracleLikelihood(Network(values, config.model), config.diffusion, _oracle_levels(config.diffusion, TRAINED_STEPS))
     network = side.network(config.model)
     side.assign(network, checkpoint.select(loaded, "ema", side.shapes(network)))
-    levels = side.ode.ode_levels(config.diffusion, 12, "log_snr")
+    levels = side.ode.ode_levels(config.diffusion, TRAINED_STEPS, "log_snr")
     return side.ode.Likelihood(side.sampler(network), config, levels)
 
 

@@ -110,7 +110,7 @@ def _few(side: Side) -> Arrays:
 
 
 QUANTITIES = [
-    *quantities(steps=250),
+    *quantities(steps=100),
     *quantities(),
     *quantities(images=13),
     Quantity("sampling", "every sampler in 10 steps: x_0", _few, FEW_STEPS, of_the_largest),

@@ -27,7 +27,7 @@ from ddpm_shared.oracle.networks import Network, loss_and_gradients
 from ddpm_shared.parameters import initial_value
 from ddpm_shared.records import checkpoint
 
-VALIDATION_IMAGES = 36  # the last batch is half a one
+VALIDATION_IMAGES = 18  # the last batch is half a one
 BETA_1, BETA_2 = 0.9, 0.999
 # All that `base` has, small: three sizes, odd and even, attention, wider and equal blocks. Two channels a group: with
 # one, GroupNorm cancels the bias before it, whose gradient is then rounding noise, and Adam makes full steps of that.
@@ -42,7 +42,7 @@ LABELLED = Config(
     training=TrainingConfig(
         epochs=100,
         max_steps=100,
-        batch_size=8,
+        batch_size=4,
         learning_rate=1e-3,
         warmup_steps=10,
         learning_rate_decay="linear",
