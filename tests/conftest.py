@@ -1,5 +1,6 @@
 """What the tests share: the two trees, each skipped where its framework is not installed."""
 
+import contextlib
 import dataclasses
 import importlib
 import os
@@ -9,7 +10,7 @@ from types import ModuleType
 import pytest
 
 from ddpm_parity.suite import Suite
-from ddpm_parity.tf_side import TensorFlow
+from ddpm_parity.tf_side import TensorFlow, as_traced
 from ddpm_parity.torch_side import Torch
 from ddpm_shared import command_line, datasets, frameworks
 
@@ -74,6 +75,23 @@ def require(name: str) -> Tree:
     if not frameworks.installed(tree.framework):
         (pytest.fail if os.environ.get("CI") else pytest.skip)(f"{tree.framework} is not installed")
     return tree
+
+
+# Where TensorFlow's graphs run as they were traced, to start sooner. Elsewhere, as in the comparison of all numbers, they
+# are rewritten first, as in a command.
+AS_TRACED = {
+    *("test_batch_norm", "test_bits", "test_continuous", "test_course", "test_examples", "test_exchange"),
+    *("test_inversion", "test_labels", "test_likelihood", "test_networks", "test_objective", "test_training"),
+    *("test_transformer_unet",),
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _graphs(request):
+    """Set how TensorFlow runs its graphs in the tests of a file."""
+    quick = request.path.stem in AS_TRACED and frameworks.installed("tensorflow")
+    with as_traced() if quick else contextlib.nullcontext():
+        yield
 
 
 @pytest.fixture(scope="module", params=sorted(TREES, reverse=True))

@@ -47,7 +47,7 @@ def test_both_frameworks_learn_draw_and_bound_the_same(both, tmp_path, objective
         where = ["--checkpoint", str(tmp_path / "torch-run"), "--device", "cpu", "--precision", "fp64"]
         assert tree.train.main([*FLAGS, *OBJECTIVES[objective], "--run-dir", str(run)]) == 0
         assert tree.inference.main([*where, "--num-images", "2", "--out", str(samples)]) == 0
-        assert tree.bits.main([*where, "--num-images", "2", "--stride", "8", "--out", str(bound)]) == 0
+        assert tree.bits.main([*where, "--num-images", "2", "--stride", "2", "--out", str(bound)]) == 0
         history = json.loads((run / "metrics.json").read_text())["history"]
         losses.append([step["loss"] for step in history["steps"]] + [history["epochs"][-1]["validation_loss"]])
         with np.load(samples / "samples.npz") as archive:

@@ -27,7 +27,7 @@ from ddpm_parity.mutation import Mutation
 from ddpm_parity.quantities import Verdict, judge
 from ddpm_parity.sides import Oracle, Side
 from ddpm_parity.suite import QUANTITIES, Suite
-from ddpm_parity.tf_side import TensorFlow
+from ddpm_parity.tf_side import TensorFlow, as_traced
 from ddpm_parity.torch_side import Torch
 from ddpm_shared import files
 
@@ -151,7 +151,7 @@ def catch(suite: Suite, mutation: Mutation, first: str | None = None) -> Verdict
             mutants[name].other = sides[other]
     for quantity in quantities:
         results = {name: suite.compute(quantity, side) for name, side in sides.items() if name not in mutants}
-        with planted(mutation):
+        with planted(mutation), as_traced():
             results = {name: quantity.compute(mutant) for name, mutant in mutants.items()} | results
         verdict = judge(quantity, results, "fp64", suite.device)
         if verdict.faults:
