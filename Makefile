@@ -18,6 +18,8 @@ WORKERS =
 unexport BASH_ENV PYTHONHOME PYTHONINSPECT PYTHONOPTIMIZE PYTHONWARNINGS VIRTUAL_ENV
 
 PY := $(VENV)/bin/python
+# Most targets are verbs of this command (shared/src/verbs.py); WORKERS=2 has so many processes do it together.
+DUET = $(PY) -m ddpm_shared $(if $(WORKERS),--workers $(WORKERS))
 STAMP := $(VENV)/.installed
 
 .PHONY: help
@@ -36,116 +38,88 @@ $(STAMP): pyproject.toml constraints.txt
 
 .PHONY: data
 data: $(STAMP)  ## find, download and verify data, and what they are like, e.g. ARGS="--dataset mnist"
-	$(PY) -m ddpm_shared.datasets $(ARGS)
-
-# The demo is the ordinary commands on a small scale; a new folder each time, so nothing is overwritten.
-DEMO := runs/demo/$(shell date -u +%Y%m%dT%H%M%SZ)
-DEMO_IMAGES = $(SAMPLER) --num-images 256 --batch-size 64 --gif
-DEMO_FLAGS = --preset tiny --dataset fashion-mnist-10k --max-steps 156 --warmup-steps 50 \
-  --validation-images 500 --sample-every 0
+	$(DUET) data $(ARGS)
 
 .PHONY: demo
 demo: $(STAMP)  ## all of it in three minutes: draw, compare, judge and train in both frameworks; one page to look at
-	@echo "1 of 5: one trained model draws the same images in PyTorch and in TensorFlow"
-	$(PY) -m ddpm_torch.inference $(DEMO_IMAGES) --out $(DEMO)/boxed-torch
-	$(PY) -m ddpm_tf.inference $(DEMO_IMAGES) --out $(DEMO)/boxed-tensorflow
-	@echo; echo "2 of 5: how good are they?"
-	$(PY) -m ddpm_shared.evaluation $(DEMO)/boxed-torch --dataset fashion-mnist-10k
-	@echo; echo "3 of 5: both frameworks train a tiny model on the data in the package"
-	$(PY) -m ddpm_torch.train $(DEMO_FLAGS) --run-dir $(DEMO)/torch $(ARGS)
-	$(PY) -m ddpm_tf.train $(DEMO_FLAGS) --run-dir $(DEMO)/tensorflow $(ARGS)
-	$(PY) -m ddpm_torch.inference $(SAMPLER) --checkpoint $(DEMO)/torch --num-images 16 --out $(DEMO)/samples-torch
-	$(PY) -m ddpm_tf.inference $(SAMPLER) --checkpoint $(DEMO)/tensorflow --num-images 16 --out $(DEMO)/samples-tensorflow
-	@echo; echo "4 of 5: the two trainings, step by step"
-	$(PY) -m ddpm_shared.compare $(DEMO)/torch $(DEMO)/tensorflow --out $(DEMO)/compare
-	@echo; echo "5 of 5: the page to look at"
-	$(PY) -m ddpm_shared.demo $(DEMO)
-
-# WORKERS=2 before a command of a tree: so many processes on this machine do it together.
-START = $(PY) -m $(if $(WORKERS),ddpm_shared.launch $(WORKERS))
+	$(DUET) demo $(ARGS)
 
 .PHONY: train-torch train-tf
 train-torch: $(STAMP)  ## train in PyTorch, e.g. ARGS="--preset tiny --epochs 2"; WORKERS=2 ARGS="--shards 2"
-	$(START) ddpm_torch.train $(ARGS)
+	$(DUET) train-torch $(ARGS)
 train-tf: $(STAMP)  ## train in TensorFlow, with the same flags
-	$(START) ddpm_tf.train $(ARGS)
-
-# Few steps by the sampler that was measured to be best with them; --sampler in ARGS wins.
-SAMPLER := --sampler dpmpp_2m_sde
+	$(DUET) train-tf $(ARGS)
 
 .PHONY: sample-torch sample-tf
 sample-torch: $(STAMP)  ## draw images in PyTorch, e.g. ARGS="--checkpoint FILE --num-images 64"; WORKERS=2
-	$(START) ddpm_torch.inference $(SAMPLER) $(ARGS)
+	$(DUET) sample-torch $(ARGS)
 sample-tf: $(STAMP)  ## draw images in TensorFlow, with the same flags, from either framework's file
-	$(START) ddpm_tf.inference $(SAMPLER) $(ARGS)
+	$(DUET) sample-tf $(ARGS)
 
 .PHONY: invert-torch invert-tf
 invert-torch: $(STAMP)  ## images to noise and back in PyTorch, e.g. ARGS="--checkpoint FILE --steps 100"
-	$(PY) -m ddpm_torch.inversion $(ARGS)
+	$(DUET) invert-torch $(ARGS)
 invert-tf: $(STAMP)  ## images to noise and back in TensorFlow, with the same flags
-	$(PY) -m ddpm_tf.inversion $(ARGS)
+	$(DUET) invert-tf $(ARGS)
 
 .PHONY: bits-torch bits-tf
 bits-torch: $(STAMP)  ## bits per dimension in PyTorch, e.g. ARGS="--checkpoint FILE --num-images 500"
-	$(START) ddpm_torch.bits $(ARGS)
+	$(DUET) bits-torch $(ARGS)
 bits-tf: $(STAMP)  ## bits per dimension in TensorFlow, with the same flags, from either framework's file
-	$(START) ddpm_tf.bits $(ARGS)
+	$(DUET) bits-tf $(ARGS)
 
 .PHONY: likelihood-torch likelihood-tf
 likelihood-torch: $(STAMP)  ## likelihood by the probability-flow ODE in PyTorch, e.g. ARGS="--checkpoint FILE --steps 50"
-	$(START) ddpm_torch.likelihood $(ARGS)
+	$(DUET) likelihood-torch $(ARGS)
 likelihood-tf: $(STAMP)  ## likelihood in TensorFlow, with the same flags, from either framework's file
-	$(START) ddpm_tf.likelihood $(ARGS)
+	$(DUET) likelihood-tf $(ARGS)
 
 .PHONY: import-torch import-tf
 import-torch: $(STAMP)  ## go on from weights of another PyTorch program, e.g. ARGS="--weights FILE --network dit"
-	$(PY) -m ddpm_torch.exchange $(ARGS)
+	$(DUET) import-torch $(ARGS)
 import-tf: $(STAMP)  ## the same for TensorFlow, from .safetensors, with the same flags
-	$(PY) -m ddpm_tf.exchange $(ARGS)
+	$(DUET) import-tf $(ARGS)
 
 .PHONY: evaluate
 evaluate: $(STAMP)  ## judge samples against real images: RUN=FOLDER, or RUN=samples.npz
 	@test -n "$(RUN)" || { echo "error: say what to judge: make evaluate RUN=runs/samples/..." >&2; exit 2; }
-	$(PY) -m ddpm_shared.evaluation $(RUN) $(ARGS)
+	$(DUET) evaluate $(RUN) $(ARGS)
 
 .PHONY: judge
 judge: $(STAMP)  ## train the classifier that judges another data set, once, in minutes: ARGS="--dataset X"
-	$(PY) pytorch/tools/train_classifier.py $(ARGS)
+	$(DUET) judge $(ARGS)
 
 .PHONY: compare
 compare: $(STAMP)  ## lay runs over each other in report.html: RUNS="A B C"
-	$(PY) -m ddpm_shared.compare $(RUNS) $(ARGS)
+	$(DUET) compare $(RUNS) $(ARGS)
 
 .PHONY: passport passports graph
 passport: $(STAMP)  ## size, sight, speed, memory and parity of a network, e.g. ARGS="--network dit"
-	$(PY) -m ddpm_shared.passport $(ARGS)
+	$(DUET) passport $(ARGS)
 passports: $(STAMP)  ## those of all networks, and the table in docs/networks.md
-	$(PY) -m ddpm_shared.passport --every --page docs/networks.md $(ARGS)
+	$(DUET) passports $(ARGS)
 graph: $(STAMP)  ## a drawing of a network, as SVG and PNG, e.g. ARGS="--preset small"
-	$(PY) -m ddpm_shared.passport --drawing-only $(ARGS)
+	$(DUET) graph $(ARGS)
 
 .PHONY: notebooks lab
 notebooks: $(STAMP)  ## execute the notebooks for both frameworks and save what they show, e.g. ARGS="01 --frameworks torch"
-	$(PY) -m ddpm_course.build $(ARGS)
+	$(DUET) notebooks $(ARGS)
 lab: $(STAMP)  ## open the first notebook in JupyterLab
-	$(VENV)/bin/jupyter lab --LabApp.default_url=/lab/tree/notebooks/00_orientation.ipynb $(ARGS)
+	$(DUET) lab $(ARGS)
 
 .PHONY: parity
 parity: $(STAMP)  ## compare every number of both frameworks and the oracle here, e.g. ARGS="--mutations"
-	$(PY) -m ddpm_parity $(ARGS)
-
-# Two processes of one thread each, which take whole files (tests/conftest.py); the last -n in ARGS wins.
-PYTEST := OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 $(PY) -m pytest -n 2 --no-loadscope-reorder
+	$(DUET) parity $(ARGS)
 
 .PHONY: test test-slow
 test: $(STAMP)  ## the tests, in some minutes; ARGS="-n 0 tests/test_x.py" in one process, to debug
-	$(PYTEST) -m "not slow" $(ARGS)
+	$(DUET) test $(ARGS)
 test-slow: $(STAMP)  ## the slow tests as well
-	$(PYTEST) $(ARGS)
+	$(DUET) test-slow $(ARGS)
 
 .PHONY: faults
 faults: $(STAMP)  ## damage files and kill trainings, e.g. ARGS="--kills 200 --seed 1"
-	OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 $(PY) tests/faults/campaign.py $(ARGS)
+	$(DUET) faults $(ARGS)
 
 .PHONY: format lint types
 format: $(STAMP)  ## mend what ruff can mend: format, order of imports
@@ -175,9 +149,9 @@ $(PEERS)/.installed: tests/benchmarks/peers.txt $(STAMP)
 
 .PHONY: bench bench-peers
 bench: $(STAMP)  ## speed and memory of both trees beside diffusers, in half an hour; ARGS=--quick in a minute
-	$(PY) tests/benchmarks/bench.py $(ARGS)
+	$(DUET) bench $(ARGS)
 bench-peers: $(PEERS)/.installed  ## the same with two more networks, installed into build/peers
-	$(PY) tests/benchmarks/bench.py --peers $(ARGS)
+	$(DUET) bench --peers $(ARGS)
 
 .PHONY: clean
 clean:  ## remove the environment, caches and build files; runs/ stays

@@ -5,7 +5,6 @@ import html.parser
 import json
 import re
 import shutil
-import subprocess
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,7 +17,7 @@ import pytest
 from ddpm_shared import files, images, machine
 from ddpm_shared.config import Config
 from ddpm_shared.datasets import Split
-from ddpm_shared.demo import command, folder, page
+from ddpm_shared.demo import command, folder, page, whole
 from ddpm_shared.errors import UserError
 from ddpm_shared.evaluation import picture
 from ddpm_shared.evaluation.records import SCHEMA_VERSION
@@ -260,7 +259,7 @@ def test_a_missing_piece_is_named_with_its_command(copied: Path, piece: str, gua
     assert code == 2
     assert message == (
         f"error: there is no {copied / piece}: python -m {PIECES[piece]} makes it, "
-        f"with the flags that `make -n demo DEMO={copied}` shows\n"
+        "with the flags that `ddpm-duet demo` shows\n"
     )
 
 
@@ -333,20 +332,14 @@ def test_what_does_not_belong_together_is_refused(copied: Path, spoil: Callable[
     assert complaint in str(caught.value)
 
 
-def test_make_demo_makes_every_piece() -> None:
+def test_the_demo_makes_every_piece() -> None:
     """Otherwise the demo trains for minutes and then has no page, or its messages send the reader to no command."""
-    if shutil.which("make") is None:
-        pytest.skip("make is not installed")
-    shown = subprocess.run(
-        ["make", "-n", "demo", "DEMO=x"], cwd=ROOT, capture_output=True, text=True, check=True
-    ).stdout
-    commands = [line for line in shown.splitlines() if " -m ddpm_" in line]
+    commands = [each for _, some in whole.steps(list(FRAMEWORKS), Path("x"), []) for each in some]
     for piece, module in PIECES.items():
-        where = piece.split("/")[0]
-        made_by = [line for line in commands if f"-m {module} " in line and f"x/{where}" in line]
+        where = str(Path("x", piece.split("/")[0]))
+        made_by = [each for each in commands if each[0] == module and where in each]
         assert made_by, piece
-        assert "gif" not in piece or " --gif" in made_by[0]
-    assert commands[-1].endswith("-m ddpm_shared.demo x")
+        assert "gif" not in piece or "--gif" in made_by[0]
 
 
 @pytest.mark.parametrize("width", [1280, 320])

@@ -14,7 +14,6 @@ from ddpm_parity.tolerances import GPU_FACTOR, Tolerance
 from ddpm_shared.errors import UserError
 from ddpm_shared.parameters import initial_value
 
-
 # What agrees for a hundred steps in float64 is compared for fewer steps in float32, and for all in `make test-slow`.
 LONG_RUNS = ("exchange: ", "residual training: 100 steps", "zoo: 100 steps")
 

@@ -404,7 +404,7 @@ def test_a_worker_that_never_comes_is_waited_for_so_long(tree):
     """Otherwise a machine that does not start holds the others until somebody looks."""
     began = time.monotonic()
     ((code, err),) = by_hand(tree, ["-c", IMPATIENT.format(tree.name), *flags_of()])
-    assert code == 2, err
+    assert code == (2 if tree.name == "torch" else -9), err  # TensorFlow's process can only be killed
     assert "error: worker 0 of 2 has waited 8 seconds for the others: start all of them" in err
     assert time.monotonic() - began < LIMIT / 2
 

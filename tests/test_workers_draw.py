@@ -22,7 +22,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from ddpm_parity.sampling import TRAINED
-from ddpm_shared import datasets, files, frameworks, launch, workers
+from ddpm_shared import datasets, files, frameworks, workers
 from ddpm_shared.commands import batchwise, bits, likelihood, rounds, sample
 from ddpm_shared.commands.interruption import StopSignals
 from ddpm_shared.config import DiffusionConfig
@@ -592,13 +592,3 @@ def test_a_killed_worker_ends_all_with_a_sentence(tree, network, tmp_path, rank)
     assert "Traceback" not in err
     assert not any(each.is_running() for each in of_launcher)
     assert len(files.read_npz(out / sample.PARTIAL)["images"]) % 4 == 0
-
-
-def test_make_starts_what_is_shared_out():
-    """Otherwise WORKERS=2 is ignored, or refused."""
-    makefile = (Path(__file__).resolve().parent.parent / "Makefile").read_text()
-    assert {f"ddpm_{tree}.{name}" for tree in ("torch", "tf") for name in ("inference", "bits", "likelihood")} < {
-        *launch.COMMANDS
-    }
-    for command in launch.COMMANDS:
-        assert f"\t$(START) {command} " in makefile

@@ -13,7 +13,7 @@ from typing import Any, NoReturn, TypeVar
 
 import tyro
 
-from ddpm_shared import machine, memory, output, reading, stopping
+from ddpm_shared import frameworks, machine, memory, output, reading, stopping
 from ddpm_shared.errors import UserError
 
 T = TypeVar("T")
@@ -44,6 +44,8 @@ def _exit_code(main: Callable[[], int]) -> int:
         error = memory.out_of_memory(error) or error
         if isinstance(error, UserError):
             return _say(f"error: {error}", 2)
+        if isinstance(error, ImportError) and (sentence := frameworks.missing(error)):
+            return _say(f"error: {sentence}", 2)
         if isinstance(error, OSError):
             place = f" ({reading.name_of(error.filename)})" if error.filename else ""
             sentence = f"error: {error.strerror or error}{place}: free space or correct the path, and run again"

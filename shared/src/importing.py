@@ -19,7 +19,9 @@ class _Within:
         if fullname != self.name:
             return None
         spec = PathFinder.find_spec(fullname, path, target)
-        if spec is not None and spec.loader is not None and spec.origin is not None:
+        if spec is not None and spec.origin is None:  # a folder of that name, as the repository's own tensorflow/
+            raise ModuleNotFoundError(f"No module named {fullname!r}", name=fullname)
+        if spec is not None and spec.loader is not None:
             execute = spec.loader.exec_module
 
             def within(module: ModuleType) -> None:

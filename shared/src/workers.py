@@ -10,6 +10,8 @@ import hashlib
 import importlib.util
 import json
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -137,24 +139,40 @@ def require_divisible(place: Place, config: Config) -> None:
     )
 
 
+# Another process: it ends the one that started it, unless its stdin is closed within so many seconds.
+_WATCHER = """
+import os, sys, threading
+sentence, seconds, process = sys.argv[1:]
+waiting = threading.Thread(target=sys.stdin.read, daemon=True)
+waiting.start()
+waiting.join(float(seconds))
+if waiting.is_alive():
+    os.write(2, sentence.encode() + b"\\n")
+    os.kill(int(process), 9)
+os._exit(0)
+"""
+
+
 @contextlib.contextmanager
 def joining(place: Place, seconds: float = JOIN_SECONDS) -> Iterator[None]:
-    """A context in which the workers find each other; after so many seconds, this process ends with a sentence."""
+    """A context in which the workers find each other; after so many seconds, this process ends with a sentence.
 
-    def give_up() -> None:
-        stopping.leave(
-            f"error: worker {place.rank} of {place.count} has waited {seconds:g} seconds for the others: start all of "
-            "them, with the same addresses and ports, and see that each machine reaches the others",
-            2,
-        )
-
-    timer = threading.Timer(seconds, give_up)
+    TensorFlow waits without letting any other thread of Python run, so another process watches, too.
+    """
+    sentence = (
+        f"error: worker {place.rank} of {place.count} has waited {seconds:g} seconds for the others: start all of "
+        "them, with the same addresses and ports, and see that each machine reaches the others"
+    )
+    timer = threading.Timer(seconds, lambda: stopping.leave(sentence, 2))
     timer.daemon = True
     timer.start()
+    watched = [sys.executable, "-c", _WATCHER, sentence, str(seconds + 2), str(os.getpid())]
+    watcher = subprocess.Popen(watched, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True)
     try:
         yield
     finally:
         timer.cancel()
+        watcher.communicate()
 
 
 def gather(workers: Workers, array: NDArray[T]) -> NDArray[T]:

@@ -180,7 +180,8 @@ def _trained_likelihood(side: Side) -> Any:
     config = side.configured(loaded.config)
     if isinstance(side, Oracle):
         values = checkpoint.select(loaded, "ema", side.shapes_of(lambda torch: torch.network(config.model)))
-        return OracleLikelihood(Network(values, config.model), config.diffusion, _oracle_levels(config.diffusion, TRAINED_STEPS))
+        levels = _oracle_levels(config.diffusion, TRAINED_STEPS)
+        return OracleLikelihood(Network(values, config.model), config.diffusion, levels)
     network = side.network(config.model)
     side.assign(network, checkpoint.select(loaded, "ema", side.shapes(network)))
     levels = side.ode.ode_levels(config.diffusion, TRAINED_STEPS, "log_snr")

@@ -74,12 +74,12 @@ def read(folder: Path) -> Demo:
 def _piece(folder: Path, name: str, module: str) -> Path:
     """The file of that name, which `python -m module` writes; UserError where it is missing."""
     if not os.path.isfile(folder / name):
-        raise UserError(f"there is no {folder / name}: {_remedy(folder, module)}")
+        raise UserError(f"there is no {folder / name}: {_remedy(module)}")
     return folder / name
 
 
-def _remedy(folder: Path, module: str) -> str:
-    return f"python -m {module} makes it, with the flags that `make -n demo DEMO={folder}` shows"
+def _remedy(module: str) -> str:
+    return f"python -m {module} makes it, with the flags that `ddpm-duet demo` shows"
 
 
 def _drawings(folder: Path, name: str) -> Drawings:
@@ -93,7 +93,7 @@ def _drawings(folder: Path, name: str) -> Drawings:
         pixels, made, _ = samples.read(file)
         drawn[framework] = pixels, made
         if made.get("framework") != framework or made.get("sampler") not in SAMPLER_FACTS:
-            raise UserError(f"{file} does not say how {title} drew it: {_remedy(folder, f'{tree}.inference')}")
+            raise UserError(f"{file} does not say how {title} drew it: {_remedy(f'{tree}.inference')}")
     (torch, origin), (tensorflow, other) = drawn["torch"], drawn["tensorflow"]
     differences = configs.differences(
         origin | {"framework": None, "num_images": len(torch)},
@@ -103,19 +103,19 @@ def _drawings(folder: Path, name: str) -> Drawings:
         differences.pop("checkpoint", None)
     if differences:
         unlike = describe_differences(differences, (f"{name}-torch", f"{name}-tensorflow"))
-        raise UserError(f"in {folder}, {unlike}: draw both with the flags that `make -n demo DEMO={folder}` shows")
+        raise UserError(f"in {folder}, {unlike}: draw both with the flags that `ddpm-duet demo` shows")
     return Drawings(torch, tensorflow, origin)
 
 
 def _gif(folder: Path) -> bytes:
     file = _piece(folder, "boxed-torch/denoising.gif", "ddpm_torch.inference")
-    return pictures.read_gif(file, _remedy(folder, "ddpm_torch.inference"))
+    return pictures.read_gif(file, _remedy("ddpm_torch.inference"))
 
 
 def evaluation(folder: Path) -> Evaluation:
     """The evaluation of PyTorch's images."""
     file = _piece(folder, "boxed-torch/evaluation/evaluation.json", "ddpm_shared.evaluation")
-    remedy = _remedy(folder, "ddpm_shared.evaluation")
+    remedy = _remedy("ddpm_shared.evaluation")
     judgement: Evaluation = reading.read_json(file, remedy, 64 * reading.MIB)
     judgement = completed(validation.checked(judgement, "evaluation", str(file), "an evaluation.json", remedy))
     if any(scores is None or scores["inception_score"] is None for scores in (judgement, judgement["floor"])):
