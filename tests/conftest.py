@@ -77,8 +77,8 @@ def require(name: str) -> Tree:
     return tree
 
 
-# Where TensorFlow's graphs run as they were traced, to start sooner. Elsewhere, as in the comparison of all numbers, they
-# are rewritten first, as in a command.
+# Where TensorFlow's graphs run as they were traced, to start sooner. Elsewhere, as in the comparison of all numbers,
+# they are rewritten first, as in a command.
 AS_TRACED = {
     *("test_batch_norm", "test_bits", "test_continuous", "test_course", "test_examples", "test_exchange"),
     *("test_inversion", "test_labels", "test_likelihood", "test_networks", "test_objective", "test_training"),
