@@ -24,6 +24,7 @@ import ddpm_shared
 from ddpm_shared import launch
 from ddpm_shared.records import checkpoint
 from ddpm_shared.records import folder as run_folders
+from ddpm_shared.verbs import ONE_THREAD
 
 LIMIT = 300  # seconds for what takes half a minute
 KILLED = 30  # seconds within which all have ended when one was killed
@@ -100,8 +101,11 @@ def test_two_workers_make_what_one_makes(tree, tmp_path, monkeypatch):
     """Otherwise a run on two machines is another run, and a gradient is lost, counted twice or rounded otherwise."""
     one, two = tmp_path / "one", tmp_path / "two"
     flags = [*CLOTHES, "--shards", "2", "--max-steps", "6", "--run-dir"]
-    monkeypatch.setattr(tree.utils, "set_threads", lambda threads: None)  # `make test` has given this process one
-    assert tree.train.main([*flags, str(one)]) == 0
+    if {os.environ.get(name) for name in ONE_THREAD} == {"1"}:  # as in `make test`: no process needs to be started
+        monkeypatch.setattr(tree.utils, "set_threads", lambda threads: None)
+        assert tree.train.main([*flags, str(one)]) == 0
+    else:
+        train(tree, 1, *flags, one)
     train(tree, 2, *flags, two)
     assert last(two).step == 6
     assert_same_state(two, one)

@@ -46,7 +46,9 @@ class Workers:
 
     def gather_rows(self, x: tf.Tensor) -> tf.Tensor:
         """[n, P] of this worker -> [count * n, P] of all, in the order of their ranks."""
-        return x if self.strategy is None else self._gathered(x)
+        if self.strategy is None:
+            return x
+        return tf.reshape(self._gathered(tf.reshape(x, [1, -1])), [-1, x.shape[1]])  # one row: one graph for any length
 
     def all_reduce(self, x: tf.Tensor) -> tf.Tensor:
         """The sum of the workers' x, in the order that the library takes."""
@@ -150,7 +152,8 @@ def mean(parts: Sequence[list[tf.Tensor]], workers: Workers, reduce: Reduce) -> 
         with watched(workers.place):
             flat = tf.stack([tf.concat([tf.reshape(tensor, [-1]) for tensor in part], axis=0) for part in parts])
             flat = workers.all_reduce(flat) if reduce == "fast" else workers.gather_rows(flat)
-        parts = [_like(row, parts[0]) for row in tf.unstack(flat)]
+        rows = len(parts) * (1 if reduce == "fast" else workers.place.count)
+        parts = [_like(row, parts[0]) for row in tf.unstack(flat, rows)]
     while len(parts) > 1:
         parts = pairs_added(parts)
     return [tensor / count for tensor in parts[0]] if count > 1 else parts[0]
