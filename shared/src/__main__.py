@@ -28,10 +28,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         workers, arguments = arguments[1] if len(arguments) > 1 else "", arguments[2:]
     name, *flags = arguments or [""]
     try:
-        return _run(_command(name, flags, workers), VERBS[name])
+        command = _command(name, flags, workers)
     except LookupError as error:
         print(f"error: {error.args[0]}", file=sys.stderr)
         return 2
+    return _run(command, VERBS[name])
 
 
 def _help() -> str:
@@ -57,9 +58,9 @@ def _command(name: str, flags: Sequence[str], workers: str | None) -> list[str]:
         if not verb.file.is_file():
             raise LookupError(f"{name} needs {verb.target}, a file of the repository: clone it, and run this there")
         return [sys.executable, str(verb.file), *verb.flags, *flags]
-    if importlib.util.find_spec(verb.target.partition(".")[0]) is None:
-        package = verb.target.partition(".")[0]
-        raise LookupError(f"{name} needs {package}, which is not installed here: see Installing in the README")
+    package = verb.target.partition(".")[0]
+    if importlib.util.find_spec(package) is None:
+        raise LookupError(f"{name} needs {package}, which is not installed here: see Without make in the README")
     launcher = ["ddpm_shared.launch", workers] if workers is not None else []
     return [sys.executable, "-m", *launcher, verb.target, *verb.flags, *flags]
 

@@ -35,7 +35,7 @@ def run(flags: Sequence[str]) -> int:
     """
     names = [name for name in FRAMEWORKS if installed(name)]
     if not names:
-        raise UserError("neither PyTorch nor TensorFlow is installed: see Installing in the README")
+        raise UserError("neither PyTorch nor TensorFlow is installed: see Without make in the README")
     out = FOLDER / datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     both, parts = len(names) == len(FRAMEWORKS), steps(names, out, flags)
     for number, (title, commands) in enumerate(parts, 1):
