@@ -13,6 +13,7 @@ from ddpm_parity.suite import Suite
 from ddpm_parity.tf_side import TensorFlow, as_traced
 from ddpm_parity.torch_side import Torch
 from ddpm_shared import command_line, datasets, frameworks
+from ddpm_shared.verbs import ONE_THREAD
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,11 @@ def require(name: str) -> Tree:
     if not frameworks.installed(tree.framework):
         (pytest.fail if os.environ.get("CI") else pytest.skip)(f"{tree.framework} is not installed")
     return tree
+
+
+def has_one_thread():
+    """Whether an operation has one thread in this process, as in `make test`."""
+    return {os.environ.get(name) for name in ONE_THREAD} == {"1"}
 
 
 # Where TensorFlow's graphs run as they were traced, to start sooner. Elsewhere, as in the comparison of all numbers,

@@ -18,13 +18,12 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from conftest import require
+from conftest import has_one_thread, require
 
 import ddpm_shared
 from ddpm_shared import launch
 from ddpm_shared.records import checkpoint
 from ddpm_shared.records import folder as run_folders
-from ddpm_shared.verbs import ONE_THREAD
 
 LIMIT = 300  # seconds for what takes half a minute
 KILLED = 30  # seconds within which all have ended when one was killed
@@ -101,7 +100,7 @@ def test_two_workers_make_what_one_makes(tree, tmp_path, monkeypatch):
     """Otherwise a run on two machines is another run, and a gradient is lost, counted twice or rounded otherwise."""
     one, two = tmp_path / "one", tmp_path / "two"
     flags = [*CLOTHES, "--shards", "2", "--max-steps", "6", "--run-dir"]
-    if {os.environ.get(name) for name in ONE_THREAD} == {"1"}:  # as in `make test`: no process needs to be started
+    if has_one_thread():  # then no process needs to be started
         monkeypatch.setattr(tree.utils, "set_threads", lambda threads: None)
         assert tree.train.main([*flags, str(one)]) == 0
     else:

@@ -8,7 +8,6 @@ processes draw with a small network.
 import dataclasses
 import functools
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from conftest import has_one_thread
 from matplotlib.figure import Figure
 
 from ddpm_parity.sampling import TRAINED
@@ -29,7 +29,6 @@ from ddpm_shared.commands.interruption import StopSignals
 from ddpm_shared.config import DiffusionConfig
 from ddpm_shared.errors import UserError
 from ddpm_shared.records import checkpoint
-from ddpm_shared.verbs import ONE_THREAD
 from ddpm_shared.workers import Place, WorkerLost
 
 FRAMEWORK = next(name for name in frameworks.FRAMEWORKS if frameworks.installed(name))
@@ -520,7 +519,7 @@ def done(process, seconds=240):
 def test_two_processes_draw_what_one_draws(tree, network, tmp_path, monkeypatch):
     """Otherwise `make sample-torch WORKERS=2` draws other images, or does not draw at all."""
     flags = ["--checkpoint", network, "--num-images", 5, "--batch-size", 2, "--steps", 3, "--gif", "--out"]
-    if {os.environ.get(name) for name in ONE_THREAD} == {"1"}:  # as in `make test`: no process needs to be started
+    if has_one_thread():  # then no process needs to be started
         monkeypatch.setattr(tree.utils, "set_threads", lambda threads: None)
         alone = [*map(str, flags), str(tmp_path / "1"), "--device", "cpu", "--threads", "1"]
         assert tree.inference.main(alone) == 0
